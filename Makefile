@@ -1,0 +1,63 @@
+# Andon. `make run` shows the whole thing on this machine; `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+# pip is quiet about everything but its progress; the locks carry a hash for every file.
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help run clean-run test check format lock bench
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	@deploy/prerequisites "$(PYTHON)"
+	@echo "Making a virtual environment in $(VENV) ..."
+	@"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.installed-run: deploy/requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the locked packages (once; a minute or two) ..."
+	@$(PIP) install --quiet --progress-bar on --require-hashes -r deploy/requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/.installed-dev: deploy/requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the locked packages for tests (once; a minute or two) ..."
+	@$(PIP) install --quiet --progress-bar on --require-hashes -r deploy/requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@ $(VENV)/.installed-run
+
+run: $(VENV)/.installed-run ## a collector, a simulated warehouse and an edge agent on this machine
+	@exec $(BIN)/python -m deploy.demo
+
+clean-run: ## forget what earlier runs stored, then run
+	@rm -rf .andon
+	@$(MAKE) --no-print-directory run
+
+test: $(VENV)/.installed-dev ## everything that CI runs: format, lint, types, import laws, all tests
+	@deploy/test-prerequisites
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev ## format, lint, types, import laws, generated files
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m edge_agent profile schema --check
+
+format: $(VENV)/.installed-dev ## format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev ## the benchmarks of docs/performance.md
+	@$(BIN)/python -m pytest tests/bench --benchmark
+
+lock: $(VENV)/.installed-dev ## make the hashed locks anew from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_FLAGS) -o deploy/requirements-dev.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra collector --extra demo --extra build $(LOCK_FLAGS) \
+	  -c deploy/requirements-dev.lock -o deploy/requirements.lock
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header

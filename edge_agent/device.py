@@ -1,0 +1,21 @@
+"""A device as the agent watches it: who it is, where it stands, how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_agent.profile import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    id: str
+    # area/line/station inside the site; may be empty.
+    place: str
+    bus: str
+    # The profile with this device's ``[device.set]`` already laid over it.
+    profile: Profile
+    # Modbus unit id.
+    unit: int = 1
+    # MQTT: what ``{topic}`` in the profile's topics stands for.
+    topic: str = ""

@@ -1,0 +1,46 @@
+"""Transports move bytes and know no meaning. The name in the configuration is the name of the module.
+
+A module here has two names that the wiring uses: ``Settings`` (a ``BusSettings`` that validates its ``[[bus]]`` table) and
+``Transport`` (below). A new transport is one module and its test; nothing registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_agent.device import Device
+from edge_agent.sample import Deliver
+from edge_agent.wire import Id, Stamp
+
+
+class BusSettings(BaseModel):
+    """What every ``[[bus]]`` table has; each transport adds its own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Id = Field(description="unique in the file; devices name it")
+    transport: str
+
+
+class Transport(Protocol):
+    """One bus and all devices on it. One instance has one task."""
+
+    def __init__(
+        self, settings: BusSettings, devices: Sequence[Device], deliver: Deliver, stamp: Callable[[], Stamp]
+    ) -> None: ...
+
+    async def run(self) -> None:
+        """Deliver readings until cancelled. A peer that goes is a reading with ``trouble``, never an exception."""
+
+
+def load(name: str) -> ModuleType | None:
+    """The transport module of that name, or None when there is none."""
+    if not name.isidentifier() or find_spec(f"{__name__}.{name}") is None:
+        return None
+    return import_module(f"{__name__}.{name}")

@@ -1,0 +1,331 @@
+"""The contract between edge agents and collectors: shapes, limits, and how bytes become messages.
+
+The durable unit is the *occurrence row*. It is written by the edge alone, ordered by ``mod_seq`` inside one *stream*,
+and merged by ``uid`` and ``rev``; no wall clock is ever compared. A message (*sync*) carries the rows that changed after
+``from`` up to ``to``; both are *boundaries* ``[seq, nonce]`` that the edge made durable before it sent them.
+
+Envelopes are validated strictly. Rows are validated one by one (``read_row``), so that one bad row is quarantined alone.
+Unknown fields are kept and sent on; numbers are integers only. Lasting shapes are in ``docs/wire.md``; golden messages of
+every release lie in ``tests/wire/``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal, Never, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+
+VERSION = 1
+SYNC_PATH = "/api/v1/sync"
+ENROLL_PATH = "/api/v1/enroll"
+# A service name has at most 15 characters (RFC 6763, 7.2).
+SERVICE_TYPE = "_andon._tcp.local."
+
+MAX_WIRE_BYTES = 1 << 20
+MAX_BODY_BYTES = 8 << 20
+SOFT_BODY_BYTES = 256 << 10
+MAX_ROWS = 500
+MAX_DEPTH = 32
+MAX_EVIDENCE_BYTES = 8 << 10
+MAX_INT = (1 << 63) - 1
+BOUNDARIES_KEPT = 64
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+HEX128_PATTERN = r"^[0-9a-f]{32}$"
+
+# Faults that mean something to the collector; a profile may not raise them, except UNCLASSIFIED.
+UNREACHABLE = "unreachable"
+UNCLASSIFIED = "unclassified"
+NOT_RUNNING = "not-running"
+SILENT = "silent"
+CLOCK = "clock"
+DISK = "disk"
+RESERVED_FAULTS = frozenset({UNREACHABLE, NOT_RUNNING, SILENT, CLOCK, DISK})
+# The component of UNREACHABLE, and that of the faults whose device is the gateway itself.
+LINK_COMPONENT = "link"
+AGENT_COMPONENT = "agent"
+
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+Hex128 = Annotated[str, Field(pattern=HEX128_PATTERN)]
+# Strict: neither true nor 1.0 is an integer here.
+Count = Annotated[int, Strict(), Field(ge=0, le=MAX_INT)]
+SeverityNumber = Annotated[int, Strict(), Field(ge=0, le=1000)]
+ConditionKey = Annotated[str, Field(max_length=200)]
+
+
+class WireError(ValueError):
+    """A message that breaks the contract; the text names the field and what was expected."""
+
+
+class Severity(IntEnum):
+    """What the floor feels. The numbers leave room: an unknown one takes the band below it."""
+
+    NOTICE = 10
+    DEGRADED = 20
+    STOP = 30
+
+    @classmethod
+    def band(cls, number: int) -> Severity:
+        return max((s for s in cls if s <= number), default=cls.NOTICE)
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Verdict(StrEnum):
+    """The collector's judgement of one sync (docs/wire.md, "Verdicts")."""
+
+    OK = "ok"
+    BEHIND = "behind"
+    OLD = "old"
+    FORK = "fork"
+    SUPERSEDED = "superseded"
+
+
+def condition_key(device: str, component: str, fault: str) -> str:
+    """What tells one condition of a site from another; a part of the dedupe key."""
+    return f"{device}|{component}|{fault}"
+
+
+def dedupe_key(site: str, device: str, component: str, fault: str) -> str:
+    """``v1|site|device|component|fault``: never severity, text, value, gateway, route or time."""
+    return f"v1|{site}|{condition_key(device, component, fault)}"
+
+
+class Message(BaseModel):
+    """Frozen; unknown fields are kept and sent on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """One moment as a gateway can know it.
+
+    ``boot`` is the kernel's boot id without dashes; ``mono_ns`` is CLOCK_BOOTTIME in ns (exact inside one boot);
+    ``wall_ms`` is the UTC wall clock in ms as read; ``source`` says how far it can be trusted: ``none`` (never set),
+    ``rtc`` (kept by a battery or a saved floor), ``ntp`` (synchronised), ``collector`` (taken from a sync answer).
+    """
+
+    boot: Annotated[str, Field(pattern=HEX128_PATTERN)]
+    mono_ns: Count
+    wall_ms: Annotated[int, Strict(), Field(ge=0, le=1 << 53)]
+    source: Annotated[str, Field(max_length=16)]
+
+
+class SeverityChange(Message):
+    severity: SeverityNumber
+    at: Stamp
+
+
+class Row(Message):
+    """The newest form of one occurrence. ``state`` closed is terminal; a return of the fault is a new ``uid``."""
+
+    uid: Hex128
+    device: Id
+    component: Id
+    fault: Id
+    rev: Annotated[Count, Field(ge=1)]
+    state: Literal["open", "closed"]
+    severity: SeverityNumber
+    severities: Annotated[list[SeverityChange], Field(max_length=64)] = []
+    mod_seq: Annotated[Count, Field(ge=1)]
+    # The first bad sample (downtime counts from it), the moment the condition was declared, and the first good sample.
+    first_bad: Stamp
+    raised: Stamp
+    cleared: Stamp | None = None
+    # Raises that this row stands for; more than 1 only for roll-ups.
+    count: Annotated[Count, Field(ge=1)] = 1
+    # Why a closed row is closed: cleared, not_watched, closed_here, restarted.
+    reason: Annotated[str, Field(max_length=32)] = ""
+    title: Annotated[str, Field(max_length=200)]
+    advice: Annotated[str, Field(max_length=2000)] = ""
+    evidence: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        return condition_key(self.device, self.component, self.fault)
+
+
+Boundary = tuple[Count, Hex128]
+
+
+class Head(Message):
+    """The present, sent when ``to`` is the newest row: what is open, what is unknown, what is watched."""
+
+    seq: Count
+    open: Annotated[list[Hex128], Field(max_length=10_000)]
+    unsettled: Annotated[list[ConditionKey], Field(max_length=50_000)]
+    inventory_hash: Annotated[str, Field(max_length=64)]
+
+
+class WatchedCondition(Message):
+    component: Id
+    fault: Id
+    severity: SeverityNumber
+    title: Annotated[str, Field(max_length=200)]
+
+
+class WatchedDevice(Message):
+    id: Id
+    # site/area/line/station, without the site (ISA-95 levels).
+    place: Annotated[str, Field(max_length=200)]
+    profile: Annotated[str, Field(max_length=64)]
+    bus: Annotated[str, Field(max_length=64)]
+    conditions: Annotated[list[WatchedCondition], Field(max_length=500)]
+
+
+class Inventory(Message):
+    """What this gateway watches, so that a silent gateway leaves known devices unknown."""
+
+    hash: Annotated[str, Field(max_length=64)]
+    devices: Annotated[list[WatchedDevice], Field(max_length=5_000)]
+
+
+class Health(Message):
+    """How the agent itself is; every field may be missing."""
+
+    agent_version: Annotated[str, Field(max_length=64)] = ""
+    uptime_s: Count = 0
+    rows_waiting: Count = 0
+    journal_bytes: Count = 0
+    disk_free_bytes: Count = 0
+    devices: Count = 0
+    devices_unreachable: Count = 0
+
+
+class SyncRequest(Message):
+    """One request of ``POST /api/v1/sync``. No rows and an unchanged boundary is the heartbeat."""
+
+    v: Annotated[int, Strict(), Field(ge=1, le=1000)]
+    lane: Literal["feed"] = "feed"
+    stream: Hex128
+    from_: Annotated[Boundary, Field(alias="from")]
+    to: Boundary
+    # Boundaries made since ``from``, oldest first, ``from`` and ``to`` included.
+    lineage: Annotated[list[Boundary], Field(max_length=BOUNDARIES_KEPT + 2)]
+    # Left as parsed: each is validated alone by ``read_row``.
+    rows: Annotated[list[Any], Field(max_length=MAX_ROWS)]
+    pruned_through: Count = 0
+    clock: Stamp
+    health: Health = Health()
+    head: Head | None = None
+    inventory: Inventory | None = None
+
+
+class SyncAnswer(Message):
+    """What the collector durably holds of the stream; the edge moves its cursor there, forwards or backwards."""
+
+    v: int = VERSION
+    verdict: str
+    stream: Hex128
+    hwm: Boundary
+    # Uids that the edge calls open and the collector has closed; uids that the collector lacks.
+    closed_here: list[Hex128] = []
+    want: list[Hex128] = []
+    want_inventory: bool = False
+    server_ms: Count
+    # When the next sync is expected, in seconds; the edge adds its jitter.
+    next_s: Annotated[int, Strict(), Field(ge=1, le=3600)] = 15
+
+
+class EnrollRequest(Message):
+    token: Annotated[str, Field(min_length=16, max_length=128)]
+    # SHA-256 of the secret that the agent made and keeps, hex.
+    secret_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    facts: Annotated[dict[str, str], Field(max_length=32)] = {}
+
+
+class EnrollAnswer(Message):
+    """``credential`` is the public half, ``agw_<id>``; the agent appends ``.<secret>`` and sends it as a bearer token."""
+
+    site: Id
+    gateway: Id
+    credential: Annotated[str, Field(pattern=r"^agw_[a-z0-9]{8,40}$")]
+
+
+def encode(message: Message) -> bytes:
+    """Compact JSON, UTF-8, field names as on the wire."""
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def parse_json(body: bytes) -> Any:
+    """JSON without its traps: doubled keys, NaN, lone surrogates and nesting over MAX_DEPTH are refused."""
+    try:
+        text = body.decode("utf-8")
+        parsed = json.loads(text, object_pairs_hook=_no_doubled_keys, parse_constant=_no_constants)
+        if "\\u" in text:
+            json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+    except UnicodeError as error:
+        raise WireError("not UTF-8, or a lone surrogate") from error
+    except json.JSONDecodeError as error:
+        raise WireError(f"not JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise WireError(f"nested deeper than {MAX_DEPTH}") from error
+    except ValueError as error:
+        raise WireError(str(error)) from error
+    if _deeper_than(parsed, MAX_DEPTH):
+        raise WireError(f"nested deeper than {MAX_DEPTH}")
+    return parsed
+
+
+def decode_sync(body: bytes) -> SyncRequest:
+    """The envelope of a sync; its rows are still unchecked. Raises WireError."""
+    return _validate(SyncRequest, parse_json(body))
+
+
+def decode_answer(body: bytes) -> SyncAnswer:
+    """Raises WireError."""
+    return _validate(SyncAnswer, parse_json(body))
+
+
+def read_row(raw: Any) -> Row:
+    """One row of a sync. Raises WireError; the caller quarantines that row and goes on."""
+    row = _validate(Row, raw)
+    if row.evidence is not None and len(json.dumps(row.evidence)) > MAX_EVIDENCE_BYTES:
+        raise WireError(f"evidence: more than {MAX_EVIDENCE_BYTES} bytes")
+    if row.state == "closed" and row.cleared is None:
+        raise WireError("cleared: a closed row needs it")
+    return row
+
+
+M = TypeVar("M", bound=Message)
+
+
+def _validate(model: type[M], parsed: Any) -> M:
+    try:
+        return model.model_validate(parsed)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "message"
+        raise WireError(f"{where}: {first['msg']}") from error
+
+
+def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise WireError("an object has the same key twice")
+    return found
+
+
+def _no_constants(name: str) -> Never:
+    raise WireError(f"{name} is not JSON")
+
+
+def _deeper_than(parsed: Any, limit: int) -> bool:
+    level = [parsed]
+    for _ in range(limit + 1):
+        children: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                children += value.values()
+            elif isinstance(value, list):
+                children += value
+        if not children:
+            return False
+        level = children
+    return True
