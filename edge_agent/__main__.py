@@ -1,0 +1,42 @@
+"""The command line of the edge agent. `run` is parsed here alone: a gateway's memory is not spent on help texts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+DEFAULT_CONFIG = Path("/etc/andon/agent.toml")
+LOGS = ("auto", "text", "json")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["run"]:
+        sys.exit(_run(sys.argv[2:]))
+    from edge_agent.cli import app
+
+    app(prog_name="edge-agent")
+
+
+def _run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="edge-agent run", description="Watch the equipment until stopped.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="agent.toml (default: %(default)s)")
+    parser.add_argument("--log", choices=LOGS, default="auto", help="auto: text on a terminal, else JSON")
+    options = parser.parse_args(arguments)
+
+    import uvloop
+
+    from edge_agent import agent, config, log
+
+    log.configure(json=None if options.log == "auto" else options.log == "json")
+    try:
+        asyncio.run(agent.run(config.load(options.config)), loop_factory=uvloop.new_event_loop)
+    except config.ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The commands an installer types: check, enroll, profile. `run` is in __main__."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from edge_agent import config, credential, poll, profile
+from edge_agent.__main__ import DEFAULT_CONFIG
+from edge_agent.config import ConfigError, ProfileFolders
+from edge_agent.profile import ProfileError
+from edge_agent.provision import discover
+from edge_agent.provision import enroll as enrolment
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watches warehouse equipment and reports faults.")
+profiles = typer.Typer(no_args_is_help=True, help="Device profiles: check one, list all, write the schema.")
+app.add_typer(profiles, name="profile")
+console = Console()
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="agent.toml")]
+
+
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+def run() -> None:
+    """Watch the equipment until stopped (edge-agent run --help)."""
+    # __main__ takes this command before it comes here; the entry exists so that the list of commands names it.
+    raise typer.Exit(2)
+
+
+@app.command()
+def check(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Validate agent.toml and print what will be read from each bus, and how fast."""
+    try:
+        settings = config.load(config_file)
+    except ConfigError as error:
+        _refuse(str(error))
+    for bus in settings.buses:
+        devices = settings.on_bus(bus.name)
+        console.print(f"[bold]{bus.name}[/] ({bus.transport}): {len(devices)} device(s)", highlight=False)
+        for line in poll.plan(bus, devices).lines():
+            console.print(f"  {line}", highlight=False, markup=False)
+    console.print(f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.", highlight=False)
+
+
+@app.command()
+def enroll(
+    words: Annotated[list[str], typer.Argument(metavar="[URL] TOKEN", help="the collector's address and the one-off token")],
+    discover_it: Annotated[bool, typer.Option("--discover", help="find the collector by zeroconf")] = False,
+    data_dir: Annotated[Path, typer.Option(help="where the credential is kept")] = config.DEFAULT_DATA_DIR,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM file of a private CA")] = None,
+    allow_plain_http: Annotated[bool, typer.Option("--allow-plain-http", help="http off loopback; for tests alone")] = False,
+) -> None:
+    """Exchange a one-off token for this gateway's own credential. May be repeated after a lost reply."""
+    if len(words) != (1 if discover_it else 2):
+        _refuse("expected: edge-agent enroll URL TOKEN, or: edge-agent enroll --discover TOKEN")
+    url = _discover() if discover_it else words[0]
+    try:
+        made = enrolment.enroll(
+            url=url, token=words[-1], data_dir=data_dir, ca_file=ca_file, allow_plain_http=allow_plain_http
+        )
+    except enrolment.EnrollError as error:
+        _refuse(str(error))
+    console.print(f"Enrolled as {made.site}/{made.gateway} at {made.url}; the credential is in {data_dir / credential.FILE}.", highlight=False)
+
+
+@profiles.command("check")
+def profile_check(file: Annotated[Path, typer.Argument(help="a profile's YAML file")]) -> None:
+    """Say whether a profile is valid, and if not, which key is wrong and what was expected."""
+    try:
+        found = profile.parse(file.read_text(encoding="utf-8"), name=file.stem)
+    except (OSError, UnicodeDecodeError) as error:
+        _refuse(f"{file}: cannot be read: {error}")
+    except ProfileError as error:
+        _refuse(f"{file}: {error}")
+    console.print(
+        f"{file}: {len(found.reads)} reads, {len(found.signals)} signals, {len(found.conditions)} conditions, no fault found.",
+        highlight=False,
+    )
+
+
+@profiles.command("list")
+def profile_list(
+    profiles_dir: Annotated[Path | None, typer.Option(help="a site's own profiles")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="the device table of docs/profiles.md")] = False,
+) -> None:
+    """List the profiles that a device may name."""
+    try:
+        folders = ProfileFolders.of(profiles_dir)
+        found = [folders.load(name) for name in folders.names()]
+    except (ConfigError, ProfileError) as error:
+        _refuse(str(error))
+    if markdown:
+        print(profile.device_table(found))
+        return
+    table = Table("profile", "device", "transports", "conditions", "evidence")
+    for one in found:
+        table.add_row(one.name, one.title, ", ".join(one.transports), str(len(one.conditions)), one.evidence)
+    console.print(table)
+
+
+@profiles.command("schema")
+def profile_schema(
+    check_it: Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")] = False,
+) -> None:
+    """Write the JSON Schema of profiles, for editors, beside the shipped ones."""
+    file = config.shipped_profiles() / "profile.schema.json"
+    wanted = profile.json_schema()
+    if check_it:
+        if not file.exists() or file.read_text(encoding="utf-8") != wanted:
+            _refuse(f"{file} is not what the models say; run: edge-agent profile schema")
+        return
+    file.write_text(wanted, encoding="utf-8")
+    console.print(f"wrote {file}", highlight=False)
+
+
+def _discover() -> str:
+    with Progress(SpinnerColumn(), TextColumn("looking for a collector on this network ..."), transient=True) as progress:
+        progress.add_task("discover")
+        found = discover.collectors()
+    if not found:
+        _refuse("no collector answered on this network; start it with --advertise, or give its URL")
+    if len(found) > 1:
+        _refuse(f"more than one collector answered: {', '.join(found)}; give the URL of the right one")
+    console.print(f"found {found[0]}", highlight=False)
+    return found[0]
+
+
+def _refuse(text: str) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise typer.Exit(2)

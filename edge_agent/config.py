@@ -1,0 +1,264 @@
+"""agent.toml and the environment become frozen settings; whatever is wrong is said with file, key and what was expected."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from edge_agent import profile as profiles
+from edge_agent import transports
+from edge_agent.device import Device
+from edge_agent.profile import Profile, ProfileError
+from edge_agent.transports import BusSettings
+from edge_agent.wire import Id
+
+ENVIRONMENT_PREFIX = "EDGE_AGENT_"
+DEFAULT_DATA_DIR = Path("/var/lib/edge-agent")
+
+
+class ConfigError(Exception):
+    """A person must act; the text says where (file and key) and what was expected."""
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CollectorTable(Table):
+    url: str = Field(
+        default="",
+        pattern=r"^$|^https?://[^/\s]+$",
+        description="where the collector is, https://host:port; empty: as enrolled",
+    )
+    ca_file: Path | None = Field(default=None, description="PEM file of the private CA that signed the collector")
+
+
+class AgentTable(Table):
+    site: Id | None = Field(default=None, description="the site's id; missing: as enrolled")
+    gateway: Id | None = Field(default=None, description="this gateway's id; missing: as enrolled")
+    data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="journal and credential; 0700")
+    profiles_dir: Path | None = Field(
+        default=None, description="a site's own profiles; a file here wins over the shipped one of that name"
+    )
+    unreachable_after_s: float = Field(
+        default=30.0, ge=1, le=3600, description="a device that cannot be read for so long is `unreachable`"
+    )
+
+
+class DeviceTable(Table):
+    id: Id = Field(description="unique in the site; does not depend on the gateway")
+    bus: Id = Field(description="name of the [[bus]] that it hangs on")
+    profile: str = Field(description="file name, without .yaml, of its profile")
+    place: str = Field(
+        default="",
+        pattern=r"^$|^[^/\s][^/]*(/[^/\s][^/]*){0,2}$",
+        max_length=200,
+        description="area/line/station inside the site",
+    )
+    unit: int = Field(default=1, ge=0, le=255, description="Modbus unit id")
+    topic: str = Field(default="", max_length=256, description="mqtt: what {topic} in the profile stands for")
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="values laid over the profile's reads, signals and conditions"
+    )
+
+
+class File(BaseSettings):
+    """agent.toml as written; EDGE_AGENT_<TABLE>__<KEY> in the environment wins."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+    )
+
+    collector: CollectorTable = CollectorTable()
+    agent: AgentTable = AgentTable()
+    bus: list[dict[str, Any]] = []
+    device: list[DeviceTable] = []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    path: Path
+    collector: CollectorTable
+    agent: AgentTable
+    buses: tuple[BusSettings, ...]
+    devices: tuple[Device, ...]
+
+    def on_bus(self, name: str) -> tuple[Device, ...]:
+        return tuple(device for device in self.devices if device.bus == name)
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises ConfigError."""
+    file = _read(path, environment)
+    shipped_and_own = ProfileFolders.of(file.agent.profiles_dir)
+    buses = tuple(_bus(path, number, table) for number, table in enumerate(file.bus))
+    _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
+    _refuse_doubles(path, "device", "id", [device.id for device in file.device])
+    by_name = {bus.name: bus for bus in buses}
+    devices = tuple(
+        _device(path, number, table, by_name, shipped_and_own) for number, table in enumerate(file.device)
+    )
+    for number, device in enumerate(devices):
+        if device.id == file.agent.gateway:
+            raise ConfigError(f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another")
+    return Settings(path=path, collector=file.collector, agent=file.agent, buses=buses, devices=devices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileFolders:
+    """Where profiles are looked for, first match wins."""
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, own: Path | None) -> ProfileFolders:
+        if own is not None and not own.is_dir():
+            raise ConfigError(f"agent.profiles_dir: {own} is not a folder")
+        return cls(folders=(*([own] if own else []), shipped_profiles()))
+
+    def names(self) -> list[str]:
+        return sorted({file.stem for folder in self.folders for file in folder.glob("*.yaml")})
+
+    def load(self, name: str, overlay: Mapping[str, object] | None = None) -> Profile:
+        """Raises ConfigError for an unknown name, ProfileError for what is wrong inside."""
+        for folder in self.folders:
+            file = folder / f"{name}.yaml"
+            if re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) and file.is_file():
+                return profiles.parse(file.read_text(encoding="utf-8"), name=name, overlay=overlay)
+        raise ConfigError(f"unknown profile {name!r}; there are: {', '.join(self.names())}")
+
+
+def shipped_profiles() -> Path:
+    spec = find_spec("device_profiles")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the folder device_profiles is not installed beside edge_agent")
+    return Path(spec.origin).parent
+
+
+def _read(path: Path, environment: Mapping[str, str]) -> File:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such file; name yours with --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    for name in environment:
+        head = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
+        if name.startswith(ENVIRONMENT_PREFIX) and head not in File.model_fields:
+            raise ConfigError(f"{name} in the environment: no such setting; expected {_choices(File.model_fields)}")
+    try:
+        return File(**table)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, "", error, File)) from error
+
+
+def _bus(path: Path, number: int, table: dict[str, Any]) -> BusSettings:
+    where = f"bus[{number}]"
+    name = table.get("transport")
+    module = transports.load(name) if isinstance(name, str) else None
+    if module is None or not hasattr(module, "Settings"):
+        raise ConfigError(f"{path}: {where}.transport: {name!r} is not a transport; expected {_choices(_transports())}")
+    try:
+        settings: BusSettings = module.Settings.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, where, error, module.Settings)) from error
+    return settings
+
+
+def _transports() -> list[str]:
+    folder = Path(transports.__file__).parent
+    names = (file.stem for file in folder.glob("[a-z]*.py"))
+    return sorted(name for name in names if hasattr(transports.load(name), "Settings"))
+
+
+def _device(
+    path: Path, number: int, table: DeviceTable, buses: Mapping[str, BusSettings], folders: ProfileFolders
+) -> Device:
+    where = f"device[{number}] ({table.id})"
+    bus = buses.get(table.bus)
+    if bus is None:
+        raise ConfigError(f"{path}: {where}.bus: no [[bus]] is named {table.bus!r}; there are: {_choices(buses)}")
+    try:
+        profile = folders.load(table.profile, overlay=table.set)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {where}.profile: {error}") from error
+    except ProfileError as error:
+        raise ConfigError(f"{path}: {where}: profile {table.profile}: {error}") from error
+    if bus.transport not in profile.transports:
+        raise ConfigError(
+            f"{path}: {where}.bus: {table.bus!r} is {bus.transport}, but profile {profile.name} speaks "
+            f"{_choices(profile.transports)}"
+        )
+    wants_topic = any("{topic}" in getattr(read, "topic", "") for read in profile.reads.values())
+    if wants_topic and not table.topic:
+        raise ConfigError(f"{path}: {where}.topic: missing; profile {profile.name} reads topics with {{topic}}")
+    return Device(
+        id=table.id,
+        place=table.place,
+        bus=table.bus,
+        profile=profile,
+        unit=table.unit,
+        topic=table.topic,
+    )
+
+
+def _refuse_doubles(path: Path, table: str, key: str, values: list[str]) -> None:
+    for number, value in enumerate(values):
+        first = values.index(value)
+        if first != number:
+            raise ConfigError(f"{path}: {table}[{number}].{key}: {value!r} is taken by {table}[{first}]")
+
+
+def _explain(path: Path, where: str, error: ValidationError, model: type[BaseModel]) -> str:
+    lines = []
+    for found in error.errors(include_url=False):
+        keys = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"]]
+        key = (where + "".join(keys)).lstrip(".")
+        if found["type"] == "extra_forbidden":
+            known = _choices(_siblings(model, found["loc"]))
+            lines.append(f"{path}: {key}: unknown key; expected one of {known}")
+        elif found["type"] == "missing":
+            lines.append(f"{path}: {key}: missing")
+        else:
+            lines.append(f"{path}: {key}: {found['msg']}, not {found['input']!r}")
+    return "\n".join(lines)
+
+
+def _siblings(model: type[BaseModel], loc: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that stand beside ``loc`` in ``model``."""
+    inner: Any = model
+    for part in loc[:-1]:
+        if isinstance(part, str):
+            field = inner.model_fields.get(part)
+            if field is None:
+                return ()
+            arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            models = [a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)]
+            inner = models[0] if models else inner
+    return sorted(inner.model_fields)
+
+
+def _choices(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

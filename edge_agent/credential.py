@@ -1,0 +1,80 @@
+"""The gateway's own secret on disk: made here, 0600, never in agent.toml, never in a log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FILE = "credential.json"
+PENDING = "credential.pending.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    url: str
+    site: str
+    gateway: str
+    # The public half, agw_<id>; the bearer token is "<credential>.<secret>".
+    credential: str
+    secret: str = field(repr=False)
+
+    @property
+    def bearer(self) -> str:
+        return f"{self.credential}.{self.secret}"
+
+
+def load(data_dir: Path) -> Credential | None:
+    """None before enrolment. Raises ValueError when the file is there and not a credential."""
+    file = data_dir / FILE
+    try:
+        return Credential(**json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: not a credential; enrol this gateway again") from error
+
+
+def save(data_dir: Path, credential: Credential) -> None:
+    _write_durably(data_dir / FILE, json.dumps(asdict(credential)))
+    (data_dir / PENDING).unlink(missing_ok=True)
+
+
+def pending_secret(data_dir: Path, token: str) -> str:
+    """The secret for this enrolment token: made and durable before first use, the same again after a lost reply."""
+    file = data_dir / PENDING
+    token_hash = sha256(token)
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored["token_hash"] == token_hash:
+            return str(stored["secret"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        pass
+    secret = secrets.token_hex(32)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write_durably(file, json.dumps({"token_hash": token_hash, "secret": secret}))
+    return secret
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_durably(file: Path, text: str) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

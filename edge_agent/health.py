@@ -1,0 +1,60 @@
+"""How the agent itself is: what it tells the collector with each sync, and what it tells systemd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edge_agent.wire import Health
+
+
+def agent_version() -> str:
+    try:
+        return version("warehouse-andon")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def measure(
+    *, data_dir: Path, uptime_s: int, rows_waiting: int, devices: int, devices_unreachable: int
+) -> Health:
+    return Health(
+        agent_version=agent_version(),
+        uptime_s=uptime_s,
+        rows_waiting=rows_waiting,
+        journal_bytes=sum(file.stat().st_size for file in data_dir.glob("journal.db*")),
+        disk_free_bytes=shutil.disk_usage(data_dir).free,
+        devices=devices,
+        devices_unreachable=devices_unreachable,
+    )
+
+
+class Systemd:
+    """sd_notify(3): one datagram per message to $NOTIFY_SOCKET; silent where systemd did not start us."""
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        found = os.environ if environment is None else environment
+        self._address = found.get("NOTIFY_SOCKET", "")
+        # systemd wants a sign of life well inside its limit; sd_watchdog_enabled(3) recommends half of it.
+        limit_us = int(found.get("WATCHDOG_USEC", "0") or "0")
+        self.watchdog_every_s: float | None = limit_us / 2_000_000 if limit_us else None
+
+    def tell(self, message: str) -> None:
+        if not self._address:
+            return
+        # An address that starts with @ lies in the abstract namespace.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.sendto(message.encode(), address)
+
+    def ready(self, status: str) -> None:
+        self.tell(f"READY=1\nSTATUS={status}")
+
+    def alive(self) -> None:
+        self.tell("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        self.tell("STOPPING=1")

@@ -1,0 +1,80 @@
+"""A gateway and a one-off token become a credential. Any step may be repeated; a lost reply burns nothing."""
+
+from __future__ import annotations
+
+import platform
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from edge_agent import credential, wire
+from edge_agent.credential import Credential
+from edge_agent.health import agent_version
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class EnrollError(Exception):
+    """Enrolment did not happen; the text says why and what to do."""
+
+
+def enroll(
+    *, url: str, token: str, data_dir: Path, ca_file: Path | None = None, allow_plain_http: bool = False
+) -> Credential:
+    """Raises EnrollError. ``url`` is the collector's root, https://host:port."""
+    root = check_url(url, allow_plain_http=allow_plain_http)
+    try:
+        secret = credential.pending_secret(data_dir, token)
+    except OSError as error:
+        raise EnrollError(f"{data_dir} cannot be written: {error.strerror}; run as the agent's user, or as root") from error
+    request = wire.EnrollRequest(token=token, secret_hash=credential.sha256(secret), facts=facts())
+    try:
+        with httpx.Client(verify=tls_context(ca_file), timeout=15, trust_env=False) as client:
+            reply = client.post(root + wire.ENROLL_PATH, content=wire.encode(request), headers={"Content-Type": "application/json"})
+    except httpx.HTTPError as error:
+        raise EnrollError(f"{root} does not answer: {error}; nothing is lost, run the same command again") from error
+    if reply.status_code != httpx.codes.OK:
+        raise EnrollError(f"{root} refused: {_detail(reply)}")
+    try:
+        answer = wire.EnrollAnswer.model_validate_json(reply.content)
+    except ValidationError as error:
+        raise EnrollError(f"{root} answered something else than an enrolment: is this an Andon collector?") from error
+    made = Credential(
+        url=root, site=answer.site, gateway=answer.gateway, credential=answer.credential, secret=secret
+    )
+    credential.save(data_dir, made)
+    return made
+
+
+def check_url(url: str, *, allow_plain_http: bool) -> str:
+    """The root of the collector's URL; plain http is for loopback alone unless told otherwise."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise EnrollError(f"{url!r} is not a collector's address; expected https://host:port")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not allow_plain_http:
+        raise EnrollError(f"{url}: a credential does not travel over plain http; use https, or say --allow-plain-http")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """The system's authorities, or the site's own alone. Raises EnrollError."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except (OSError, ssl.SSLError) as error:
+        raise EnrollError(f"collector.ca_file: {ca_file} is not a PEM certificate file: {error}") from error
+
+
+def facts() -> dict[str, str]:
+    """What a lead wants to know of a gateway that asks to join."""
+    return {"hostname": platform.node()[:64], "machine": platform.machine(), "agent_version": agent_version()}
+
+
+def _detail(reply: httpx.Response) -> str:
+    try:
+        problem = reply.json()
+        return str(problem.get("detail") or problem.get("title") or reply.status_code)
+    except (ValueError, AttributeError):
+        return f"HTTP {reply.status_code}"
