@@ -152,6 +152,8 @@ class Row(Message):
 
 
 Boundary = tuple[Count, Hex128]
+# Where every stream begins: what a collector that knows nothing of a stream holds of it.
+ORIGIN: tuple[int, str] = (0, "0" * 32)
 
 
 class Head(Message):
