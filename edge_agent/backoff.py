@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: exponential, capped, and jittered so that no fleet returns as one."""
+"""How long to wait before the next attempt: exponential, capped, jittered so that no fleet returns as one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Backoff:
 
     def next(self) -> float:
         """The delay in seconds before the next attempt; counts a failure."""
-        limit = min(self._cap_s, self._first_s * 2.0 ** float(min(self.failures, MAX_DOUBLINGS)))
+        limit = min(self._cap_s, self._first_s * (1 << min(self.failures, MAX_DOUBLINGS)))
         self.failures += 1
         return self._floor_s + limit * self._random.random()
 

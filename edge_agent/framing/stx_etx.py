@@ -12,7 +12,7 @@ _MARKS = re.compile(rb"[\x02\x03]")
 class Framer:
     """Any bytes in, whole frames out; however the bytes are cut into chunks, the frames are the same.
 
-    A STX inside a frame starts it anew: the end of the one before was lost on the line. An empty frame counts.
+    A STX inside a frame starts it anew: the end of the one before was lost on the line. Empty ones count.
     """
 
     def __init__(self, max_frame: int = 4096) -> None:
