@@ -1,0 +1,311 @@
+"""Decides when a fault begins and when it ends: samples and time in, raised and cleared conditions out.
+
+A condition is a rule with a verdict (``verdict.py``) and stands in one of four states. ``TRANSITIONS`` is the
+machine:
+
+- normal -> pending when the verdict turns true, pending -> active once it was true for the whole on-delay;
+- active -> clearing when it turns false, clearing -> normal once it was false for the whole off-delay.
+
+Unknown is neither: it breaks both delays, keeps an active condition active and raises nothing. With a delay
+of zero the state in the middle is skipped. Time is ``mono_ns`` of the stamps alone: a wall clock may jump as
+it likes.
+
+What time brings about is dated when it was due, not when somebody looked: before a sample is taken, all that
+was due before it is worked off. How often one looks changes nothing but how soon the outcome is known.
+
+A condition is *settled* by its first answer after the start: false, or true for the whole on-delay. Until
+then nobody may conclude from its absence that all is well. After a restart an active condition is active
+still, delays start again and windows are empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from edge_agent import verdict as verdicts
+from edge_agent.profile import Condition, Read, RequestRead, Share
+from edge_agent.sample import Quality, Sample, Trouble
+from edge_agent.verdict import Memory, Test, Verdict, Window, in_ns
+from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Severity, Stamp
+
+UNREACHABLE_AFTER_S = 30.0
+# Whether the device is unreachable, as a signal of its own; outside the grammar, so that no profile can name
+# it.
+LINK_SIGNAL = "(link)"
+
+
+class State(StrEnum):
+    NORMAL = "normal"
+    PENDING = "pending"
+    ACTIVE = "active"
+    CLEARING = "clearing"
+
+
+class Act(StrEnum):
+    """What a transition asks for."""
+
+    REST = "rest"
+    RAISE = "raise"
+    CLEAR = "clear"
+
+
+# (state, verdict, the delay that leads out of it is over) -> (state, act)
+TRANSITIONS: dict[tuple[State, Verdict, bool], tuple[State, Act]] = {
+    (State.NORMAL, True, False): (State.PENDING, Act.REST),
+    (State.NORMAL, True, True): (State.ACTIVE, Act.RAISE),
+    (State.NORMAL, False, False): (State.NORMAL, Act.REST),
+    (State.NORMAL, False, True): (State.NORMAL, Act.REST),
+    (State.NORMAL, None, False): (State.NORMAL, Act.REST),
+    (State.NORMAL, None, True): (State.NORMAL, Act.REST),
+    (State.PENDING, True, False): (State.PENDING, Act.REST),
+    (State.PENDING, True, True): (State.ACTIVE, Act.RAISE),
+    (State.PENDING, False, False): (State.NORMAL, Act.REST),
+    (State.PENDING, False, True): (State.NORMAL, Act.REST),
+    (State.PENDING, None, False): (State.NORMAL, Act.REST),
+    (State.PENDING, None, True): (State.NORMAL, Act.REST),
+    (State.ACTIVE, True, False): (State.ACTIVE, Act.REST),
+    (State.ACTIVE, True, True): (State.ACTIVE, Act.REST),
+    (State.ACTIVE, False, False): (State.CLEARING, Act.REST),
+    (State.ACTIVE, False, True): (State.NORMAL, Act.CLEAR),
+    (State.ACTIVE, None, False): (State.ACTIVE, Act.REST),
+    (State.ACTIVE, None, True): (State.ACTIVE, Act.REST),
+    (State.CLEARING, True, False): (State.ACTIVE, Act.REST),
+    (State.CLEARING, True, True): (State.ACTIVE, Act.REST),
+    (State.CLEARING, False, False): (State.CLEARING, Act.REST),
+    (State.CLEARING, False, True): (State.NORMAL, Act.CLEAR),
+    (State.CLEARING, None, False): (State.ACTIVE, Act.REST),
+    (State.CLEARING, None, True): (State.ACTIVE, Act.REST),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Where one condition stands."""
+
+    state: State = State.NORMAL
+    # The moment that began the running delay: first bad while pending, first good while clearing.
+    since: Stamp | None = None
+    settled: bool = False
+
+    @property
+    def active(self) -> bool:
+        """An occurrence is under way."""
+        return self.state in (State.ACTIVE, State.CLEARING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One condition of one device, ready to be asked."""
+
+    component: str
+    fault: str
+    severity: Severity
+    title: str
+    advice: str
+    on_delay_ns: int
+    off_delay_ns: int
+    test: Test
+    # What it looks at; a sample of another signal cannot change its verdict.
+    signals: frozenset[str]
+    shares: tuple[Share, ...] = ()
+    # (signal, ns of silence): what time alone can make true.
+    silences: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``component/fault``, unique in its device."""
+        return f"{self.component}/{self.fault}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A condition that was raised (``act`` RAISE) or has cleared (CLEAR)."""
+
+    rule: Rule
+    act: Act
+    # What began it: the first bad sample of a raise, the first good one of a clear.
+    first: Stamp
+    # When it was declared: ``first`` plus the delay.
+    at: Stamp
+
+
+def rule(condition: Condition) -> Rule:
+    return Rule(
+        component=condition.component,
+        fault=condition.fault,
+        severity=Severity[condition.severity.upper()],
+        title=condition.title,
+        advice=condition.advice,
+        on_delay_ns=in_ns(condition.on_delay_s),
+        off_delay_ns=in_ns(condition.off_delay_s),
+        test=verdicts.test_of(condition.when),
+        signals=verdicts.signals(condition.when),
+        shares=verdicts.shares(condition.when),
+        silences=verdicts.silences(condition.when),
+    )
+
+
+def unreachable_rule(after_s: float = UNREACHABLE_AFTER_S) -> Rule:
+    """The condition that every device has: none of its reads brings anything."""
+    return Rule(
+        component=LINK_COMPONENT,
+        fault=UNREACHABLE,
+        severity=Severity.DEGRADED,
+        title="Device cannot be reached",
+        advice="Check its power, its cable and the port or address that it is configured with.",
+        on_delay_ns=in_ns(after_s),
+        off_delay_ns=0,
+        test=lambda memory, _now, _active: verdicts.equal(memory.value(LINK_SIGNAL), True),
+        signals=frozenset({LINK_SIGNAL}),
+    )
+
+
+def rules(
+    conditions: Iterable[Condition], *, unreachable_after_s: float = UNREACHABLE_AFTER_S
+) -> tuple[Rule, ...]:
+    """All rules of a device, the implicit one included."""
+    return (*map(rule, conditions), unreachable_rule(unreachable_after_s))
+
+
+def unreachable(reads: Mapping[str, Read], troubles: Mapping[str, Trouble | None]) -> Verdict:
+    """Whether a device is cut off, from the trouble that the newest reading of each of its reads had.
+
+    Unknown before the first reading. Silence on a read that declares ``no_answer`` is an answer: the profile
+    says what it means.
+    """
+    if not troubles:
+        return None
+    return all(
+        trouble is not None and not (trouble is Trouble.NO_ANSWER and _silence_is_an_answer(reads.get(name)))
+        for name, trouble in troubles.items()
+    )
+
+
+def link_is_up(trouble: Trouble | None) -> bool:
+    """Whether a reading with this trouble came over a standing link."""
+    return trouble not in (Trouble.NO_LINK, Trouble.OFFLINE)
+
+
+class Detector:
+    """The rules, the memory and the phases of one device. Feed it in the order in which things happened."""
+
+    def __init__(self, rules: Sequence[Rule], *, start: Stamp, active: Iterable[str] = ()) -> None:
+        """``active``: keys of the rules whose occurrence is open since before the start."""
+        self.rules: Mapping[str, Rule] = {rule.key: rule for rule in rules}
+        was_active = frozenset(active)
+        self.phases: dict[str, Phase] = {
+            key: Phase(state=State.ACTIVE if key in was_active else State.NORMAL) for key in self.rules
+        }
+        self._memory = Memory(link_since_ns=start.mono_ns)
+        self._newest = start
+        self._rules_of: dict[str, list[Rule]] = {}
+        self._shares_of: dict[str, list[Share]] = {}
+        for rule in rules:
+            for signal in rule.signals:
+                self._rules_of.setdefault(signal, []).append(rule)
+            for share in rule.shares:
+                if verdicts.share_key(share) not in self._memory.windows:
+                    self._memory.windows[verdicts.share_key(share)] = Window(share.of_last)
+                    self._shares_of.setdefault(share.signal, []).append(share)
+        # When to look at which rule again; only rules for which time is running.
+        self._due_ns: dict[str, int] = {}
+        for rule in rules:
+            self._plan(rule)
+
+    def take(self, samples: Sequence[Sample], at: Stamp, *, link_up: bool = True) -> list[Transition]:
+        """What the samples of one reading change, after all that was due before it."""
+        transitions = self.look(at)
+        affected = self._link(link_up)
+        for sample in samples:
+            self._remember(sample)
+            for rule in self._rules_of.get(sample.signal, ()):
+                affected[rule.key] = rule
+        for rule in affected.values():
+            transitions += self._evaluate(rule)
+        return transitions
+
+    def look(self, now: Stamp) -> list[Transition]:
+        """What time alone has brought about up to ``now``, each dated when it was due."""
+        transitions: list[Transition] = []
+        while (due_ns := self.deadline_ns()) is not None and due_ns <= now.mono_ns:
+            self._newest = _earlier(now, due_ns)
+            for key in [key for key, ns in self._due_ns.items() if ns == due_ns]:
+                transitions += self._evaluate(self.rules[key])
+        # A reading that comes late counts as of what is known already: time never runs backwards here.
+        if now.mono_ns > self._newest.mono_ns:
+            self._newest = now
+        return transitions
+
+    def deadline_ns(self) -> int | None:
+        """The ``mono_ns`` at which to ``look`` again if nothing comes before; None: no time is running."""
+        return min(self._due_ns.values(), default=None)
+
+    def active(self) -> frozenset[str]:
+        """Keys of the rules with an occurrence under way."""
+        return frozenset(key for key, phase in self.phases.items() if phase.active)
+
+    def unsettled(self) -> frozenset[str]:
+        return frozenset(key for key, phase in self.phases.items() if not phase.settled)
+
+    def put_back(self, phases: Mapping[str, Phase]) -> None:
+        """Stand where ``phases`` say: what was decided since was never written down, so decide it anew."""
+        self.phases.update(phases)
+        for key in phases:
+            self._plan(self.rules[key])
+
+    def _evaluate(self, rule: Rule) -> list[Transition]:
+        """Ask the rule as of the newest moment."""
+        at, phase = self._newest, self.phases[rule.key]
+        verdict = rule.test(self._memory, at.mono_ns, phase.active)
+        delay_ns = rule.off_delay_ns if phase.active else rule.on_delay_ns
+        first = phase.since or at
+        state, act = TRANSITIONS[phase.state, verdict, at.mono_ns - first.mono_ns >= delay_ns]
+        waiting = state in (State.PENDING, State.CLEARING)
+        answered = verdict is not None and state is not State.PENDING
+        self.phases[rule.key] = Phase(
+            state=state, since=first if waiting else None, settled=phase.settled or answered
+        )
+        self._plan(rule)
+        return [] if act is Act.REST else [Transition(rule=rule, act=act, first=first, at=at)]
+
+    def _plan(self, rule: Rule) -> None:
+        """When ``rule`` has to be asked again because time alone may change something."""
+        phase, due = self.phases[rule.key], []
+        for signal, silence_ns in rule.silences:
+            since_ns = self._memory.silent_since_ns(signal)
+            if since_ns is not None and since_ns + silence_ns > self._newest.mono_ns:
+                due.append(since_ns + silence_ns)
+        if phase.since is not None:
+            due.append(phase.since.mono_ns + (rule.off_delay_ns if phase.active else rule.on_delay_ns))
+        if due:
+            self._due_ns[rule.key] = min(due)
+        else:
+            self._due_ns.pop(rule.key, None)
+
+    def _link(self, up: bool) -> dict[str, Rule]:
+        """The rules that the coming or going of the link concerns, if it did either."""
+        if up == (self._memory.link_since_ns is not None):
+            return {}
+        self._memory.link_since_ns = self._newest.mono_ns if up else None
+        return {rule.key: rule for rule in self.rules.values() if rule.silences}
+
+    def _remember(self, sample: Sample) -> None:
+        self._memory.latest[sample.signal] = sample
+        if sample.quality is Quality.GOOD:
+            self._memory.last_good_ns[sample.signal] = self._newest.mono_ns
+            for share in self._shares_of.get(sample.signal, ()):
+                hit = verdicts.equal(sample.value, share.value) is True
+                self._memory.windows[verdicts.share_key(share)].put(hit)
+
+
+def _silence_is_an_answer(read: Read | None) -> bool:
+    return isinstance(read, RequestRead) and read.no_answer is not None
+
+
+def _earlier(now: Stamp, mono_ns: int) -> Stamp:
+    """The moment ``mono_ns`` of this boot as ``now`` sees it."""
+    if mono_ns == now.mono_ns:
+        return now
+    return replace(now, mono_ns=mono_ns, wall_ms=max(0, now.wall_ms - (now.mono_ns - mono_ns) // 1_000_000))
