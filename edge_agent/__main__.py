@@ -13,15 +13,17 @@ LOGS = ("auto", "text", "json")
 
 def main() -> None:
     if sys.argv[1:2] == ["run"]:
-        sys.exit(_run(sys.argv[2:]))
+        sys.exit(run(sys.argv[2:]))
     from edge_agent.cli import app
 
     app(prog_name="edge-agent")
 
 
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="edge-agent run", description="Watch the equipment until stopped.")
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="agent.toml (default: %(default)s)")
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, help="agent.toml (default: %(default)s)"
+    )
     parser.add_argument("--log", choices=LOGS, default="auto", help="auto: text on a terminal, else JSON")
     options = parser.parse_args(arguments)
 
@@ -31,7 +33,9 @@ def _run(arguments: list[str]) -> int:
 
     log.configure(json=None if options.log == "auto" else options.log == "json")
     try:
-        asyncio.run(agent.run(config.load(options.config)), loop_factory=uvloop.new_event_loop)
+        settings = config.load(options.config)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(agent.run(settings))
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         return 2

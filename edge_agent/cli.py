@@ -13,12 +13,15 @@ from rich.table import Table
 
 from edge_agent import config, credential, poll, profile
 from edge_agent.__main__ import DEFAULT_CONFIG
+from edge_agent.__main__ import run as run_agent
 from edge_agent.config import ConfigError, ProfileFolders
 from edge_agent.profile import ProfileError
 from edge_agent.provision import discover
 from edge_agent.provision import enroll as enrolment
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watches warehouse equipment and reports faults.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Watches warehouse equipment and reports faults."
+)
 profiles = typer.Typer(no_args_is_help=True, help="Device profiles: check one, list all, write the schema.")
 app.add_typer(profiles, name="profile")
 console = Console()
@@ -26,11 +29,12 @@ console = Console()
 ConfigOption = Annotated[Path, typer.Option("--config", help="agent.toml")]
 
 
-@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-def run() -> None:
-    """Watch the equipment until stopped (edge-agent run --help)."""
-    # __main__ takes this command before it comes here; the entry exists so that the list of commands names it.
-    raise typer.Exit(2)
+@app.command(
+    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
+def run(context: typer.Context) -> None:
+    """Watch the equipment until stopped."""
+    raise typer.Exit(run_agent(context.args))
 
 
 @app.command()
@@ -45,16 +49,23 @@ def check(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         console.print(f"[bold]{bus.name}[/] ({bus.transport}): {len(devices)} device(s)", highlight=False)
         for line in poll.plan(bus, devices).lines():
             console.print(f"  {line}", highlight=False, markup=False)
-    console.print(f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.", highlight=False)
+    console.print(
+        f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.",
+        highlight=False,
+    )
 
 
 @app.command()
 def enroll(
-    words: Annotated[list[str], typer.Argument(metavar="[URL] TOKEN", help="the collector's address and the one-off token")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="[URL] TOKEN", help="the collector's address and the one-off token")
+    ],
     discover_it: Annotated[bool, typer.Option("--discover", help="find the collector by zeroconf")] = False,
     data_dir: Annotated[Path, typer.Option(help="where the credential is kept")] = config.DEFAULT_DATA_DIR,
     ca_file: Annotated[Path | None, typer.Option(help="PEM file of a private CA")] = None,
-    allow_plain_http: Annotated[bool, typer.Option("--allow-plain-http", help="http off loopback; for tests alone")] = False,
+    allow_plain_http: Annotated[
+        bool, typer.Option("--allow-plain-http", help="http off loopback; for tests alone")
+    ] = False,
 ) -> None:
     """Exchange a one-off token for this gateway's own credential. May be repeated after a lost reply."""
     if len(words) != (1 if discover_it else 2):
@@ -66,7 +77,10 @@ def enroll(
         )
     except enrolment.EnrollError as error:
         _refuse(str(error))
-    console.print(f"Enrolled as {made.site}/{made.gateway} at {made.url}; the credential is in {data_dir / credential.FILE}.", highlight=False)
+    console.print(
+        f"Enrolled as {made.site}/{made.gateway} at {made.url}; the credential is in {data_dir / credential.FILE}.",
+        highlight=False,
+    )
 
 
 @profiles.command("check")
@@ -87,7 +101,9 @@ def profile_check(file: Annotated[Path, typer.Argument(help="a profile's YAML fi
 @profiles.command("list")
 def profile_list(
     profiles_dir: Annotated[Path | None, typer.Option(help="a site's own profiles")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="the device table of docs/profiles.md")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="the device table of docs/profiles.md")
+    ] = False,
 ) -> None:
     """List the profiles that a device may name."""
     try:
@@ -106,7 +122,9 @@ def profile_list(
 
 @profiles.command("schema")
 def profile_schema(
-    check_it: Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")] = False,
+    check_it: Annotated[
+        bool, typer.Option("--check", help="only say whether the file is up to date")
+    ] = False,
 ) -> None:
     """Write the JSON Schema of profiles, for editors, beside the shipped ones."""
     file = config.shipped_profiles() / "profile.schema.json"
@@ -120,7 +138,9 @@ def profile_schema(
 
 
 def _discover() -> str:
-    with Progress(SpinnerColumn(), TextColumn("looking for a collector on this network ..."), transient=True) as progress:
+    with Progress(
+        SpinnerColumn(), TextColumn("looking for a collector on this network ..."), transient=True
+    ) as progress:
         progress.add_task("discover")
         found = discover.collectors()
     if not found:

@@ -39,7 +39,9 @@ class CollectorTable(Table):
         pattern=r"^$|^https?://[^/\s]+$",
         description="where the collector is, https://host:port; empty: as enrolled",
     )
-    ca_file: Path | None = Field(default=None, description="PEM file of the private CA that signed the collector")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the private CA that signed the collector"
+    )
 
 
 class AgentTable(Table):
@@ -107,9 +109,9 @@ class Settings:
         return tuple(device for device in self.devices if device.bus == name)
 
 
-def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+def load(path: Path) -> Settings:
     """Raises ConfigError."""
-    file = _read(path, environment)
+    file = _read(path)
     shipped_and_own = ProfileFolders.of(file.agent.profiles_dir)
     buses = tuple(_bus(path, number, table) for number, table in enumerate(file.bus))
     _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
@@ -120,7 +122,9 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     )
     for number, device in enumerate(devices):
         if device.id == file.agent.gateway:
-            raise ConfigError(f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another")
+            raise ConfigError(
+                f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another"
+            )
     return Settings(path=path, collector=file.collector, agent=file.agent, buses=buses, devices=devices)
 
 
@@ -155,7 +159,7 @@ def shipped_profiles() -> Path:
     return Path(spec.origin).parent
 
 
-def _read(path: Path, environment: Mapping[str, str]) -> File:
+def _read(path: Path) -> File:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -164,10 +168,12 @@ def _read(path: Path, environment: Mapping[str, str]) -> File:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for name in environment:
+    for name in os.environ:
         head = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
         if name.startswith(ENVIRONMENT_PREFIX) and head not in File.model_fields:
-            raise ConfigError(f"{name} in the environment: no such setting; expected {_choices(File.model_fields)}")
+            raise ConfigError(
+                f"{name} in the environment: no such setting; expected {_choices(File.model_fields)}"
+            )
     try:
         return File(**table)
     except ValidationError as error:
@@ -179,7 +185,9 @@ def _bus(path: Path, number: int, table: dict[str, Any]) -> BusSettings:
     name = table.get("transport")
     module = transports.load(name) if isinstance(name, str) else None
     if module is None or not hasattr(module, "Settings"):
-        raise ConfigError(f"{path}: {where}.transport: {name!r} is not a transport; expected {_choices(_transports())}")
+        raise ConfigError(
+            f"{path}: {where}.transport: {name!r} is not a transport; expected {_choices(_transports())}"
+        )
     try:
         settings: BusSettings = module.Settings.model_validate(table)
     except ValidationError as error:
@@ -199,7 +207,9 @@ def _device(
     where = f"device[{number}] ({table.id})"
     bus = buses.get(table.bus)
     if bus is None:
-        raise ConfigError(f"{path}: {where}.bus: no [[bus]] is named {table.bus!r}; there are: {_choices(buses)}")
+        raise ConfigError(
+            f"{path}: {where}.bus: no [[bus]] is named {table.bus!r}; there are: {_choices(buses)}"
+        )
     try:
         profile = folders.load(table.profile, overlay=table.set)
     except ConfigError as error:
@@ -213,7 +223,9 @@ def _device(
         )
     wants_topic = any("{topic}" in getattr(read, "topic", "") for read in profile.reads.values())
     if wants_topic and not table.topic:
-        raise ConfigError(f"{path}: {where}.topic: missing; profile {profile.name} reads topics with {{topic}}")
+        raise ConfigError(
+            f"{path}: {where}.topic: missing; profile {profile.name} reads topics with {{topic}}"
+        )
     return Device(
         id=table.id,
         place=table.place,

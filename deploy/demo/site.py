@@ -46,7 +46,9 @@ class Site:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DemoError(f"another demo is running on {folder}; stop it first, or set ANDON_DEMO_DIR") from error
+            raise DemoError(
+                f"another demo is running on {folder}; stop it first, or set ANDON_DEMO_DIR"
+            ) from error
         kept = _kept(folder / "demo.json")
         taken: set[int] = set()
         site = cls(
@@ -99,7 +101,14 @@ class Site:
             return
         supervisor.say("first run: making the database, the logins and an API token ...")
         for name, role in PEOPLE.items():
-            command = [*self._collector("user", "add", name), "--role", role, "--site", "*", "--password-stdin"]
+            command = [
+                *self._collector("user", "add", name),
+                "--role",
+                role,
+                "--site",
+                "*",
+                "--password-stdin",
+            ]
             await supervisor.once(Program(f"user {name}", command), self.passwords[name] + "\n")
         command = [*self._collector("token", "add"), "--role", "read", "--site", "*", "--label", "demo"]
         printed = await supervisor.once(Program("token", command))
@@ -118,7 +127,9 @@ class Site:
                     pass
                 await asyncio.sleep(0.2)
         if not supervisor.told_to_stop:
-            raise DemoError(f"the collector did not become ready within {COLLECTOR_READY_WITHIN_S} s; see its lines above")
+            raise DemoError(
+                f"the collector did not become ready within {COLLECTOR_READY_WITHIN_S} s; see its lines above"
+            )
 
     async def enroll(self, supervisor: Supervisor) -> None:
         if (self.folder / "agent" / "credential.json").exists():

@@ -25,7 +25,10 @@ class _Found(ServiceListener):
 
 
 def collectors(
-    *, wait_s: float = 4.0, interfaces: list[str] | None = None, progress: Callable[[float], None] = lambda _: None
+    *,
+    wait_s: float = 4.0,
+    interfaces: list[str] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> list[str]:
     """URLs of the collectors that answered within ``wait_s``, sorted; ``progress`` is told the seconds gone."""
     zeroconf = Zeroconf(interfaces=interfaces) if interfaces else Zeroconf()

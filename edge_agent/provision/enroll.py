@@ -29,19 +29,29 @@ def enroll(
     try:
         secret = credential.pending_secret(data_dir, token)
     except OSError as error:
-        raise EnrollError(f"{data_dir} cannot be written: {error.strerror}; run as the agent's user, or as root") from error
+        raise EnrollError(
+            f"{data_dir} cannot be written: {error.strerror}; run as the agent's user, or as root"
+        ) from error
     request = wire.EnrollRequest(token=token, secret_hash=credential.sha256(secret), facts=facts())
     try:
         with httpx.Client(verify=tls_context(ca_file), timeout=15, trust_env=False) as client:
-            reply = client.post(root + wire.ENROLL_PATH, content=wire.encode(request), headers={"Content-Type": "application/json"})
+            reply = client.post(
+                root + wire.ENROLL_PATH,
+                content=wire.encode(request),
+                headers={"Content-Type": "application/json"},
+            )
     except httpx.HTTPError as error:
-        raise EnrollError(f"{root} does not answer: {error}; nothing is lost, run the same command again") from error
+        raise EnrollError(
+            f"{root} does not answer: {error}; nothing is lost, run the same command again"
+        ) from error
     if reply.status_code != httpx.codes.OK:
         raise EnrollError(f"{root} refused: {_detail(reply)}")
     try:
         answer = wire.EnrollAnswer.model_validate_json(reply.content)
     except ValidationError as error:
-        raise EnrollError(f"{root} answered something else than an enrolment: is this an Andon collector?") from error
+        raise EnrollError(
+            f"{root} answered something else than an enrolment: is this an Andon collector?"
+        ) from error
     made = Credential(
         url=root, site=answer.site, gateway=answer.gateway, credential=answer.credential, secret=secret
     )
@@ -55,7 +65,9 @@ def check_url(url: str, *, allow_plain_http: bool) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
         raise EnrollError(f"{url!r} is not a collector's address; expected https://host:port")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK and not allow_plain_http:
-        raise EnrollError(f"{url}: a credential does not travel over plain http; use https, or say --allow-plain-http")
+        raise EnrollError(
+            f"{url}: a credential does not travel over plain http; use https, or say --allow-plain-http"
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -1,0 +1,42 @@
+"""The units are hardened as far as their work allows, measured by systemd's own auditor."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "systemd"
+# systemd-analyze's scale: 0 is closed, 10 is open.
+LIMITS = {"edge-agent.service": 2.0, "collector.service": 1.5}
+
+
+@pytest.mark.parametrize("unit", LIMITS)
+def test_a_unit_exposes_no_more_than_its_limit(unit: str) -> None:
+    audit = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / unit)],
+        capture_output=True,
+        text=True,
+    )
+    score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", audit.stdout)
+    assert score, audit.stdout + audit.stderr
+    assert float(score.group(1)) <= LIMITS[unit]
+
+
+@pytest.mark.parametrize("unit", LIMITS)
+def test_a_unit_parses_without_a_complaint_but_the_missing_program(unit: str) -> None:
+    verdict = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(UNITS / unit)], capture_output=True, text=True
+    )
+    complaints = [
+        line for line in verdict.stderr.splitlines() if unit in line and "is not executable" not in line
+    ]
+    assert not complaints
+
+
+@pytest.mark.parametrize("unit", LIMITS)
+def test_a_program_that_hangs_is_started_again(unit: str) -> None:
+    text = (UNITS / unit).read_text()
+    assert "Type=notify" in text
+    assert "WatchdogSec=" in text
+    assert "Restart=always" in text
