@@ -1,147 +1,355 @@
-"""The YAML that says how to read one kind of device and which conditions it has: grammar, validation, JSON Schema.
+"""Profile text becomes a frozen ``Profile``, or an error that names line, key and what was expected.
 
-A profile is data in a closed grammar. It flows like the bytes do: *reads* say what to ask for, *signals* say where in an
-answer a named value stands, *conditions* say which values are a fault. ``examples`` prove each condition from raw bytes.
+The models are in ``grammar``, what none of them can see alone in ``profile_rules``. Here they are put
+together: text to profile, the values that a device lays over it, the JSON Schema, the device table.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from edge_agent.wire import Id
+from edge_agent import grammar, plain_yaml, profile_rules
+from edge_agent.grammar import (
+    Bits,
+    CoilSignal,
+    Condition,
+    Example,
+    ExamplePayload,
+    In,
+    Is,
+    JsonSignal,
+    Limit,
+    ListenRead,
+    ModbusRead,
+    NoAnswer,
+    NoData,
+    Profile,
+    Read,
+    Redaction,
+    RegisterSignal,
+    RequestRead,
+    Scalar,
+    Share,
+    Signal,
+    SilenceSignal,
+    Step,
+    TextSignal,
+    TopicRead,
+    When,
+    steps,
+    to_bytes,
+)
+from edge_agent.plain_yaml import Path, Plain, PlainYamlError
+from edge_agent.profile_rules import Problem, choices, shortened, signals_of
 
-ID = Id
-Seconds = Annotated[float, Field(ge=0, le=86_400 * 7)]
-Scalar = bool | int | float | str
+# The grammar is read through this module.
+__all__ = [
+    "Bits",
+    "CoilSignal",
+    "Condition",
+    "Example",
+    "ExamplePayload",
+    "In",
+    "Is",
+    "JsonSignal",
+    "Limit",
+    "ListenRead",
+    "ModbusRead",
+    "NoAnswer",
+    "NoData",
+    "Profile",
+    "ProfileError",
+    "Read",
+    "Redaction",
+    "RegisterSignal",
+    "RequestRead",
+    "Scalar",
+    "Share",
+    "Signal",
+    "SilenceSignal",
+    "Step",
+    "TextSignal",
+    "TopicRead",
+    "When",
+    "device_table",
+    "json_schema",
+    "parse",
+    "signals_of",
+    "steps",
+    "to_bytes",
+]
 
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-# --- reads -------------------------------------------------------------------------------------------------------
-
-
-class Redaction(Part):
-    """What never leaves the gateway: a field of a frame of this read, or (no field) the whole frame's content."""
-
-    frame: Annotated[int, Field(ge=0, le=63)] = 0
-    field: Annotated[int, Field(ge=0, le=255)] | None = None
-
-
-class RequestRead(Part):
-    """Ask, then collect ``frames`` frames (serial, tcp)."""
-
-    send: Annotated[str, Field(min_length=1, max_length=256, description="text; \\r \\n \\xNN escapes")]
-    frames: Annotated[int, Field(ge=1, le=64)] = 1
-    every_s: Annotated[float, Field(gt=0, le=86_400)] = 5.0
-    timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
-    # Name of a boolean signal that is true while the link is up and this read stays unanswered.
-    no_answer: Id | None = None
-    redact: tuple[Redaction, ...] = ()
-
-
-class ListenRead(Part):
-    """Take each frame that the device sends by itself (serial, tcp)."""
-
-    listen: Literal[True]
-    redact: tuple[Redaction, ...] = ()
-
-
-class ModbusRead(Part):
-    """One block. Addresses are PDU addresses: zero-based, as on the wire."""
-
-    function: Annotated[Literal[1, 2, 3, 4], Field(description="1 coils, 2 discrete inputs, 3 holding, 4 input")]
-    address: Annotated[int, Field(ge=0, le=65_535)]
-    count: Annotated[int, Field(ge=1, le=2_000)]
-    every_s: Annotated[float, Field(gt=0, le=86_400)] = 1.0
-    timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    # The device wants this block read from its first address, alone: never merged with a neighbour, never split.
-    whole: bool = False
-
-
-class TopicRead(Part):
-    """Take each message of one topic (mqtt). ``{topic}`` stands for the device's ``topic``."""
-
-    topic: Annotated[str, Field(min_length=1, max_length=256)]
-    format: Literal["text", "json"] = "text"
-    qos: Annotated[int, Field(ge=0, le=1)] = 1
-    redact: tuple[Redaction, ...] = ()
-
-
-Read = RequestRead | ListenRead | ModbusRead | TopicRead
-
-
-# --- conditions --------------------------------------------------------------------------------------------------
-
-
-class Is(Part):
-    signal: Id
-    value: Scalar
-
-
-class Limit(Part):
-    """``above``: true over ``limit``, false again under ``limit - deadband``; ``below`` mirrors it."""
-
-    signal: Id
-    limit: float
-    deadband: Annotated[float, Field(ge=0)] = 0.0
-
-
-class Bits(Part):
-    """True when any bit of ``mask`` is set."""
-
-    signal: Id
-    mask: Annotated[int, Field(ge=1, lt=1 << 64)]
+MAX_PROBLEMS_SHOWN = 10
+# Where a device may lay its own values over the profile.
+_SETTABLE = ("reads", "signals", "conditions")
 
 
-class In(Part):
-    signal: Id
-    values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+class ProfileError(ValueError):
+    """A person must mend the profile or the device's ``set``; one line per problem."""
 
 
-class NoData(Part):
-    """True when the signal had no good sample for ``s`` seconds while its link was up; unknown without a link."""
+def parse(text: str, *, name: str, overlay: Mapping[str, object] | None = None) -> Profile:
+    """The profile in a file of that name, with a device's ``[device.set]`` laid over it.
 
-    signal: Id
-    s: Annotated[float, Field(gt=0, le=86_400 * 7)]
-
-
-class Share(Part):
-    """True when more than ``above`` of the last ``of_last`` samples equal ``value``; unknown before ``at_least`` of them."""
-
-    signal: Id
-    value: Scalar
-    of_last: Annotated[int, Field(ge=2, le=10_000)]
-    above: Annotated[float, Field(ge=0, lt=1)]
-    at_least: Annotated[int, Field(ge=1)] = 1
-
-
-class When(Part):
-    """Exactly one of these; unknown when what it needs is not known (Kleene's logic in ``not``, ``any``, ``all``)."""
-
-    is_: Annotated[Is | None, Field(alias="is")] = None
-    not_: Annotated[When | None, Field(alias="not")] = None
-    above: Limit | None = None
-    below: Limit | None = None
-    any: tuple[When, ...] | None = None
-    all: tuple[When, ...] | None = None
-    bits: Bits | None = None
-    in_: Annotated[In | None, Field(alias="in")] = None
-    no_data_s: NoData | None = None
-    share: Share | None = None
+    Examples prove the text, not one device's settings: with an overlay there are none. Raises ProfileError.
+    """
+    try:
+        document = plain_yaml.load(text)
+    except PlainYamlError as error:
+        raise ProfileError(str(error)) from error
+    if not isinstance(document.value, dict):
+        raise ProfileError(f"line 1: a mapping is expected with {', '.join(_keys(Profile))}")
+    profile = _validated(document.value, document.lines, {}, name)
+    for number, example in enumerate(profile.examples):
+        _check_example(document, name, number, example, profile)
+    if not overlay:
+        return profile
+    return _with_set(document, name, overlay, ("set",))
 
 
-class Condition(Part):
-    """A rule over signals. Raised after ``on_delay_s`` of true, cleared after ``off_delay_s`` of false."""
+def json_schema() -> str:
+    """``device_profiles/profile.schema.json``, for editors; ``parse`` is stricter."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Profile.model_json_schema()
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
-    fault: Id
-    component: Id
-    title: Annotated[str, Field(min_length=1, max_length=200)]
-    advice: Annotated[str, Field(max_length=2_000)] = ""
-    severity: Literal["notice", "degraded", "stop"]
-    when: When
-    on_delay_s: Seconds = 0.0
-    off_delay_s: Seconds = 0.0
+
+def device_table(profiles: Iterable[Profile]) -> str:
+    """A Markdown table, one row a profile, by name."""
+    rows = [
+        "| profile | device | maker | models | over | conditions | evidence |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for profile in sorted(profiles, key=lambda p: p.name):
+        cells = (
+            f"`{profile.name}`",
+            profile.title,
+            profile.maker,
+            ", ".join(profile.models),
+            ", ".join(profile.transports),
+            str(len(profile.conditions)),
+            profile.evidence,
+        )
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+# --- a device's own values ----------------------------------------------------------------------------------
+
+
+def _with_set(document: plain_yaml.Document, name: str, overlay: Mapping[str, object], at: Path) -> Profile:
+    assert isinstance(document.value, dict)
+    raw = {key: value for key, value in document.value.items() if key != "examples"}
+    said_at: dict[Path, Path] = {}
+    for section, entries in overlay.items():
+        if section not in _SETTABLE:
+            raise _error(
+                Problem(path=(*at, section), text=f"unknown key; expected {', '.join(_SETTABLE)}"), {}, {}
+            )
+        raw[section] = _section_with(raw[section], section, entries, (*at, section), said_at)
+    return _validated(raw, document.lines, said_at, name)
+
+
+def _section_with(
+    section: Plain, name: str, entries: object, at: Path, said_at: dict[Path, Path]
+) -> dict[str | int, Plain] | list[Plain]:
+    """``section`` with each named entry of ``entries`` laid over its own; unknown names are refused."""
+    by_name: dict[str, tuple[str | int, Plain]] = {}
+    if isinstance(section, dict):
+        by_name = {str(key): (key, value) for key, value in section.items()}
+    elif isinstance(section, list):
+        for number, entry in enumerate(section):
+            assert isinstance(entry, dict)
+            by_name[f"{entry['component']}/{entry['fault']}"] = (number, entry)
+    changed: dict[str | int, Plain] = {}
+    for key, value in _table(entries, at).items():
+        if key not in by_name:
+            raise _error(Problem(path=(*at, key), text=f"unknown name; expected {choices(by_name)}"), {}, {})
+        position, entry = by_name[key]
+        fixed = {"component", "fault"} & set(_table(value, (*at, key)))
+        if name == "conditions" and fixed:
+            path = (*at, key, *sorted(fixed)[:1])
+            raise _error(Problem(path=path, text="cannot be set: a ticket is told from others by it"), {}, {})
+        changed[position] = _laid_over(entry, value, (name, position), (*at, key), said_at)
+    if isinstance(section, dict):
+        return section | changed
+    assert isinstance(section, list)
+    return [changed.get(number, entry) for number, entry in enumerate(section)]
+
+
+def _laid_over(under: Plain, over: object, path: Path, at: Path, said_at: dict[Path, Path]) -> Plain:
+    """Mappings are merged key by key; anything else takes the place of what was there."""
+    if not isinstance(over, Mapping):
+        said_at[path] = at
+        return _plain(over, at)
+    merged = dict(under) if isinstance(under, dict) else {}
+    if not isinstance(under, dict):
+        said_at[path] = at
+    for key, value in _table(over, at).items():
+        merged[key] = _laid_over(merged.get(key), value, (*path, key), (*at, key), said_at)
+    return merged
+
+
+def _table(value: object, at: Path) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise _error(Problem(path=at, text="a table is expected"), {}, {})
+    return {str(key): inner for key, inner in value.items()}
+
+
+def _plain(value: object, at: Path) -> Plain:
+    if isinstance(value, list | tuple):
+        return [_plain(inner, (*at, number)) for number, inner in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner, (*at, str(key))) for key, inner in value.items()}
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise _error(
+        Problem(path=at, text=f"a text, number, boolean, list or table is expected, not {value!r}"), {}, {}
+    )
+
+
+def _check_example(
+    document: plain_yaml.Document, name: str, number: int, example: Example, profile: Profile
+) -> None:
+    path: Path = ("examples", number)
+    if example.set:
+        profile = _with_set(document, name, example.set, (*path, "set"))
+    problems = list(profile_rules.example_problems(path, example, profile))
+    if problems:
+        raise _error(problems, document.lines, {})
+
+
+# --- validation ---------------------------------------------------------------------------------------------
+
+
+def _validated(
+    raw: Mapping[str | int, Plain], lines: Mapping[Path, int], said_at: Mapping[Path, Path], name: str
+) -> Profile:
+    try:
+        # Through JSON, where pydantic's strict mode takes lists for tuples and else nothing for another.
+        profile = Profile.model_validate_json(json.dumps(raw), strict=True)
+    except ValidationError as error:
+        raise _error(_explained(error, raw), lines, said_at) from error
+    problems = profile_rules.problems(profile)
+    if profile.name != name:
+        problems.insert(
+            0, Problem(path=("name",), text=f"{profile.name!r} stands in a file named {name}.yaml")
+        )
+    if problems:
+        raise _error(problems, lines, said_at)
+    return profile
+
+
+def _error(
+    problems: Problem | Sequence[Problem], lines: Mapping[Path, int], said_at: Mapping[Path, Path]
+) -> ProfileError:
+    if isinstance(problems, Problem):
+        problems = [problems]
+    shown = [_placed(problem, lines, said_at) for problem in problems[:MAX_PROBLEMS_SHOWN]]
+    if len(problems) > len(shown):
+        shown.append(f"and {len(problems) - len(shown)} more")
+    return ProfileError("\n".join(shown))
+
+
+def _placed(problem: Problem, lines: Mapping[Path, int], said_at: Mapping[Path, Path]) -> str:
+    prefixes = [problem.path[:length] for length in range(len(problem.path), 0, -1)]
+    for prefix in prefixes:
+        if prefix in said_at:
+            return f"{_dotted((*said_at[prefix], *problem.path[len(prefix) :]))}: {problem.text}"
+    line = next((f"line {lines[prefix]}: " for prefix in prefixes if prefix in lines), "")
+    return f"{line}{_dotted(problem.path)}: {problem.text}"
+
+
+def _dotted(path: Path) -> str:
+    parts = (
+        f"[{part}]" if isinstance(part, int) else f'."{part}"' if "/" in part else f".{part}" for part in path
+    )
+    return "".join(parts).lstrip(".")
+
+
+def _explained(error: ValidationError, raw: Mapping[str | int, Plain]) -> list[Problem]:
+    """One problem a place, the innermost: what a union would have taken is said in one sentence."""
+    by_path: dict[Path, list[ErrorDetails]] = {}
+    for found in error.errors(include_url=False):
+        by_path.setdefault(_path_in(raw, found), []).append(found)
+    outer = {path[:length] for path in by_path for length in range(len(path))}
+    return [
+        Problem(path=path, text=_expected(founds)) for path, founds in by_path.items() if path not in outer
+    ]
+
+
+def _path_in(raw: Plain | Mapping[str | int, Plain], found: ErrorDetails) -> Path:
+    """The place of an error without the names of models and unions that pydantic puts between."""
+    path: list[str | int] = []
+    here: Any = raw
+    for part in found["loc"]:
+        rows = dict(enumerate(here)) if isinstance(here, list) else here
+        inside = rows if isinstance(rows, Mapping) else {}
+        key = part if part in inside or not str(part).isdigit() else int(part)
+        if key in inside:
+            here = inside[key]
+            path.append(key)
+        if len(path) == 4 and path[0] == "examples":
+            # Behind it lies a payload, which may have any of five shapes.
+            return tuple(path)
+    if found["type"] == "missing":
+        path.append(found["loc"][-1])
+    return tuple(path)
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def _expected(founds: Sequence[ErrorDetails]) -> str:
+    first = founds[0]
+    kinds = list(dict.fromkeys(_EXPECTED[found["type"]] for found in founds if found["type"] in _EXPECTED))
+    if first["type"] == "missing":
+        return "missing"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key; expected one of {', '.join(_keys(_model_at(first['loc'])))}"
+    if kinds:
+        given = first["input"]
+        quote = " (quote it)" if kinds == ["a text"] and isinstance(given, bool | int | float) else ""
+        return f"{' or '.join(kinds)} is expected{quote}, not {shortened(given)}"
+    text = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return (
+        text
+        if first["type"] in ("value_error", "read_kind", "signal_kind")
+        else f"{text}, not {shortened(first['input'])}"
+    )
+
+
+def _model_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = Profile
+    for part in loc[:-1]:
+        tagged = getattr(grammar, part, None) if isinstance(part, str) else None
+        fields = {field.alias or key: field for key, field in model.model_fields.items()}
+        inner = _models_in(fields[part].annotation) if isinstance(part, str) and part in fields else []
+        if isinstance(tagged, type) and issubclass(tagged, BaseModel):
+            model = tagged
+        elif len(inner) == 1:
+            model = inner[0]
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or key for key, field in model.model_fields.items()]

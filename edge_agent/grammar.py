@@ -1,0 +1,476 @@
+"""The grammar of profiles as frozen models: what may stand in the YAML, with types, units and limits.
+
+It flows like the bytes do: *reads* say what to ask for, *signals* say where in an answer a named value
+stands, *conditions* say which values are a fault, *examples* prove each condition from raw bytes. What one
+model can see is checked here; what needs two of them is checked in ``profile``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from edge_agent.wire import Id
+
+Scalar = bool | int | float | str
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 7, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Address = Annotated[int, Field(ge=0, le=65_535)]
+Source = Annotated[str, Field(min_length=3, max_length=1_000, description="manual, edition and page")]
+Separator = Annotated[str, Field(min_length=1, max_length=8, description="' ' stands for any run of blanks")]
+Words = Annotated[
+    dict[str, Scalar], Field(min_length=1, max_length=256, description="text -> value; no other is good")
+]
+
+_ESCAPES = {r"\r": b"\r", r"\n": b"\n", r"\t": b"\t", r"\\": b"\\"}
+_TOKEN = re.compile(r"\\[rnt\\]|\\x[0-9A-Fa-f]{2}|[^\\]+")
+
+
+def to_bytes(text: str) -> bytes:
+    r"""What a text of a profile is on the wire: UTF-8, with \r \n \t \\ \xNN undone. Raises ValueError."""
+    tokens = _TOKEN.findall(text)
+    if sum(map(len, tokens)) != len(text):
+        raise ValueError(
+            r"after a backslash is expected: r, n, t, another backslash, or xNN with two hex digits"
+        )
+    return b"".join(map(_token_bytes, tokens))
+
+
+def _token_bytes(token: str) -> bytes:
+    if token in _ESCAPES:
+        return _ESCAPES[token]
+    return bytes([int(token[2:], 16)]) if token.startswith("\\x") else token.encode()
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- reads --------------------------------------------------------------------------------------------------
+
+
+class Redaction(Part):
+    """What never leaves the gateway: one field of the frames that match, or (no ``field``) all of them."""
+
+    frame: Annotated[int | None, Field(ge=0, le=63, description="only this frame of the answer")] = None
+    fields_: Annotated[
+        int | None,
+        Field(alias="fields", ge=1, le=256, description="only frames of so many fields, of any read"),
+    ] = None
+    field: Annotated[int | None, Field(ge=0, le=255)] = None
+    split: Separator = ","
+
+
+class RequestRead(Part):
+    """Ask, then collect ``frames`` frames (serial, tcp)."""
+
+    send: Annotated[str, Field(min_length=1, max_length=256, description=r"text; \r \n \t \\ \xNN escapes")]
+    frames: Annotated[int, Field(ge=1, le=64)] = 1
+    every_s: Annotated[float, Field(gt=0, le=86_400)] = 5.0
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    no_answer: Annotated[
+        Id | None,
+        Field(description="signal that is true while the link is up and this read stays unanswered"),
+    ] = None
+    redact: tuple[Redaction, ...] = ()
+
+    @property
+    def request(self) -> bytes:
+        return to_bytes(self.send)
+
+    @field_validator("send")
+    @classmethod
+    def _escapes(cls, text: str) -> str:
+        to_bytes(text)
+        return text
+
+
+class ListenRead(Part):
+    """Take each frame that the device sends by itself (serial, tcp)."""
+
+    listen: Literal[True]
+    redact: tuple[Redaction, ...] = ()
+
+
+class ModbusRead(Part):
+    """One block. Addresses are PDU addresses: zero-based, as on the wire."""
+
+    function: Annotated[
+        Literal[1, 2, 3, 4], Field(description="1 coils, 2 discrete inputs, 3 holding, 4 input registers")
+    ]
+    address: Address
+    count: Annotated[int, Field(ge=1, le=2_000)]
+    every_s: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    whole: Annotated[
+        bool, Field(description="read this block alone, from its first address: never merged, never split")
+    ] = False
+
+    @property
+    def of_bits(self) -> bool:
+        return self.function in (1, 2)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModbusRead:
+        # Modbus application protocol V1.1b3, 6.1-6.4: 2000 bits, 125 registers.
+        if not self.of_bits and self.count > 125:
+            raise ValueError(f"count: at most 125 registers fit into one answer, not {self.count}")
+        if self.address + self.count > 65_536:
+            raise ValueError("address and count: the block ends behind address 65535")
+        return self
+
+
+class TopicRead(Part):
+    """Take each message of one topic (mqtt). ``{topic}`` stands for the device's ``topic``."""
+
+    topic: Annotated[str, Field(min_length=1, max_length=256)]
+    format: Literal["text", "json"] = "text"
+    qos: Annotated[int, Field(ge=0, le=1)] = 1
+    redact: tuple[Redaction, ...] = ()
+
+
+def _kind_of_read(raw: Any) -> str | None:
+    if not isinstance(raw, Mapping):
+        return type(raw).__name__
+    return next((kind for key, kind in _READ_KINDS.items() if key in raw), None)
+
+
+_READ_KINDS = {
+    "send": "RequestRead",
+    "listen": "ListenRead",
+    "topic": "TopicRead",
+    "function": "ModbusRead",
+    "address": "ModbusRead",
+}
+
+Read = Annotated[
+    Annotated[RequestRead, Tag("RequestRead")]
+    | Annotated[ListenRead, Tag("ListenRead")]
+    | Annotated[ModbusRead, Tag("ModbusRead")]
+    | Annotated[TopicRead, Tag("TopicRead")],
+    Discriminator(
+        _kind_of_read,
+        custom_error_type="read_kind",
+        custom_error_message="a read has send (ask), listen (wait), function (Modbus) or topic (MQTT)",
+    ),
+]
+
+
+# --- signals ------------------------------------------------------------------------------------------------
+
+
+class TextSignal(Part):
+    """A value in a frame of text or in an MQTT text.
+
+    The frame is cut down in this order: ``frame`` picks it, ``ignore`` passes over it, ``after`` keeps the
+    rest of the line behind that text, ``split`` and ``field`` pick one field. What is left is read as
+    ``type`` (text when it is missing), or looked up in ``words``, or compared (``equals``, ``starts_with``).
+    """
+
+    read: Id
+    source: Source
+    frame: Annotated[int, Field(ge=0, le=63, description="which frame of the answer, from 0")] = 0
+    ignore: Annotated[
+        tuple[str, ...], Field(max_length=32, description="frames that carry no value, e.g. a heartbeat")
+    ] = ()
+    after: Annotated[str | None, Field(min_length=1, max_length=256)] = None
+    split: Separator = ","
+    fields_: Annotated[
+        int | None,
+        Field(
+            alias="fields", ge=1, le=256, description="how many there must be; otherwise it is another frame"
+        ),
+    ] = None
+    field: Annotated[int | None, Field(ge=0, le=255)] = None
+    type: Annotated[
+        Literal["bool", "int", "hex", "float", "text", "seen"] | None,
+        Field(description="bool is 0 or 1; seen is true for each frame"),
+    ] = None
+    words: Words | None = None
+    equals: Annotated[str | None, Field(max_length=256)] = None
+    starts_with: Annotated[str | None, Field(min_length=1, max_length=256)] = None
+    bit: Annotated[int | None, Field(ge=0, le=62)] = None
+    scale: Number | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TextSignal:
+        _at_most_one(type=self.type, words=self.words, equals=self.equals, starts_with=self.starts_with)
+        if self.bit is not None and self.type not in ("int", "hex"):
+            raise ValueError("bit: needs type int or hex")
+        if self.scale is not None and (self.type not in ("int", "hex", "float") or self.bit is not None):
+            raise ValueError("scale: needs type int, hex or float, and no bit")
+        if self.fields_ is not None and self.field is not None and self.field >= self.fields_:
+            raise ValueError(f"field: {self.field} is not one of {self.fields_} fields (they count from 0)")
+        for text in (*self.ignore, self.after, self.equals, self.starts_with):
+            to_bytes(text or "")
+        return self
+
+
+class RegisterSignal(Part):
+    """A value in one or two registers; ``register`` is a PDU address inside the read's block."""
+
+    read: Id
+    source: Source
+    register_: Annotated[Address, Field(alias="register")]
+    type: Literal["u16", "i16", "u32", "i32", "f32"] = "u16"
+    word_order: Annotated[
+        Literal["abcd", "cdab", "badc", "dcba"],
+        Field(description="how the bytes of two registers lie on the wire; abcd: highest first"),
+    ] = "abcd"
+    bit: Annotated[int | None, Field(ge=0, le=31)] = None
+    scale: Number | None = None
+
+    @property
+    def width(self) -> int:
+        """In registers."""
+        return 1 if self.type in ("u16", "i16") else 2
+
+    @model_validator(mode="after")
+    def _fits(self) -> RegisterSignal:
+        if self.bit is not None and (self.type == "f32" or self.bit >= 16 * self.width):
+            raise ValueError(f"bit: type {self.type} has no bit {self.bit}")
+        if self.bit is not None and self.scale is not None:
+            raise ValueError("scale: a bit has none")
+        if self.width == 1 and self.word_order != "abcd":
+            raise ValueError(f"word_order: type {self.type} is one register")
+        return self
+
+
+class CoilSignal(Part):
+    """One coil or discrete input; ``coil`` is a PDU address inside the read's block."""
+
+    read: Id
+    source: Source
+    coil: Address
+
+
+class JsonSignal(Part):
+    """A value in an MQTT payload of JSON. ``path`` is ``a.b.0.c``: names of objects, numbers into lists.
+
+    Without ``type`` a boolean, a number or a text is taken as it is. ``words`` translates texts only.
+    """
+
+    read: Id
+    source: Source
+    path: Annotated[str, Field(min_length=1, max_length=256)]
+    type: Literal["bool", "int", "float", "text"] | None = None
+    words: Words | None = None
+    equals: Annotated[str | None, Field(max_length=256)] = None
+    scale: Number | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> JsonSignal:
+        _at_most_one(type=self.type, words=self.words, equals=self.equals)
+        if self.scale is not None and self.type not in ("int", "float"):
+            raise ValueError("scale: needs type int or float")
+        return self
+
+
+class SilenceSignal(Part):
+    """The ``no_answer`` signal of a read: true while the link is up and the device does not answer."""
+
+    read: Id
+    source: Source
+    no_answer: Literal[True]
+
+
+def _at_most_one(**given: object) -> None:
+    keys = [key for key, value in given.items() if value is not None]
+    if len(keys) > 1:
+        raise ValueError(f"one of {', '.join(given)} is expected, not {' and '.join(keys)}")
+
+
+def _kind_of_signal(raw: Any) -> str:
+    if not isinstance(raw, Mapping):
+        return type(raw).__name__
+    return next((kind for key, kind in _SIGNAL_KINDS.items() if key in raw), "TextSignal")
+
+
+_SIGNAL_KINDS = {
+    "no_answer": "SilenceSignal",
+    "register": "RegisterSignal",
+    "coil": "CoilSignal",
+    "path": "JsonSignal",
+}
+
+Signal = Annotated[
+    Annotated[TextSignal, Tag("TextSignal")]
+    | Annotated[RegisterSignal, Tag("RegisterSignal")]
+    | Annotated[CoilSignal, Tag("CoilSignal")]
+    | Annotated[JsonSignal, Tag("JsonSignal")]
+    | Annotated[SilenceSignal, Tag("SilenceSignal")],
+    Discriminator(
+        _kind_of_signal,
+        custom_error_type="signal_kind",
+        custom_error_message="a signal is a mapping: read, source, and where its value stands",
+    ),
+]
+
+
+# --- conditions ---------------------------------------------------------------------------------------------
+
+
+class Is(Part):
+    signal: Id
+    value: Scalar
+
+
+class Limit(Part):
+    """``above``: true over ``limit``, false again under ``limit - deadband``; ``below`` mirrors it."""
+
+    signal: Id
+    limit: Number
+    deadband: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class Bits(Part):
+    """True when any bit of ``mask`` is set."""
+
+    signal: Id
+    mask: Annotated[int, Field(ge=1, lt=1 << 63)]
+
+
+class In(Part):
+    signal: Id
+    values: Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=256)]
+
+
+class NoData(Part):
+    """True when the signal had no good sample for ``s`` seconds; unknown without a link."""
+
+    signal: Id
+    s: Annotated[float, Field(gt=0, le=86_400 * 7)]
+
+
+class Share(Part):
+    """True when more than ``above`` of the last ``of_last`` samples are ``value``, at least ``at_least``."""
+
+    signal: Id
+    value: Scalar
+    of_last: Annotated[int, Field(ge=2, le=10_000)]
+    above: Annotated[float, Field(ge=0, lt=1)]
+    at_least: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Share:
+        if self.at_least > self.of_last:
+            raise ValueError(f"at_least: {self.at_least} is more than of_last, {self.of_last}")
+        return self
+
+
+class When(Part):
+    """Exactly one of these; unknown when what it needs is not known (Kleene's logic in not, any, all)."""
+
+    is_: Annotated[Is | None, Field(alias="is")] = None
+    not_: Annotated[When | None, Field(alias="not")] = None
+    above: Limit | None = None
+    below: Limit | None = None
+    any: Annotated[tuple[When, ...] | None, Field(min_length=1, max_length=64)] = None
+    all: Annotated[tuple[When, ...] | None, Field(min_length=1, max_length=64)] = None
+    bits: Bits | None = None
+    in_: Annotated[In | None, Field(alias="in")] = None
+    no_data_s: NoData | None = None
+    share: Share | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> When:
+        given = [key for key, name in WHEN_KEYS.items() if name in self.model_fields_set]
+        if len(given) != 1 or getattr(self, WHEN_KEYS[given[0]]) is None:
+            raise ValueError(
+                f"exactly one of {', '.join(WHEN_KEYS)} is expected, not {' and '.join(given) or 'none'}"
+            )
+        return self
+
+
+# As written in YAML -> attribute.
+WHEN_KEYS = {field.alias or name: name for name, field in When.model_fields.items()}
+
+
+class Condition(Part):
+    """A rule over signals. Raised after ``on_delay_s`` of true, cleared after ``off_delay_s`` of false."""
+
+    fault: Id
+    component: Id
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    advice: Annotated[str, Field(max_length=2_000)] = ""
+    severity: Literal["notice", "degraded", "stop"]
+    when: When
+    on_delay_s: Seconds = 0.0
+    off_delay_s: Seconds = 0.0
+
+    @property
+    def key(self) -> str:
+        """How examples and ``[device.set]`` name it."""
+        return f"{self.component}/{self.fault}"
+
+
+# --- examples -----------------------------------------------------------------------------------------------
+
+
+class NoAnswer(Part):
+    """In an example, instead of a payload: the device stayed silent."""
+
+    no_answer: Literal[True]
+
+
+# Frames as text with escapes; registers or bits from the block's first address on, or by address; a message.
+ExamplePayload = tuple[str, ...] | tuple[int, ...] | dict[int, int] | NoAnswer | str
+
+
+class Step(Part):
+    """Wait ``after_s``, then take these readings; all of it ``times`` times."""
+
+    after_s: Seconds = 0.0
+    reads: dict[Id, ExamplePayload] = {}
+    times: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+
+# A mapping of reads is short for one step.
+Steps = Annotated[dict[Id, ExamplePayload] | tuple[Step, ...], Field(min_length=1)]
+
+
+class Example(Part):
+    """Proof of one condition: readings that trip it and readings that clear it again.
+
+    ``set`` is what a device would have under ``[device.set]``.
+    """
+
+    condition: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", description="component/fault")]
+    set: dict[str, Any] = {}
+    trips: Steps
+    clears: Steps
+
+
+def steps(given: dict[str, ExamplePayload] | tuple[Step, ...]) -> tuple[Step, ...]:
+    return (Step(reads=given),) if isinstance(given, dict) else given
+
+
+# --- the whole ----------------------------------------------------------------------------------------------
+
+
+class Profile(Part):
+    """One kind of device. The name of the file is its ``name``."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema", description="version of this grammar")]
+    name: Id
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    maker: Annotated[str, Field(min_length=1, max_length=100)]
+    models: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+    evidence: Annotated[
+        Literal["recorded", "manual", "simulated"],
+        Field(
+            description="what it was tested against: a recording of the device, its manual, only a simulation"
+        ),
+    ]
+    source: Source
+    transports: Annotated[tuple[Id, ...], Field(min_length=1, max_length=8)]
+    framing: Annotated[Id | None, Field(description="module of edge_agent/framing; serial and tcp only")] = (
+        None
+    )
+    reads: Annotated[dict[Id, Read], Field(min_length=1, max_length=64)]
+    signals: Annotated[dict[Id, Signal], Field(min_length=1, max_length=500)]
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1, max_length=500)]
+    examples: Annotated[tuple[Example, ...], Field(max_length=2_000)] = ()

@@ -1,0 +1,142 @@
+"""Plain YAML becomes plain values with their lines; whatever could mean two things is refused, with its line.
+
+PyYAML reads YAML 1.1, where ``no`` is false, ``12:30:45`` is 45045, ``017`` is 15 and ``1e3`` is a text.
+A person who writes those means something else, so they must be quoted or written out. Anchors, aliases, tags,
+doubled keys, several documents, depth and size are refused before anything is built from them (342 bytes of
+aliases can stand for gigabytes).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+MAX_DEPTH = 20
+MAX_BYTES = 64 << 10
+
+Plain = None | bool | int | float | str | list["Plain"] | dict[str | int, "Plain"]
+Path = tuple[str | int, ...]
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
+_HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
+_FLOAT = re.compile(r"[-+]?[0-9]{1,20}\.[0-9]{1,20}([eE][-+]?[0-9]{1,2})?")
+# What YAML 1.1 reads as a text and a person as a number.
+_LOOKS_LIKE_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+|0o[0-7]+")
+_STR_TAG = "tag:yaml.org,2002:str"
+
+
+class PlainYamlError(ValueError):
+    """The text says the line and what was expected."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"line {line}: {problem}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    value: Plain
+    # Where each value starts, by its path of keys and list positions.
+    lines: Mapping[Path, int]
+
+
+def load(text: str) -> Document:
+    """Raises PlainYamlError."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise PlainYamlError(1, f"more than {MAX_BYTES >> 10} KiB")
+    try:
+        _refuse_risky(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise PlainYamlError(
+            mark.line + 1 if mark else 1, f"not YAML: {error.problem or error.context}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise PlainYamlError(1, f"not YAML: {str(error).splitlines()[0]}") from error
+    lines: dict[Path, int] = {}
+    return Document(value=None if node is None else _value(node, (), lines), lines=lines)
+
+
+def _refuse_risky(text: str) -> None:
+    depth = documents = 0
+    for step in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = 1 if step.start_mark is None else step.start_mark.line + 1
+        if isinstance(step, yaml.AliasEvent):
+            raise PlainYamlError(line, f"alias *{step.anchor}: aliases are not allowed, write the value out")
+        if isinstance(step, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise PlainYamlError(line, "a second document (---): one file is one profile")
+        if isinstance(step, yaml.NodeEvent) and step.anchor is not None:
+            raise PlainYamlError(line, f"anchor &{step.anchor}: anchors are not allowed")
+        if isinstance(step, yaml.ScalarEvent | yaml.CollectionStartEvent) and step.tag is not None:
+            raise PlainYamlError(line, f"tag {step.tag}: tags are not allowed")
+        if isinstance(step, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise PlainYamlError(line, f"nested deeper than {MAX_DEPTH}")
+        elif isinstance(step, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _value(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Plain:
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, lines)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(child, (*path, number), lines) for number, child in enumerate(node.value)]
+    return _scalar(node)
+
+
+def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int]) -> Plain:
+    found: dict[str | int, Plain] = {}
+    for key_node, child in node.value:
+        line = key_node.start_mark.line + 1
+        key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise PlainYamlError(line, "a key must be a text (quote it) or a whole number")
+        if key in found:
+            raise PlainYamlError(line, f"key {key!r} stands twice in one mapping")
+        found[key] = _value(child, (*path, key), lines)
+        # An error about the value is looked for at its key.
+        lines[(*path, key)] = line
+    return found
+
+
+def _scalar(node: yaml.Node) -> Plain:
+    text = str(node.value)
+    if isinstance(node, yaml.ScalarNode) and node.style is not None:
+        return text
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _HEX.fullmatch(text):
+        return int(text, 16)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if node.tag != _STR_TAG or _LOOKS_LIKE_NUMBER.fullmatch(text):
+        raise PlainYamlError(
+            node.start_mark.line + 1,
+            f"{text} means {_meaning(node.tag)} in YAML; quote it ('{text}') for the text, "
+            "or write a boolean as true or false and a number in plain digits",
+        )
+    return text
+
+
+def _meaning(tag: str) -> str:
+    kind = tag.rpartition(":")[2]
+    return {
+        "bool": "a boolean",
+        "int": "another number (octal, binary or base 60)",
+        "float": "another number (base 60, infinite or not a number)",
+        "timestamp": "a date",
+        "str": "a text, not a number,",
+    }.get(kind, "something special")
