@@ -1,0 +1,61 @@
+"""Where facts are kept: one database, one way to write, one way to read. All SQL of the collector lies in
+this package.
+
+``write`` and ``read`` take a function of a connection and block; ``write_soon`` and ``read_soon`` do the same
+from the event loop. A unit of writing is all or nothing, and durable when its result is handed back. A unit
+that raises takes nothing with it. A caller that is cancelled does not cancel its unit: the outcome is then
+unknown, and every unit may be tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from collector.store.postgres import Postgres
+from collector.store.sqlite import Sqlite
+
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """What a kind of database has to offer."""
+
+    def write(self, unit: Callable[[Connection], T]) -> Future[T]: ...
+
+    def read(self, query: Callable[[Connection], T]) -> Future[T]: ...
+
+    def close(self) -> None: ...
+
+
+class Store:
+    """``sqlite:///PATH`` or ``postgresql://...``; opening it brings its tables to the newest version."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        if url.startswith("sqlite:"):
+            return cls(Sqlite(url))
+        return cls(Postgres(url))
+
+    def close(self) -> None:
+        """What was handed in before is written first."""
+        self._database.close()
+
+    def write(self, unit: Callable[[Connection], T]) -> T:
+        return self._database.write(unit).result()
+
+    async def write_soon(self, unit: Callable[[Connection], T]) -> T:
+        return await asyncio.wrap_future(self._database.write(unit))
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        return self._database.read(query).result()
+
+    async def read_soon(self, query: Callable[[Connection], T]) -> T:
+        return await asyncio.wrap_future(self._database.read(query))
