@@ -1,0 +1,208 @@
+"""Moves what must not be lost into one SQLite file: a bounded queue of units, committed in groups.
+
+A unit is a plain function that runs inside the transaction, on the writer's thread. Whoever waits for its
+outcome may be cancelled; the unit is not (a hand-written transaction of awaits wedges at the first
+cancellation). Cancelled means *outcome unknown*, and every unit is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+import aiosqlite
+import structlog
+
+from edge_agent import occurrence
+from edge_agent.journal_file import JournalError, lock_file, open_file
+from edge_agent.ledger import Batch, Ledger, Moved, Unit
+from edge_agent.occurrence import Change
+from edge_agent.wire import Row, Stamp, SyncAnswer
+
+FILE = "journal.db"
+LOCK = "journal.lock"
+ANCHOR_EVERY_S = 60.0
+PRUNE_EVERY_ANCHORS = 60
+# Units in one transaction, and units that may wait. A device has at most one at a time, so the queue is full
+# only when the disk has stopped; what is refused then was not recorded, and its condition stands where it
+# stood.
+GROUP = 256
+WAITING = 16_384
+
+__all__ = ["Batch", "Journal", "JournalError", "Moved", "Writer"]
+
+log = structlog.get_logger()
+T = TypeVar("T")
+_Job = tuple[Unit, asyncio.Future[object]]
+
+
+class Writer(Protocol):
+    """Where the file may be touched: runs one piece of work after another, whoever is cancelled meanwhile."""
+
+    async def run(self, work: Callable[[Ledger], T]) -> T: ...
+
+    async def close(self) -> None: ...
+
+
+class Journal:
+    """One per agent and data folder. Nothing that it confirms is lost by a kill or a pulled plug."""
+
+    def __init__(self, writer: Writer, *, stamp: Callable[[], Stamp], lock: int | None = None) -> None:
+        self._writer = writer
+        self._stamp = stamp
+        self._lock = lock
+        self._waiting: asyncio.Queue[_Job | None] = asyncio.Queue(WAITING)
+        self._refuses: Exception | None = None
+        self._head_seq = 0
+        # Set whenever there are new rows to send; who sends them clears it.
+        self.changed = asyncio.Event()
+        self._task = asyncio.create_task(self._commit_groups(), name="journal")
+
+    @classmethod
+    async def open(cls, data_dir: Path, *, new_id: Callable[[], str], stamp: Callable[[], Stamp]) -> Journal:
+        """The journal of that folder, made if there is none. Raises JournalError."""
+        lock = lock_file(data_dir / LOCK)
+        try:
+            now_ms = stamp().wall_ms
+            writer = _Thread(lambda: open_file(data_dir / FILE, now_ms=now_ms), new_id)
+            await writer
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(writer, stamp=stamp, lock=lock)
+
+    async def close(self) -> None:
+        """Commit what waits, remember that the agent ran until now, and let go of the file."""
+        try:
+            await self.anchor()
+        except (JournalError, sqlite3.Error) as error:
+            log.error("the journal could not be closed in order", why=str(error))
+        await self._waiting.put(None)
+        await self._task
+        await self._writer.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def run(self) -> None:
+        """Each minute the anchor, each hour the pruning, until cancelled."""
+        turn = 0
+        while True:
+            await asyncio.sleep(ANCHOR_EVERY_S)
+            await self.anchor()
+            turn += 1
+            if turn % PRUNE_EVERY_ANCHORS == 0:
+                await self.prune()
+
+    async def start(self, gateway: str) -> Stamp | None:
+        """Record for how long the agent of ``gateway`` did not run; its last anchor, if it ever ran."""
+        now = self._stamp()
+
+        def unit(ledger: Ledger) -> Stamp | None:
+            anchor = ledger.anchor()
+            if anchor is not None:
+                ledger.write(occurrence.not_running(gateway, since=anchor, now=now), now_ms=now.wall_ms)
+            ledger.set_anchor(now)
+            return anchor
+
+        return await self._do(unit)
+
+    async def commit(self, changes: Sequence[Change]) -> list[Row]:
+        """The rows that came of them, durable."""
+        now_ms = self._stamp().wall_ms
+        return await self._do(lambda ledger: ledger.write(changes, now_ms=now_ms))
+
+    async def open_occurrences(self) -> list[Row]:
+        return await self._do(Ledger.open_rows)
+
+    async def batch(self, *, max_rows: int, max_bytes: int, through: int | None = None) -> Batch:
+        """See ``Ledger.batch``; its boundary is durable."""
+        return await self._do(
+            lambda ledger: ledger.batch(max_rows=max_rows, max_bytes=max_bytes, through=through)
+        )
+
+    async def take_answer(self, answer: SyncAnswer, *, may_renew: bool) -> Moved:
+        now_ms = self._stamp().wall_ms
+        return await self._do(lambda ledger: ledger.take_answer(answer, may_renew=may_renew, now_ms=now_ms))
+
+    async def new_stream(self) -> str:
+        return await self._do(Ledger.new_stream)
+
+    async def anchor(self) -> None:
+        now = self._stamp()
+        await self._do(lambda ledger: ledger.set_anchor(now))
+
+    async def prune(self) -> int:
+        now = self._stamp()
+        return await self._do(lambda ledger: ledger.prune(now))
+
+    async def _do(self, unit: Callable[[Ledger], T]) -> T:
+        """Raises JournalError when it did not happen and will not."""
+        if self._refuses is not None:
+            raise JournalError(f"the journal is closed: {self._refuses}")
+        outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        try:
+            # At once: units are committed in the order of the calls.
+            self._waiting.put_nowait((unit, outcome))
+        except asyncio.QueueFull as error:
+            raise JournalError(f"{WAITING} changes wait for the disk; this one is refused") from error
+        return cast(T, await outcome)
+
+    async def _commit_groups(self) -> None:
+        more = True
+        while more:
+            group = [await self._waiting.get()]
+            while len(group) < GROUP and not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
+            jobs = [job for job in group if job is not None]
+            more = len(jobs) == len(group)
+            if not more:
+                self._refuses = JournalError("the agent stops")
+            try:
+                outcomes = await self._commit([unit for unit, _ in jobs])
+            except Exception as error:
+                # None of the group happened. After anything but a full disk the file is not to be trusted any
+                # more.
+                if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL:
+                    self._refuses = error
+                log.exception("the journal could not be written", changes=len(jobs))
+                outcomes = [JournalError(f"the journal could not be written: {error}")] * len(jobs)
+            for (_, future), outcome in zip(jobs, outcomes, strict=True):
+                _settle(future, outcome)
+
+    async def _commit(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
+        outcomes, head_seq = await self._writer.run(lambda ledger: (ledger.together(units), ledger.head_seq))
+        if head_seq != self._head_seq:
+            self._head_seq = head_seq
+            self.changed.set()
+        return outcomes
+
+
+class _Thread(aiosqlite.Connection):
+    """aiosqlite's thread and its queue, for whole units instead of single statements."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], new_id: Callable[[], str]) -> None:
+        super().__init__(connect, iter_chunk_size=1)
+        self._new_id = new_id
+        self._ledger: Ledger | None = None
+
+    async def run(self, work: Callable[[Ledger], T]) -> T:
+        return cast(T, await self._execute(self._on_thread, work))  # type: ignore[no-untyped-call] # not typed there
+
+    def _on_thread(self, work: Callable[[Ledger], T]) -> T:
+        if self._ledger is None:
+            self._ledger = Ledger(self._conn, new_id=self._new_id)
+        return work(self._ledger)
+
+
+def _settle(future: asyncio.Future[object], outcome: object | Exception) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,111 @@
+"""Opens the journal's file so that a pulled plug at any step leaves it whole; one agent at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+SCHEMA = Path(__file__).parent / "schema"
+
+log = structlog.get_logger()
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the text says which file and why."""
+
+
+def open_file(path: Path, *, now_ms: int) -> sqlite3.Connection:
+    """That file, made if there is none; one that is broken is set aside and a new one begun.
+
+    Raises JournalError.
+    """
+    try:
+        return _open(path)
+    except sqlite3.DatabaseError as error:
+        if not _is_broken(error):
+            raise JournalError(f"{path}: cannot be opened: {error}") from error
+        aside = _set_aside(path, now_ms)
+        log.error(
+            "the journal is broken; it was set aside and a new one begins", file=str(aside), why=str(error)
+        )
+    try:
+        return _open(path)
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"{path}: cannot be created: {error}") from error
+
+
+def lock_file(path: Path) -> int:
+    """Held until the process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise JournalError(f"{path.parent}: another edge-agent uses this data folder") from error
+    return descriptor
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Readable by its owner only; SQLite gives its other files the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None)
+    # A damaged text must reach its checksum instead of breaking the statement that reads it.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    try:
+        # EXTRA while the file becomes WAL: else the rollback journal of that very step may come back from a
+        # power cut and empty the file. From then on FULL syncs the WAL at each commit.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA journal_mode = WAL")
+        _sync_folder(path.parent)
+        connection.execute("PRAGMA synchronous = FULL")
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise _Broken(str(verdict))
+        _migrate(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    files = {int(file.stem): file for file in SCHEMA.glob("*.sql")}
+    if version > max(files):
+        raise JournalError(
+            f"{path}: written by a newer agent (format {version}, this one knows {max(files)})"
+        )
+    for number in sorted(n for n in files if n > version):
+        script = files[number].read_text(encoding="utf-8")
+        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+class _Broken(sqlite3.DatabaseError):
+    """SQLite's own check found the file inconsistent."""
+
+
+def _is_broken(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, _Broken) or code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def _set_aside(path: Path, now_ms: int) -> Path:
+    aside = path.with_name(f"{path.name}.broken-{now_ms}")
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    _sync_folder(path.parent)
+    return aside
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,144 @@
+"""Decides what is written down: transitions of conditions in, openings and closings of occurrence rows out.
+
+An opening has no uid yet and a closing no rev: both come into being inside the transaction that stores them,
+where ``opened`` and ``closed`` make the row. A row is never rewritten but by a higher ``rev``, and closed is
+terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from edge_agent.detect import Act, Rule, Transition
+from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Row, Severity, SeverityChange, Stamp, condition_key
+
+
+class Reason(StrEnum):
+    """Why a closed row is closed."""
+
+    CLEARED = "cleared"
+    # Its condition is no longer configured.
+    NOT_WATCHED = "not_watched"
+    # The collector had closed it already.
+    CLOSED_HERE = "closed_here"
+    # The agent runs again.
+    RESTARTED = "restarted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A fault has begun."""
+
+    device: str
+    component: str
+    fault: str
+    severity: Severity
+    title: str
+    advice: str
+    first_bad: Stamp
+    raised: Stamp
+    evidence: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        return condition_key(self.device, self.component, self.fault)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """The open occurrence of a condition has ended; ``cleared`` is the first moment at which all was well."""
+
+    key: str
+    cleared: Stamp
+    reason: Reason
+    # Only if this is the one that is open.
+    uid: str | None = None
+
+
+Change = Opening | Closing
+
+
+def changes(
+    device: str, transitions: Iterable[Transition], evidence: Callable[[Rule], dict[str, Any]]
+) -> list[Change]:
+    """What the transitions of one device write down, in their order."""
+    return [
+        _opening(device, one, evidence(one.rule)) if one.act is Act.RAISE else _closing(device, one)
+        for one in transitions
+    ]
+
+
+def not_running(gateway: str, *, since: Stamp, now: Stamp) -> list[Change]:
+    """The time in which the agent did not run: nothing is known of it."""
+    opening = Opening(
+        device=gateway,
+        component=AGENT_COMPONENT,
+        fault=NOT_RUNNING,
+        severity=Severity.NOTICE,
+        title="Edge agent was not running",
+        advice="What happened meanwhile is not known.",
+        first_bad=since,
+        raised=since,
+    )
+    return [opening, Closing(key=opening.key, cleared=now, reason=Reason.RESTARTED)]
+
+
+def opened(opening: Opening, *, uid: str, mod_seq: int) -> Row:
+    return Row(
+        uid=uid,
+        device=opening.device,
+        component=opening.component,
+        fault=opening.fault,
+        rev=1,
+        state="open",
+        severity=opening.severity,
+        severities=[SeverityChange(severity=opening.severity, at=opening.raised)],
+        mod_seq=mod_seq,
+        first_bad=opening.first_bad,
+        raised=opening.raised,
+        title=opening.title,
+        advice=opening.advice,
+        evidence=opening.evidence,
+    )
+
+
+def closed(row: Row, closing: Closing, *, mod_seq: int) -> Row:
+    changed = {
+        "rev": row.rev + 1,
+        "state": "closed",
+        "cleared": closing.cleared,
+        "reason": str(closing.reason),
+        "mod_seq": mod_seq,
+    }
+    return row.model_copy(update=changed)
+
+
+def touched(row: Row, *, mod_seq: int) -> Row:
+    """The same news at a new position, so that it is sent again."""
+    return row.model_copy(update={"mod_seq": mod_seq})
+
+
+def _opening(device: str, transition: Transition, evidence: dict[str, Any]) -> Opening:
+    rule = transition.rule
+    return Opening(
+        device=device,
+        component=rule.component,
+        fault=rule.fault,
+        severity=rule.severity,
+        title=rule.title,
+        advice=rule.advice,
+        first_bad=transition.first,
+        raised=transition.at,
+        evidence=evidence,
+    )
+
+
+def _closing(device: str, transition: Transition) -> Closing:
+    return Closing(
+        key=condition_key(device, transition.rule.component, transition.rule.fault),
+        cleared=transition.first,
+        reason=Reason.CLEARED,
+    )
