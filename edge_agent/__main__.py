@@ -1,4 +1,4 @@
-"""The command line of the edge agent. `run` is parsed here alone: a gateway's memory is not spent on help texts."""
+"""The command line of the edge agent. `run` is parsed here alone: it loads no help texts and no tables."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def enroll(
     except enrolment.EnrollError as error:
         _refuse(str(error))
     console.print(
-        f"Enrolled as {made.site}/{made.gateway} at {made.url}; the credential is in {data_dir / credential.FILE}.",
+        f"Enrolled as {made.site}/{made.gateway} at {made.url}; "
+        f"the credential is in {data_dir / credential.FILE}.",
         highlight=False,
     )
 
@@ -93,7 +94,8 @@ def profile_check(file: Annotated[Path, typer.Argument(help="a profile's YAML fi
     except ProfileError as error:
         _refuse(f"{file}: {error}")
     console.print(
-        f"{file}: {len(found.reads)} reads, {len(found.signals)} signals, {len(found.conditions)} conditions, no fault found.",
+        f"{file}: {len(found.reads)} reads, {len(found.signals)} signals, "
+        f"{len(found.conditions)} conditions, no fault found.",
         highlight=False,
     )
 

@@ -1,4 +1,4 @@
-"""agent.toml and the environment become frozen settings; whatever is wrong is said with file, key and what was expected."""
+"""agent.toml and the environment become frozen settings; a mistake is named with file and key."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def save(data_dir: Path, credential: Credential) -> None:
 
 
 def pending_secret(data_dir: Path, token: str) -> str:
-    """The secret for this enrolment token: made and durable before first use, the same again after a lost reply."""
+    """The secret for this token: durable before its first use, the same again after a lost reply."""
     file = data_dir / PENDING
     token_hash = sha256(token)
     try:

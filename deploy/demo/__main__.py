@@ -1,18 +1,18 @@
-"""`make run`: a simulated warehouse, an edge agent that watches it and a collector, on this machine, until Ctrl-C.
+"""`make run`: a simulated warehouse, an edge agent that watches it and a collector, until Ctrl-C.
 
-One supervisor, four programs of its own: the broker, the floor (simulated equipment over real protocols), the collector
-and the agent. A program that dies is started again, as systemd would; a supervisor that dies takes them all along.
+One supervisor, four programs of its own: the broker, the floor (simulated equipment over real protocols),
+the collector and the agent. A program that dies is started again, as systemd would; a supervisor that dies
+takes them all along.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 from pathlib import Path
 
-from deploy.demo.programs import Program, Supervisor, DemoError
+from deploy.demo.programs import DemoError, Program, Supervisor
 from deploy.demo.site import Site
 
 

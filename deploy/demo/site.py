@@ -1,4 +1,4 @@
-"""What the demo's programs are told: folders, ports, logins, configuration. Kept between runs, so that tickets stay."""
+"""What the demo's programs are told: folders, ports, logins, configuration; kept between runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,23 @@ PREFERRED_PORT = 8321
 COLLECTOR_READY_WITHIN_S = 60
 PEOPLE = {"tina": "technician", "leo": "lead", "ada": "admin"}
 # Easy to read aloud and to type with gloves on.
-WORDS = "amber barrel castle dragon ember falcon garden harbor island jacket kettle ladder magnet needle orange".split()
+WORDS = [
+    "amber",
+    "barrel",
+    "castle",
+    "dragon",
+    "ember",
+    "falcon",
+    "garden",
+    "harbor",
+    "island",
+    "jacket",
+    "kettle",
+    "ladder",
+    "magnet",
+    "needle",
+    "orange",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +175,8 @@ class Site:
     def _write_configuration(self) -> None:
         (self.folder / "floor").mkdir(exist_ok=True)
         (self.folder / "mosquitto.conf").write_text(
-            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\nlog_type warning\n"
+            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            "log_dest stderr\nlog_type error\nlog_type warning\n"
         )
         template = (Path(__file__).parent / "agent.toml").read_text(encoding="utf-8")
         values = {

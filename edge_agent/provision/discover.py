@@ -30,7 +30,7 @@ def collectors(
     interfaces: list[str] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[str]:
-    """URLs of the collectors that answered within ``wait_s``, sorted; ``progress`` is told the seconds gone."""
+    """URLs of the collectors that answer within ``wait_s``; ``progress`` is told the seconds gone."""
     zeroconf = Zeroconf(interfaces=interfaces) if interfaces else Zeroconf()
     try:
         found = _Found()
