@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -53,7 +54,10 @@ class Part(BaseModel):
 
 
 class Redaction(Part):
-    """What never leaves the gateway: one field of the frames that match, or (no ``field``) all of them."""
+    """What never leaves the gateway: one field of the frames that match, or (no ``field``) all of them.
+
+    One that knows its frames by ``fields`` and not by ``frame`` holds for all reads: answers may come late.
+    """
 
     frame: Annotated[int | None, Field(ge=0, le=63, description="only this frame of the answer")] = None
     fields_: Annotated[
@@ -474,3 +478,27 @@ class Profile(Part):
     signals: Annotated[dict[Id, Signal], Field(min_length=1, max_length=500)]
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1, max_length=500)]
     examples: Annotated[tuple[Example, ...], Field(max_length=2_000)] = ()
+
+    @cached_property
+    def signals_by_read(self) -> Mapping[str, tuple[tuple[str, Signal], ...]]:
+        return {
+            read: tuple((name, signal) for name, signal in self.signals.items() if signal.read == read)
+            for read in self.reads
+        }
+
+    @cached_property
+    def redactions_by_read(self) -> Mapping[str, tuple[Redaction, ...]]:
+        """Its own, and those of the other reads that know a frame by its shape: answers may come late."""
+        own = {name: () if isinstance(read, ModbusRead) else read.redact for name, read in self.reads.items()}
+        by_shape = [each for redact in own.values() for each in redact if each.frame is None and each.fields_]
+        return {name: (*own[name], *(each for each in by_shape if each not in own[name])) for name in own}
+
+    @cached_property
+    def texts_by_read(self) -> Mapping[str, frozenset[str]]:
+        """Whole frames that the profile itself spells out, so that they are nobody's secret."""
+        texts: dict[str, set[str]] = {read: set() for read in self.reads}
+        for signal in self.signals.values():
+            if isinstance(signal, TextSignal) and signal.field is None and signal.after is None:
+                known = {*signal.ignore, *(signal.words or ()), *([signal.equals] if signal.equals else ())}
+                texts[signal.read] |= known
+        return {read: frozenset(known) for read, known in texts.items()}
