@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from edge_agent.detect import Act, Rule, Transition
+from edge_agent.detect import Act, Transition
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Row, Severity, SeverityChange, Stamp, condition_key
 
 
@@ -62,11 +62,11 @@ Change = Opening | Closing
 
 
 def changes(
-    device: str, transitions: Iterable[Transition], evidence: Callable[[Rule], dict[str, Any]]
+    device: str, transitions: Iterable[Transition], evidence: Callable[[Transition], dict[str, Any]]
 ) -> list[Change]:
     """What the transitions of one device write down, in their order."""
     return [
-        _opening(device, one, evidence(one.rule)) if one.act is Act.RAISE else _closing(device, one)
+        _opening(device, one, evidence(one)) if one.act is Act.RAISE else _closing(device, one)
         for one in transitions
     ]
 

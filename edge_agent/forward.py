@@ -1,0 +1,243 @@
+"""Moves what the journal holds to the collector, for ever, and the cursor to where the collector stands.
+
+The journal is the queue. One request at a time carries the oldest rows that the collector lacks; a boundary
+is durable before it is announced, and the answer alone moves the cursor, forwards or backwards. Until an
+answer comes the same boundary is announced again, so that a lost reply costs nothing. Nothing is ever
+dropped: whatever the collector says, the rows stay where they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+
+from edge_agent.backoff import Backoff, Dice
+from edge_agent.journal import Batch, Journal, Moved
+from edge_agent.wire import (
+    MAX_ROWS,
+    SOFT_BODY_BYTES,
+    VERSION,
+    Head,
+    Health,
+    Inventory,
+    Stamp,
+    SyncAnswer,
+    SyncRequest,
+    WireError,
+    decode_answer,
+    encode,
+)
+
+NS_PER_S = 1_000_000_000
+# So that rows of one moment travel together.
+COALESCE_S = 0.05
+# +-20 %: agents that were started together do not stay together.
+JITTER = 0.2
+# A refusal that only a person can end.
+REFUSED_S = 60.0
+# A gateway that is always told to begin anew is one of two with the same disk: it may do so once a minute.
+NEW_STREAM_EVERY_S = 60.0
+MAX_RETRY_AFTER_S = 3600.0
+
+OK, BAD_REQUEST, UNAUTHORISED, FORBIDDEN, TOO_LARGE, TOO_MANY, UNAVAILABLE = 200, 400, 401, 403, 413, 429, 503
+
+log = structlog.get_logger()
+
+
+class CollectorAwayError(Exception):
+    """There was no reply; the text tells a technician why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    status: int
+    body: bytes = b""
+    retry_after_s: float | None = None
+
+
+# One sync to the collector and its reply back. Raises CollectorAwayError.
+Post = Callable[[bytes], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """How long to wait before the next exchange, and whether new rows end the wait."""
+
+    seconds: float
+    until_rows: bool = False
+
+
+class Forwarder:
+    """One per agent. ``exchange`` is one request and what follows from its answer; ``run`` repeats it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        post: Post,
+        *,
+        inventory: Inventory,
+        unsettled: Callable[[], list[str]],
+        health: Callable[[], Health],
+        on_closed_here: Callable[[Collection[str]], Awaitable[None]],
+        stamp: Callable[[], Stamp],
+        random: Dice,
+    ) -> None:
+        self._journal = journal
+        self._post = post
+        self._inventory = inventory
+        self._unsettled = unsettled
+        self._health = health
+        self._on_closed_here = on_closed_here
+        self._stamp = stamp
+        self._random = random
+        self._backoff = Backoff(random=random)
+        self._max_rows = MAX_ROWS
+        self._inventory_wanted = False
+        # Position of the boundary that was announced and not yet answered.
+        self._announced: int | None = None
+        self._renewed_ns: int | None = None
+        # Why there are no answers, told once; empty while there are.
+        self._trouble = ""
+        self._away_since: Stamp | None = None
+        # As of the last exchange, for people.
+        self.rows_waiting = 0
+
+    @property
+    def collector_away(self) -> bool:
+        return self._away_since is not None
+
+    async def run(self) -> None:
+        while True:
+            await self._rest(await self.exchange())
+
+    async def exchange(self) -> Rest:
+        self._journal.changed.clear()
+        # Before the batch: a condition that settles in between is told as unsettled once too often, never too
+        # rarely.
+        unsettled = self._unsettled()
+        batch = await self._journal.batch(
+            max_rows=self._max_rows,
+            max_bytes=max(1, SOFT_BODY_BYTES * self._max_rows // MAX_ROWS),
+            through=self._announced,
+        )
+        self._announced = batch.to[0]
+        self.rows_waiting = batch.waiting
+        try:
+            reply = await self._post(encode(self._message(batch, unsettled)))
+        except CollectorAwayError as away:
+            return self._missed(str(away))
+        if reply.status != OK:
+            return self._refused(reply)
+        try:
+            answer = decode_answer(reply.body)
+        except WireError as error:
+            return self._missed(f"its answer cannot be understood: {error}")
+        return await self._take(answer, batch)
+
+    def _message(self, batch: Batch, unsettled: list[str]) -> SyncRequest:
+        head = Head(
+            seq=batch.head_seq,
+            open=batch.open_uids,
+            unsettled=sorted(unsettled),
+            inventory_hash=self._inventory.hash,
+        )
+        return SyncRequest(
+            v=VERSION,
+            stream=batch.stream,
+            from_=batch.from_,
+            to=batch.to,
+            lineage=batch.lineage,
+            rows=batch.rows,
+            pruned_through=batch.pruned_through,
+            clock=self._stamp(),
+            health=self._health().model_copy(update={"rows_waiting": batch.waiting}),
+            head=head if batch.at_head else None,
+            inventory=self._inventory if self._inventory_wanted else None,
+        )
+
+    async def _take(self, answer: SyncAnswer, batch: Batch) -> Rest:
+        renewal_s = self._renewal_s()
+        moved = await self._journal.take_answer(answer, may_renew=renewal_s <= 0)
+        if moved is Moved.IGNORED:
+            return self._missed("its answer is about another stream")
+        self._announced = None
+        self._inventory_wanted = answer.want_inventory
+        self._max_rows = min(MAX_ROWS, self._max_rows * 2)
+        self._returned(batch)
+        if answer.closed_here:
+            await self._on_closed_here(frozenset(answer.closed_here))
+        if moved is Moved.NEW_STREAM:
+            self._renewed_ns = self._stamp().mono_ns
+            log.warning("the collector knows another history; all is sent again", verdict=answer.verdict)
+            return Rest(seconds=0.0)
+        if moved is Moved.NEW_STREAM_LATER:
+            return Rest(seconds=renewal_s)
+        if moved is Moved.BACKWARDS:
+            log.warning(
+                "the collector holds less than before; what it lacks is sent again", position=answer.hwm[0]
+            )
+        if moved is Moved.BACKWARDS or (moved is Moved.STAYED and batch.to != batch.from_):
+            # Progress is not certain, so that haste could go on for ever.
+            return Rest(seconds=self._backoff.next())
+        self._backoff.reset()
+        if answer.want_inventory or not batch.at_head:
+            return Rest(seconds=0.0)
+        return Rest(seconds=self._spread(answer.next_s), until_rows=True)
+
+    def _refused(self, reply: Reply) -> Rest:
+        if reply.status == TOO_LARGE and self._max_rows > 1:
+            self._max_rows //= 2
+            self._announced = None
+            return Rest(seconds=0.0)
+        if reply.status in (UNAUTHORISED, FORBIDDEN):
+            self._gone(f"it refuses this gateway's credential ({reply.status}); enrol the gateway anew")
+            return Rest(seconds=self._spread(REFUSED_S))
+        if reply.status in (BAD_REQUEST, TOO_LARGE):
+            self._gone(f"it does not accept what we send ({reply.status})")
+            return Rest(seconds=self._spread(REFUSED_S))
+        if reply.status in (TOO_MANY, UNAVAILABLE) and reply.retry_after_s is not None:
+            self._gone(f"it has too much to do ({reply.status})")
+            wait_s = min(MAX_RETRY_AFTER_S, max(0.0, reply.retry_after_s))
+            return Rest(seconds=wait_s * (1 + self._random.random()))
+        return self._missed(f"it answers with status {reply.status}")
+
+    def _missed(self, why: str) -> Rest:
+        self._gone(why)
+        return Rest(seconds=self._backoff.next())
+
+    def _gone(self, why: str) -> None:
+        self._away_since = self._away_since or self._stamp()
+        if why != self._trouble:
+            self._trouble = why
+            log.warning(
+                "the collector takes nothing; everything is kept", why=why, rows_kept=self.rows_waiting
+            )
+
+    def _returned(self, batch: Batch) -> None:
+        if self._away_since is not None:
+            away_s = (self._stamp().mono_ns - self._away_since.mono_ns) // NS_PER_S
+            log.info("the collector is back", away_s=away_s, rows_kept=batch.waiting)
+        self._away_since, self._trouble = None, ""
+
+    def _renewal_s(self) -> float:
+        """How long until this journal may begin a new stream again."""
+        if self._renewed_ns is None:
+            return 0.0
+        return NEW_STREAM_EVERY_S - (self._stamp().mono_ns - self._renewed_ns) / NS_PER_S
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (1 - JITTER + 2 * JITTER * self._random.random())
+
+    async def _rest(self, rest: Rest) -> None:
+        if not rest.until_rows:
+            await asyncio.sleep(rest.seconds)
+            return
+        try:
+            async with asyncio.timeout(rest.seconds):
+                await self._journal.changed.wait()
+                await asyncio.sleep(COALESCE_S)
+        except TimeoutError:
+            pass

@@ -1,0 +1,92 @@
+"""Moves one sync to the collector over HTTP and its reply back."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+from pathlib import Path
+
+import httpx
+
+from edge_agent.forward import CollectorAwayError, Post, Reply
+from edge_agent.wire import MAX_WIRE_BYTES, SYNC_PATH
+
+GZIP_FROM_BYTES = 1 << 10
+CONNECT_S = 5.0
+READ_S = 20.0
+# A half-open connection is noticed after so long: unanswered bytes (tcp(7), TCP_USER_TIMEOUT), and idle
+# seconds, then seconds between probes, then probes.
+USER_TIMEOUT_MS = 10_000
+KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 5, 2, 3
+
+
+def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:
+    """Trusts ``ca_file`` alone, or what the system trusts. Its owner closes it."""
+    context = ssl.create_default_context(cafile=ca_file)
+    transport = httpx.AsyncHTTPTransport(
+        verify=context,
+        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=60.0),
+        socket_options=[
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+        ],
+    )
+    timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
+    return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+
+
+def http_post(client: httpx.AsyncClient, url: str, credential: str) -> Post:
+    """``url``: of the collector, without a path. ``credential``: ``agw_<id>.<secret>``."""
+    sync_url = url.rstrip("/") + SYNC_PATH
+
+    async def post(body: bytes) -> Reply:
+        headers = {
+            "Authorization": f"Bearer {credential}",
+            "Content-Type": "application/json",
+            # Answers are small, and what is not compressed cannot explode.
+            "Accept-Encoding": "identity",
+        }
+        if len(body) > GZIP_FROM_BYTES:
+            body = gzip.compress(body, compresslevel=6, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        request = client.build_request("POST", sync_url, content=body, headers=headers)
+        try:
+            try:
+                return await _reply(client, request)
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # A kept connection was closed at the other end just then; a sync may be repeated.
+                return await _reply(client, request)
+        except (httpx.HTTPError, OSError) as error:
+            raise CollectorAwayError(str(error) or type(error).__name__) from error
+
+    return post
+
+
+async def _reply(client: httpx.AsyncClient, request: httpx.Request) -> Reply:
+    response = await client.send(request, stream=True)
+    try:
+        return Reply(
+            status=response.status_code,
+            body=await _bounded(response),
+            retry_after_s=_seconds(response.headers.get("Retry-After")),
+        )
+    finally:
+        await response.aclose()
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    found = bytearray()
+    async for chunk in response.aiter_raw():
+        found += chunk
+        if len(found) > MAX_WIRE_BYTES:
+            raise CollectorAwayError(f"its answer is longer than {MAX_WIRE_BYTES} bytes")
+    return bytes(found)
+
+
+def _seconds(header: str | None) -> float | None:
+    """Retry-After as a number of seconds; its other form, a date, is not for agents without a clock."""
+    return float(header) if header is not None and header.isascii() and header.isdigit() else None

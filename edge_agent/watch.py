@@ -1,0 +1,199 @@
+"""Moves readings through decoding and detection into the journal, and looks again when time is due.
+
+What a reading or a deadline changes is one transaction. The detector stands where the journal does: a change
+that could not be written is taken back and decided anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from edge_agent import decode, detect, occurrence
+from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Transition
+from edge_agent.device import Device
+from edge_agent.journal import Journal
+from edge_agent.occurrence import Closing, Opening, Reason
+from edge_agent.recorder import Recorder
+from edge_agent.sample import Quality, Reading, Sample, Trouble
+from edge_agent.verdict import NS_PER_S
+from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_key
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watched:
+    """One device. The lock keeps its readings and deadlines in order while a change is being written."""
+
+    device: Device
+    detector: Detector
+    troubles: dict[str, Trouble | None] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def key(self, rule_key: str) -> str:
+        rule = self.detector.rules[rule_key]
+        return condition_key(self.device.id, rule.component, rule.fault)
+
+
+class Watch:
+    """All devices of one agent."""
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        journal: Journal,
+        recorder: Recorder,
+        stamp: Callable[[], Stamp],
+        *,
+        open_rows: Sequence[Row] = (),
+        unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
+    ) -> None:
+        """``open_rows``: what the journal held open at the start."""
+        self._journal = journal
+        self._recorder = recorder
+        self._stamp = stamp
+        self._sooner = asyncio.Event()
+        self._sleeps_until_ns: int | None = None
+        start, active = stamp(), {row.key for row in open_rows}
+        self._watched: Mapping[str, _Watched] = {
+            device.id: _restored(device, start, active, unreachable_after_s) for device in devices
+        }
+
+    @classmethod
+    async def start(
+        cls,
+        devices: Sequence[Device],
+        journal: Journal,
+        recorder: Recorder,
+        stamp: Callable[[], Stamp],
+        *,
+        unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
+    ) -> Watch:
+        """Go on where the journal stands; what is no longer configured is closed as not watched."""
+        rows = await journal.open_occurrences()
+        watch = cls(
+            devices, journal, recorder, stamp, open_rows=rows, unreachable_after_s=unreachable_after_s
+        )
+        configured = {
+            watched.key(rule) for watched in watch._watched.values() for rule in watched.detector.rules
+        }
+        now = stamp()
+        await journal.commit(
+            [
+                Closing(key=row.key, cleared=now, reason=Reason.NOT_WATCHED)
+                for row in rows
+                if row.key not in configured
+            ]
+        )
+        return watch
+
+    async def take(self, reading: Reading) -> None:
+        """Returns once all that the reading changed is durable. Raises JournalError if it cannot be."""
+        watched = self._watched[reading.device]
+        async with watched.lock:
+            watched.troubles[reading.read] = reading.trouble
+            samples = (*decode.samples(watched.device, reading), _link_sample(watched, reading))
+            self._recorder.keep(reading, samples)
+            before = dict(watched.detector.phases)
+            link_up = detect.link_is_up(reading.trouble)
+            transitions = watched.detector.take(samples, reading.at, link_up=link_up)
+            await self._write(watched, transitions, before)
+
+    async def run(self) -> None:
+        """Look at each device when its time is due, until cancelled."""
+        while True:
+            await self._sleep()
+            now = self._stamp()
+            for watched in self._watched.values():
+                if _is_due(watched, now):
+                    async with watched.lock:
+                        before = dict(watched.detector.phases)
+                        await self._write(watched, watched.detector.look(now), before)
+
+    async def close_here(self, uids: Collection[str]) -> None:
+        """The collector has closed these; what is still active gets a fresh uid once it was read again."""
+        for row in await self._journal.open_occurrences():
+            if row.uid not in uids:
+                continue
+            closing = Closing(key=row.key, cleared=self._stamp(), reason=Reason.CLOSED_HERE, uid=row.uid)
+            watched = self._watched.get(row.device)
+            if watched is None:
+                await self._journal.commit([closing])
+                continue
+            async with watched.lock:
+                if await self._journal.commit([closing]):
+                    watched.detector.put_back({f"{row.component}/{row.fault}": Phase()})
+
+    def unsettled(self) -> list[str]:
+        """Keys of the conditions of which nothing is known since the start."""
+        return [
+            watched.key(rule) for watched in self._watched.values() for rule in watched.detector.unsettled()
+        ]
+
+    def devices_unreachable(self) -> int:
+        rule = f"{LINK_COMPONENT}/{UNREACHABLE}"
+        return sum(watched.detector.phases[rule].active for watched in self._watched.values())
+
+    async def _write(
+        self, watched: _Watched, transitions: Sequence[Transition], before: Mapping[str, Phase]
+    ) -> None:
+        if transitions:
+            changes = occurrence.changes(watched.device.id, transitions, self._evidence(watched.device.id))
+            try:
+                await self._journal.commit(changes)
+            except BaseException:
+                watched.detector.put_back(before)
+                raise
+            for change in changes:
+                _tell(change)
+        due_ns = watched.detector.deadline_ns()
+        if due_ns is not None and (self._sleeps_until_ns is None or due_ns < self._sleeps_until_ns):
+            self._sooner.set()
+
+    def _evidence(self, device: str) -> Callable[[Transition], dict[str, Any]]:
+        return lambda one: self._recorder.evidence(device, one.rule.signals - {LINK_SIGNAL}, one.at)
+
+    async def _sleep(self) -> None:
+        """Until the earliest deadline of all, or until there is an earlier one."""
+        self._sooner.clear()
+        deadlines = (watched.detector.deadline_ns() for watched in self._watched.values())
+        due_ns = min((ns for ns in deadlines if ns is not None), default=None)
+        self._sleeps_until_ns = due_ns
+        seconds = None if due_ns is None else max(0.0, (due_ns - self._stamp().mono_ns) / NS_PER_S)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._sooner.wait()
+        except TimeoutError:
+            pass
+
+
+def _restored(device: Device, start: Stamp, active: Collection[str], unreachable_after_s: float) -> _Watched:
+    rules = detect.rules(device.profile.conditions, unreachable_after_s=unreachable_after_s)
+    was_active = [
+        rule.key for rule in rules if condition_key(device.id, rule.component, rule.fault) in active
+    ]
+    return _Watched(device=device, detector=Detector(rules, start=start, active=was_active))
+
+
+def _link_sample(watched: _Watched, reading: Reading) -> Sample:
+    cut_off = detect.unreachable(watched.device.profile.reads, watched.troubles)
+    return Sample(
+        device=reading.device, signal=LINK_SIGNAL, value=cut_off, quality=Quality.GOOD, at=reading.at
+    )
+
+
+def _is_due(watched: _Watched, now: Stamp) -> bool:
+    due_ns = watched.detector.deadline_ns()
+    return due_ns is not None and due_ns <= now.mono_ns
+
+
+def _tell(change: Opening | Closing) -> None:
+    if isinstance(change, Opening):
+        log.warning("raised", condition=change.key, severity=change.severity.word, title=change.title)
+    else:
+        log.info("ended", condition=change.key, reason=str(change.reason))
