@@ -1,7 +1,8 @@
 """Transports move bytes and know no meaning. The name in the configuration is the name of the module.
 
-A module here has two names that the wiring uses: ``Settings`` (a ``BusSettings`` that validates its ``[[bus]]`` table) and
-``Transport`` (below). A new transport is one module and its test; nothing registers it.
+A transport module has two names that the wiring uses: ``Settings`` (a ``BusSettings`` that validates its
+``[[bus]]`` table) and ``Transport`` (below). A new transport is one module and its test, registered nowhere.
+What they share is in ``bus`` (one task, its devices), ``link`` (bytes on a descriptor) and ``stream`` (text).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_agent.device import Device
+from edge_agent.poll import Line
 from edge_agent.sample import Deliver
 from edge_agent.wire import Id, Stamp
 
@@ -27,6 +29,11 @@ class BusSettings(BaseModel):
     name: Id = Field(description="unique in the file; devices name it")
     transport: str
 
+    @property
+    def line(self) -> Line:
+        """What the plan for people may assume of this bus."""
+        return Line(words=self.transport)
+
 
 class Transport(Protocol):
     """One bus and all devices on it. One instance has one task."""
@@ -36,7 +43,7 @@ class Transport(Protocol):
     ) -> None: ...
 
     async def run(self) -> None:
-        """Deliver readings until cancelled. A peer that goes is a reading with ``trouble``, never an exception."""
+        """Deliver readings until cancelled. A peer that goes is a reading with ``trouble``, no exception."""
 
 
 def load(name: str) -> ModuleType | None:

@@ -1,0 +1,152 @@
+"""Text on a serial port: pyserial opens and sets the port; reading and writing is ours (``link``)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import termios
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from random import Random
+from typing import Annotated, Literal
+
+import serial
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_agent.device import Device
+from edge_agent.poll import Line
+from edge_agent.sample import Deliver
+from edge_agent.transports import BusSettings
+from edge_agent.transports.bus import LinkError
+from edge_agent.transports.link import Link
+from edge_agent.transports.stream import Stream
+from edge_agent.wire import Stamp
+
+
+class PortSettings(BaseModel):
+    """How a serial port is set; Modbus RTU uses the same keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baud: Annotated[int, Field(ge=50, le=4_000_000, description="bits per second")] = 9600
+    bytesize: Annotated[Literal[7, 8], Field(description="data bits")] = 8
+    parity: Annotated[Literal["N", "E", "O"], Field(description="none, even, odd")] = "N"
+    stopbits: Annotated[Literal[1, 2], Field(description="stop bits")] = 1
+    xonxoff: Annotated[bool, Field(description="software flow control")] = False
+    rtscts: Annotated[bool, Field(description="hardware flow control")] = False
+
+    @property
+    def byte_s(self) -> float:
+        """How long one byte takes: start bit, data, parity, stop bits."""
+        return (1 + self.bytesize + (self.parity != "N") + self.stopbits) / self.baud
+
+    @property
+    def words(self) -> str:
+        return f"{self.baud} baud {self.bytesize}{self.parity}{self.stopbits}"
+
+
+class Settings(BusSettings, PortSettings):
+    transport: Literal["serial"] = "serial"
+    port: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="path; /dev/serial/by-id/... or by-path/... stays the same when replugged",
+        ),
+    ]
+
+    @property
+    def line(self) -> Line:
+        return Line(words=f"serial {self.port}, {self.words}", byte_s=self.byte_s)
+
+
+class Transport(Stream):
+    def __init__(
+        self,
+        settings: Settings,
+        devices: Sequence[Device],
+        deliver: Deliver,
+        stamp: Callable[[], Stamp],
+        *,
+        clock: Callable[[], float] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        self._settings = settings
+
+    async def open(self) -> Link:
+        return await open_port(self._settings.port, self._settings)
+
+
+async def open_port(path: str, settings: PortSettings) -> Link:
+    """Raises LinkError with words for a technician."""
+    # In a thread: the driver of a sick USB adapter may take seconds over it.
+    port = await asyncio.to_thread(_open, path, settings)
+    fd = port.fileno()
+    return Link(
+        fd,
+        close=partial(_close, port),
+        explain=partial(_explain, path),
+        drop_output=partial(_drop_output, path, fd),
+    )
+
+
+def _open(path: str, settings: PortSettings) -> serial.Serial:
+    try:
+        port = serial.Serial(
+            path,
+            baudrate=settings.baud,
+            bytesize=settings.bytesize,
+            parity=settings.parity,
+            stopbits=settings.stopbits,
+            xonxoff=settings.xonxoff,
+            rtscts=settings.rtscts,
+            exclusive=True,
+        )
+    except OSError as error:
+        raise LinkError(_explain_open(path, error)) from error
+    except (ValueError, termios.error) as error:
+        raise LinkError(f"port {path} cannot be set to {settings.words}: {error}") from error
+    try:
+        os.set_blocking(port.fileno(), False)
+        attributes = termios.tcgetattr(port.fileno())
+        # So that an empty read can only mean that the port is gone (termios(3), non-canonical mode).
+        attributes[6][termios.VMIN] = 1
+        attributes[6][termios.VTIME] = 0
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, attributes)
+    except (OSError, termios.error) as error:
+        port.close()
+        raise LinkError(f"port {path} went away while it was opened") from error
+    return port
+
+
+def _close(port: serial.Serial) -> None:
+    with suppress(OSError, termios.error):  # it may be gone already
+        # Otherwise the kernel waits up to 30 s for a device that takes nothing.
+        termios.tcflush(port.fileno(), termios.TCIOFLUSH)
+    port.close()
+
+
+def _drop_output(path: str, fd: int) -> None:
+    try:
+        termios.tcflush(fd, termios.TCOFLUSH)
+    except (OSError, termios.error) as error:
+        raise LinkError(_explain(path, None)) from error
+
+
+def _explain_open(path: str, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+        return f"port {path} is not there: unplugged?"
+    if error.errno in (errno.EAGAIN, errno.EBUSY):
+        return f"port {path} is busy: another program has it open"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"port {path} may not be opened: the agent's user is not in the group that owns it (dialout)"
+    return f"port {path} cannot be opened: {error.strerror or error}"
+
+
+def _explain(path: str, error: OSError | None) -> str:
+    if error is None or error.errno == errno.EIO:
+        return f"port {path} hung up: unplugged?"
+    return f"port {path} failed: {error.strerror or error}"

@@ -1,0 +1,166 @@
+"""One device that speaks text over a byte link: asks on schedule, collects the frames, listens in between.
+
+An answer that comes too late must never be taken for the answer to the next request. So what lies around is
+drained before each request, and after an unanswered one the line is left alone for one more timeout.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from random import Random
+from typing import Protocol
+
+from edge_agent.device import Device
+from edge_agent.poll import Ask, Schedule, asks
+from edge_agent.profile import ListenRead
+from edge_agent.sample import Deliver, Trouble
+from edge_agent.transports.bus import Bus, StaleLinkError
+from edge_agent.transports.link import DeafPeerError, Link
+from edge_agent.wire import Stamp
+
+# How long to look at a link at a time when there is nothing to ask.
+IDLE_S = 3600.0
+# After so many unanswered requests a connection is opened anew: the peer may have forgotten it.
+UNANSWERED_UNTIL_STALE = 3
+
+
+class Framer(Protocol):
+    dropped: int
+
+    def feed(self, chunk: bytes) -> list[bytes]: ...
+    def reset(self) -> None: ...
+
+
+class Stream(Bus):
+    """What serial and tcp share; they say how to ``open``. Raises ValueError for what cannot be on a line."""
+
+    def __init__(
+        self,
+        name: str,
+        devices: Sequence[Device],
+        deliver: Deliver,
+        stamp: Callable[[], Stamp],
+        *,
+        clock: Callable[[], float] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(name, devices, deliver, stamp, clock=clock, random=random)
+        if len(self.devices) > 1:
+            names = ", ".join(device.id for device in self.devices)
+            raise ValueError(
+                f"bus {name}: {names}: a line of text has one device; give each a bus of its own"
+            )
+        self._asks = [ask for device in self.devices for ask in asks(device)]
+        self._listens = [
+            (device.id, read)
+            for device in self.devices
+            for read, kind in device.profile.reads.items()
+            if isinstance(kind, ListenRead)
+        ]
+        self._framers = [_framer(device) for device in self.devices]
+        self._unanswered = 0
+
+    @abstractmethod
+    async def open(self) -> Link:
+        """Raises LinkError."""
+
+    async def run(self) -> None:
+        if self.devices:
+            await self.keep(self._session)
+
+    async def _session(self) -> None:
+        link = await self.open()
+        try:
+            await self.back()
+            await self._use(link)
+        finally:
+            link.close()
+
+    async def _use(self, link: Link) -> None:
+        framer = self._framers[0]
+        framer.reset()
+        self._unanswered = 0
+        schedule = Schedule(self._asks, now=self.clock(), random=self.random)
+        while True:
+            due, ask = schedule.next() or (self.clock() + IDLE_S, None)
+            if self.clock() < due:
+                if chunk := await link.read_within(due - self.clock()):
+                    await self._heard(framer.feed(chunk))
+            elif ask is not None:
+                schedule.asked(ask, self.clock())
+                await self._ask(link, framer, ask)
+
+    async def _heard(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            for device, read in self._listens:
+                await self.tell(device, read, payload=(frame,))
+
+    async def _ask(self, link: Link, framer: Framer, ask: Ask) -> None:
+        await self._heard(framer.feed(link.drain()))
+        if not self._listens:
+            framer.reset()
+        try:
+            await link.write(ask.send, ask.timeout_s)
+        except DeafPeerError:
+            await self.tell(
+                ask.device,
+                ask.read,
+                trouble=Trouble.NO_ANSWER,
+                detail="it does not take what we send: paused, offline or out of memory?",
+            )
+            if not link.drop_output():
+                raise StaleLinkError from None
+            return
+        frames, size = await self._collect(link, framer, ask)
+        if len(frames) < ask.frames:
+            await self._missed(link, framer, ask, len(frames), size)
+            return
+        self._unanswered = 0
+        await self.tell(ask.device, ask.read, payload=tuple(frames[: ask.frames]))
+        await self._heard(frames[ask.frames :])
+
+    async def _collect(self, link: Link, framer: Framer, ask: Ask) -> tuple[list[bytes], int]:
+        """The frames that came in time, and how many bytes."""
+        frames: list[bytes] = []
+        size = 0
+        deadline = self.clock() + ask.timeout_s
+        while len(frames) < ask.frames and (left := deadline - self.clock()) > 0:
+            chunk = await link.read_within(left)
+            if chunk is None:
+                break
+            size += len(chunk)
+            frames += framer.feed(chunk)
+        return frames, size
+
+    async def _missed(self, link: Link, framer: Framer, ask: Ask, frames: int, size: int) -> None:
+        within = f"within {ask.timeout_s:g} s"
+        if frames:
+            detail = f"{frames} of {ask.frames} frames came {within}"
+        else:
+            detail = f"{size} bytes and no whole frame came {within}" if size else f"nothing came {within}"
+        await self.tell(
+            ask.device,
+            ask.read,
+            trouble=Trouble.WRONG_ANSWER if size else Trouble.NO_ANSWER,
+            detail=detail,
+        )
+        # Requests that pile up unread would all be answered at once when the device wakes up.
+        can_drop = link.drop_output()
+        quiet_until = self.clock() + ask.timeout_s
+        while (left := quiet_until - self.clock()) > 0:
+            await link.read_within(left)
+        framer.reset()
+        self._unanswered += 1
+        if not can_drop and self._unanswered >= UNANSWERED_UNTIL_STALE:
+            raise StaleLinkError
+
+
+def _framer(device: Device) -> Framer:
+    if device.profile.framing is None:
+        raise ValueError(
+            f"device {device.id}: profile {device.profile.name} has no framing for a line of text"
+        )
+    made: Framer = import_module(f"edge_agent.framing.{device.profile.framing}").Framer()
+    return made

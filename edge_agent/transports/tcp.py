@@ -1,0 +1,114 @@
+"""Text devices behind a TCP port: label printers on 9100, scanners, serial device servers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edge_agent.device import Device
+from edge_agent.poll import Line
+from edge_agent.sample import Deliver
+from edge_agent.transports import BusSettings
+from edge_agent.transports.bus import LinkError
+from edge_agent.transports.link import Link
+from edge_agent.transports.stream import Stream
+from edge_agent.wire import Stamp
+
+CONNECT_TIMEOUT_S = 5.0
+# A peer that vanished without a word is noticed after about 10 s: sent bytes by the user timeout, an idle
+# connection by keepalives (first after 5 s, then each 2 s, 3 of them).
+USER_TIMEOUT_MS = 10_000
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+)
+
+
+class Settings(BusSettings):
+    transport: Literal["tcp"] = "tcp"
+    host: Annotated[str, Field(min_length=1, description="name or address of the device")]
+    port: Annotated[int, Field(ge=1, le=65_535)]
+
+    @property
+    def line(self) -> Line:
+        return Line(words=f"TCP {self.host}:{self.port}")
+
+
+class Transport(Stream):
+    def __init__(
+        self,
+        settings: Settings,
+        devices: Sequence[Device],
+        deliver: Deliver,
+        stamp: Callable[[], Stamp],
+        *,
+        clock: Callable[[], float] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        self._settings = settings
+
+    async def open(self) -> Link:
+        return await open_connection(self._settings.host, self._settings.port)
+
+
+async def open_connection(host: str, port: int) -> Link:
+    """Raises LinkError with words for a technician."""
+    where = f"{host}:{port}"
+    loop = asyncio.get_running_loop()
+    refusal: OSError | None = None
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            for family, kind, protocol, _, address in await loop.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            ):
+                try:
+                    connected = await _connect(loop, socket.socket(family, kind, protocol), address)
+                except OSError as error:
+                    refusal = error
+                else:
+                    return Link(connected.fileno(), close=connected.close, explain=partial(_explain, where))
+    except TimeoutError as error:
+        raise LinkError(f"{where} does not answer: switched off, or the network is down?") from error
+    except OSError as error:
+        raise LinkError(f"the name of {where} cannot be resolved: {error.strerror}") from error
+    raise LinkError(_explain(where, refusal))
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop, candidate: socket.socket, address: tuple[object, ...]
+) -> socket.socket:
+    try:
+        candidate.setblocking(False)
+        for level, option, value in KEEPALIVE:
+            candidate.setsockopt(level, option, value)
+        await loop.sock_connect(candidate, address)
+    except BaseException:
+        candidate.close()
+        raise
+    return candidate
+
+
+def _explain(where: str, error: OSError | None) -> str:
+    if error is None:
+        return f"{where} closed the connection"
+    if error.errno == errno.ECONNREFUSED:
+        return f"{where} refuses the connection: the service there is not running"
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return f"{where} broke off the connection"
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return f"there is no way to {where}: cable, switch or address?"
+    if error.errno == errno.ETIMEDOUT:
+        return f"{where} gave no sign of life: switched off, or the network is down?"
+    return f"{where} failed: {error.strerror or error}"

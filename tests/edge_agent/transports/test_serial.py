@@ -1,0 +1,287 @@
+"""The serial transport against real pseudo-terminals in every mood a line has."""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import uvloop
+from pydantic import ValidationError
+from rigs.ports import wait_until
+from rigs.pty import Line
+from rigs.readings import LoopTicks, Readings, device, running, stamp
+
+from edge_agent.device import Device
+from edge_agent.profile import ListenRead, RequestRead
+from edge_agent.sample import Reading, Trouble
+from edge_agent.transports.serial import Settings, Transport
+
+HS = RequestRead(send="~HS", frames=3, every_s=0.05, timeout_s=0.4)
+HS_FRAMES = (b"030,0,0,1245,000,0,0,0,000,0,0,0", b"000,0,0,0,0,2,4,0,00000000,1,000", b"1234,0")
+HS_ANSWER = b"".join(b"\x02" + frame + b"\x03\r\n" for frame in HS_FRAMES)
+
+
+def printer(reads: dict[str, RequestRead] | None = None) -> Device:
+    return device("printer", dict(reads or {"hs": HS}), framing="stx_etx")
+
+
+def scanner() -> Device:
+    return device("scanner", {"scan": ListenRead(listen=True)}, framing="line")
+
+
+def transport(line: Line, readings: Readings, *devices: Device) -> Transport:
+    settings = Settings(name="bus", port=str(line.path), baud=115_200)
+    return Transport(settings, devices, readings.deliver, stamp)
+
+
+def zebra(heard: bytearray) -> Iterator[bytes]:
+    while b"~HS" in heard:
+        del heard[: heard.index(b"~HS") + 3]
+        yield HS_ANSWER
+
+
+def zebra_one_byte_at_a_time(heard: bytearray) -> Iterator[bytes]:
+    for answer in zebra(heard):
+        yield from (bytes([byte]) for byte in answer)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path / "printer")
+
+
+@pytest.mark.parametrize("mood", [zebra, zebra_one_byte_at_a_time])
+async def test_a_printer_is_asked_again_and_again_and_its_frames_arrive_whole(line: Line, mood) -> None:
+    line.plug().answers(mood)
+    readings = Readings()
+    async with running(transport(line, readings, printer()).run()):
+        await readings.until(5, "hs")
+    assert set(readings.payloads("hs")) == {HS_FRAMES}
+    assert readings.troubles() == []
+    line.unplug()
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+async def test_a_scanner_that_talks_by_itself_is_heard(line: Line, pieces: int) -> None:
+    line.plug()
+    readings = Readings()
+    async with running(transport(line, readings, scanner()).run()):
+        await wait_until(lambda: readings)
+        # It listens by itself, so it has to be told that the link is there.
+        assert (readings[0].payload, readings[0].trouble, readings[0].read) == ((), None, "scan")
+        for code in (b"4006381333931\r\n", b"NOREAD\r\n"):
+            for start in range(0, len(code), pieces):
+                line.say(code[start : start + pieces])
+        await readings.until(2, "scan")
+    assert readings.payloads() == [(b"4006381333931",), (b"NOREAD",)]
+    line.unplug()
+
+
+async def test_a_silent_printer_is_no_answer_and_its_return_is_seen(line: Line) -> None:
+    line.plug()
+    readings = Readings()
+    async with running(transport(line, readings, printer()).run()):
+        first = await readings.until_trouble(Trouble.NO_ANSWER)
+        assert "nothing came" in first.detail
+        line.answers(zebra)
+        await readings.until(1, "hs")
+    assert Trouble.NO_LINK not in readings.troubles()
+    line.unplug()
+
+
+async def test_an_answer_that_stops_in_the_middle_is_a_wrong_answer(line: Line) -> None:
+    def half(heard: bytearray) -> Iterator[bytes]:
+        heard.clear()
+        yield HS_ANSWER[:60]
+
+    line.plug().answers(half)
+    readings = Readings()
+    async with running(transport(line, readings, printer()).run()):
+        first = await readings.until_trouble(Trouble.WRONG_ANSWER)
+    assert "1 of 3 frames" in first.detail
+    line.unplug()
+
+
+async def test_an_answer_that_comes_too_late_is_never_taken_for_the_next_request(line: Line) -> None:
+    asked: list[bytes] = []
+    loop = asyncio.get_running_loop()
+
+    def slow_once(heard: bytearray) -> Iterator[bytes]:
+        request = bytes(heard)
+        heard.clear()
+        asked.append(request)
+        answer = b"about " + request + b"\r"
+        if len(asked) == 2:
+            loop.call_later(0.45, line.say, answer)
+        else:
+            yield answer
+
+    reads = {name: RequestRead(send=name, every_s=0.05, timeout_s=0.3) for name in ("first", "second")}
+    line.plug().answers(slow_once)
+    readings = Readings()
+    async with running(transport(line, readings, device("d", dict(reads), framing="line")).run()):
+        await readings.until(4, "first")
+        await readings.until(4, "second")
+    assert readings.troubles() == [Trouble.NO_ANSWER]
+    for reading in readings:
+        assert reading.trouble or reading.payload == (b"about " + reading.read.encode(),)
+    line.unplug()
+
+
+async def test_a_port_that_is_not_there_is_said_in_words_and_found_once_it_appears(line: Line) -> None:
+    readings = Readings()
+    async with running(transport(line, readings, printer()).run()):
+        first = await readings.until_trouble(Trouble.NO_LINK)
+        assert first.detail == f"port {line.path} is not there: unplugged?"
+        line.plug().answers(zebra)
+        await readings.until(1, "hs")
+    # Told once, however often it was tried.
+    assert readings.troubles() == [Trouble.NO_LINK]
+    line.unplug()
+
+
+async def test_pulling_the_adapter_in_the_middle_of_a_frame_is_no_link_and_plugging_it_in_heals(
+    line: Line,
+) -> None:
+    reads = {"hs": HS, "hq": RequestRead(send="~HQES", every_s=60, timeout_s=0.1)}
+    line.plug()
+    readings = Readings()
+    async with running(transport(line, readings, printer(reads)).run()):
+        await wait_until(lambda: line.heard)
+        line.say(HS_ANSWER[:20])
+        line.unplug()
+        lost = await readings.until_trouble(Trouble.NO_LINK, count=2)
+        assert "hung up" in lost.detail
+        assert {reading.read for reading in readings if reading.trouble is Trouble.NO_LINK} == {"hs", "hq"}
+        line.heard.clear()
+        line.plug().answers(zebra)
+        await readings.until(2, "hs")
+    assert set(readings.payloads("hs")) == {HS_FRAMES}
+    line.unplug()
+
+
+async def test_a_listening_line_that_was_replugged_is_told_to_be_up_before_its_next_scan(line: Line) -> None:
+    line.plug()
+    readings = Readings()
+    async with running(transport(line, readings, scanner()).run()):
+        await wait_until(lambda: readings)
+        line.unplug()
+        await readings.until_trouble(Trouble.NO_LINK)
+        line.plug()
+        await wait_until(lambda: readings[-1].trouble is None)
+    assert readings[-1].detail == "the link is up"
+    line.unplug()
+
+
+async def test_a_port_that_another_program_has_open_is_busy(line: Line) -> None:
+    line.plug().answers(zebra)
+    winner, loser = Readings(), Readings()
+    async with running(transport(line, winner, printer()).run()):
+        await winner.until(1)
+        async with running(transport(line, loser, printer()).run()):
+            refused = await loser.until_trouble(Trouble.NO_LINK)
+    assert refused.detail == f"port {line.path} is busy: another program has it open"
+    line.unplug()
+
+
+async def test_what_is_no_serial_port_is_no_link(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("no port")
+    readings = Readings()
+    async with running(transport(Line(path), readings, printer()).run()):
+        refused = await readings.until_trouble(Trouble.NO_LINK)
+    assert str(path) in refused.detail
+
+
+async def test_a_printer_that_never_reads_does_not_hold_up_the_loop(line: Line) -> None:
+    line.plug(reads=False)
+    # Longer than a profile may ask and than the line takes in: the write cannot end.
+    flood = RequestRead.model_construct(send="x" * 200_000, frames=1, every_s=0.001, timeout_s=0.05)
+    readings, ticks = Readings(), LoopTicks()
+    async with running(ticks.run()), running(transport(line, readings, printer({"hs": flood})).run()):
+        for count in range(1, 6):
+            before = ticks.count
+            stuck = await readings.until_trouble(Trouble.NO_ANSWER, count)
+            # The loop came round again and again while the write was stuck.
+            assert ticks.count - before > 20
+    assert "does not take what we send" in stuck.detail
+    line.unplug()
+
+
+async def test_a_line_that_floods_us_with_garbage_does_not_hold_up_the_loop_nor_the_schedule(
+    line: Line,
+) -> None:
+    line.plug()
+    readings, ticks = Readings(), LoopTicks()
+    wanted = RequestRead(send="?", every_s=0.01, timeout_s=0.05)
+
+    async def flood() -> None:
+        while True:
+            line.say_what_fits(b"\x00\xffgarbage" * 50)
+            await asyncio.sleep(0)
+
+    asking = transport(line, readings, printer({"r": wanted})).run()
+    async with running(ticks.run()), running(flood()), running(asking):
+        await readings.until_trouble(Trouble.WRONG_ANSWER, count=3)
+        before = ticks.count
+        await readings.until_trouble(Trouble.WRONG_ANSWER, count=4)
+        assert ticks.count - before > 5
+    line.unplug()
+
+
+async def test_a_slow_disk_holds_up_its_own_bus_alone(tmp_path: Path) -> None:
+    slow_line = Line(tmp_path / "slow").plug().answers(zebra)
+    quick_line = Line(tmp_path / "quick").plug().answers(zebra)
+    stuck = asyncio.Event()
+    quick = Readings()
+
+    class Stuck(Readings):
+        async def deliver(self, reading: Reading) -> None:
+            await stuck.wait()
+            self.append(reading)
+
+    slow = Stuck()
+    held_up = transport(slow_line, slow, printer()).run()
+    free = transport(quick_line, quick, printer()).run()
+    async with running(held_up), running(free):
+        await quick.until(5)
+        assert slow == []
+        stuck.set()
+        await slow.until(2)
+    slow_line.unplug()
+    quick_line.unplug()
+
+
+def test_two_devices_on_one_line_of_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"bus bus: printer, scanner: a line of text has one device"):
+        transport(Line(tmp_path / "x"), Readings(), printer(), scanner())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("parity", "X"), ("bytesize", 9), ("baud", 0), ("stopbits", 3), ("speed", 9600)]
+)
+def test_a_wrong_setting_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=key):
+        Settings.model_validate({"name": "bus", "transport": "serial", "port": "/dev/ttyS0", key: value})
+
+
+def test_the_plan_knows_how_long_a_byte_takes() -> None:
+    settings = Settings(name="bus", port="/dev/ttyS0", baud=9600, parity="E")
+    assert settings.line.byte_s == 11 / 9600
+    assert settings.line.words == "serial /dev/ttyS0, 9600 baud 8E1"
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        partial(
+            test_a_printer_is_asked_again_and_again_and_its_frames_arrive_whole, mood=zebra_one_byte_at_a_time
+        ),
+        test_pulling_the_adapter_in_the_middle_of_a_frame_is_no_link_and_plugging_it_in_heals,
+        test_a_printer_that_never_reads_does_not_hold_up_the_loop,
+    ],
+)
+def test_it_is_the_same_on_the_loop_that_the_agent_runs_on(line: Line, story) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story(line))

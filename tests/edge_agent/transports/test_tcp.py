@@ -1,0 +1,212 @@
+"""The TCP transport against a real server in every mood a device has."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import uvloop
+from rigs.ports import free_port, wait_until
+from rigs.readings import LoopTicks, Readings, device, running, stamp
+
+from edge_agent.profile import ListenRead, RequestRead
+from edge_agent.sample import Trouble
+from edge_agent.transports.link import Link
+from edge_agent.transports.tcp import Settings, Transport, open_connection
+
+HS = RequestRead(send="~HS", frames=1, every_s=0.05, timeout_s=0.4)
+ANSWER = b"\x02030,0,0\x03\r\n"
+
+Mood = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readexactly(3) == b"~HS":
+        writer.write(ANSWER)
+
+
+async def one_byte_at_a_time(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readexactly(3) == b"~HS":
+        for byte in ANSWER:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+
+async def gone_in_the_middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(3)
+    writer.write(ANSWER[:5])
+    writer.write_eof()
+    await reader.read()
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(100):
+        pass
+
+
+async def never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.pause_reading()
+    await asyncio.Event().wait()
+
+
+class Server:
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.connections = 0
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None] | None] = set()
+
+    async def start(self, mood: Mood) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections += 1
+            task = asyncio.current_task()
+            self._serving.add(task)
+            try:
+                await mood(reader, writer)
+            except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+                pass
+            finally:
+                self._serving.discard(task)
+                writer.transport.abort()
+
+        self._server = await asyncio.start_server(serve, "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._serving:
+            assert task is not None
+            task.cancel()
+        await wait_until(lambda: not self._serving)
+
+
+@asynccontextmanager
+async def serving(mood: Mood) -> AsyncIterator[Server]:
+    server = Server()
+    await server.start(mood)
+    yield server
+    await server.stop()
+
+
+def printer(port: int, readings: Readings, **reads: RequestRead | ListenRead) -> Transport:
+    settings = Settings(name="bus", host="127.0.0.1", port=port)
+    one = device("printer", dict(reads or {"hs": HS}), framing="stx_etx")
+    return Transport(settings, [one], readings.deliver, stamp)
+
+
+@pytest.mark.parametrize("mood", [plain, one_byte_at_a_time])
+async def test_a_printer_on_the_network_is_asked_again_and_again(mood: Mood) -> None:
+    readings = Readings()
+    async with serving(mood) as server, running(printer(server.port, readings).run()):
+        await readings.until(5)
+    assert set(readings.payloads()) == {(b"030,0,0",)}
+
+
+async def test_a_printer_that_is_switched_off_and_on_again_is_no_link_and_then_well() -> None:
+    readings = Readings()
+    server = Server()
+    async with running(printer(server.port, readings).run()):
+        refused = await readings.until_trouble(Trouble.NO_LINK)
+        assert "refuses the connection" in refused.detail
+        await server.start(plain)
+        await readings.until(1)
+        await server.stop()
+        await readings.until_trouble(Trouble.NO_LINK, count=2)
+        before = len(readings.payloads())
+        await server.start(plain)
+        await readings.until(before + 2)
+        await server.stop()
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_frame_gives_no_reading_of_it() -> None:
+    readings = Readings()
+    async with serving(gone_in_the_middle) as server, running(printer(server.port, readings).run()):
+        lost = await readings.until_trouble(Trouble.NO_LINK)
+        assert lost.detail == f"127.0.0.1:{server.port} closed the connection"
+    assert readings.payloads() == []
+
+
+async def test_a_silent_printer_is_no_answer_and_after_three_the_connection_is_made_anew() -> None:
+    readings = Readings()
+    quick = RequestRead(send="~HS", every_s=0.01, timeout_s=0.05)
+    async with serving(silent) as server, running(printer(server.port, readings, hs=quick).run()):
+        await readings.until_trouble(Trouble.NO_ANSWER, count=4)
+        await wait_until(lambda: server.connections >= 2)
+    # The printer accepts connections: the link is there all the time.
+    assert Trouble.NO_LINK not in readings.troubles()
+
+
+async def test_a_printer_that_never_reads_does_not_hold_up_the_loop() -> None:
+    readings, ticks = Readings(), LoopTicks()
+    flood = RequestRead.model_construct(send="x" * 8_000_000, frames=1, every_s=0.001, timeout_s=0.1)
+    async with (
+        serving(never_reads) as server,
+        running(ticks.run()),
+        running(printer(server.port, readings, hs=flood).run()),
+    ):
+        for count in range(1, 4):
+            before = ticks.count
+            stuck = await readings.until_trouble(Trouble.NO_ANSWER, count)
+            assert ticks.count - before > 20
+    assert "does not take what we send" in stuck.detail
+
+
+async def test_a_name_that_nobody_knows_is_said_in_words() -> None:
+    readings = Readings()
+    settings = Settings(name="bus", host="printer.invalid", port=9100)
+    one = device("printer", {"hs": HS}, framing="stx_etx")
+    async with running(Transport(settings, [one], readings.deliver, stamp).run()):
+        refused = await readings.until_trouble(Trouble.NO_LINK)
+    assert "printer.invalid:9100" in refused.detail
+
+
+async def test_a_half_open_connection_will_be_noticed_by_the_kernel() -> None:
+    async with serving(silent) as server:
+        link = await open_connection("127.0.0.1", server.port)
+        with socket.socket(fileno=_fd(link)) as connected:
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+            assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 2
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+            connected.detach()
+        link.close()
+
+
+def _fd(link: Link) -> int:
+    return link._fd
+
+
+async def test_a_scanner_on_the_network_is_heard_between_requests() -> None:
+    async def talks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in range(1000):
+            writer.write(b"\x02code %d\x03" % number)
+            await writer.drain()
+            await asyncio.sleep(0)
+        await reader.read()
+
+    readings = Readings()
+    listen = ListenRead(listen=True)
+    async with serving(talks) as server, running(printer(server.port, readings, scan=listen).run()):
+        await readings.until(1000, "scan")
+    assert readings.payloads("scan") == [(b"code %d" % number,) for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        partial(test_a_printer_on_the_network_is_asked_again_and_again, one_byte_at_a_time),
+        test_a_printer_that_is_switched_off_and_on_again_is_no_link_and_then_well,
+        test_a_printer_that_never_reads_does_not_hold_up_the_loop,
+    ],
+)
+def test_it_is_the_same_on_the_loop_that_the_agent_runs_on(story: Callable[[], Awaitable[None]]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_awaited(story))
+
+
+async def _awaited(story: Callable[[], Awaitable[None]]) -> None:
+    await story()
