@@ -36,6 +36,7 @@ MAX_JSON_BYTES = 64 << 10
 MAX_SHOWN_CHARACTERS = 512
 MAX_SHOWN_FRAMES = 64
 REGISTERS_A_LINE = 8
+BLANKS = " \t\r\n"
 REDACTED = b"[redacted]"
 
 _INT = re.compile(r"[+-]?[0-9]{1,19}")
@@ -178,7 +179,7 @@ def _value(signal: Signal, answer: _Answer) -> Scalar:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace").strip()
+    return raw.decode("utf-8", "backslashreplace").strip(BLANKS)
 
 
 @lru_cache(maxsize=4096)
@@ -205,7 +206,7 @@ def _field(signal: TextSignal, text: str) -> str:
         _, found, rest = text.partition(_meant(signal.after))
         if not found:
             raise _BadError(f"{signal.after!r} is missing")
-        text = (rest.splitlines() or [""])[0].strip()
+        text = (rest.splitlines() or [""])[0].strip(BLANKS)
     if signal.field is None and signal.fields_ is None:
         return text
     fields = _split(text, signal.split)
@@ -215,7 +216,7 @@ def _field(signal: TextSignal, text: str) -> str:
         return text
     if signal.field >= len(fields):
         raise _BadError(f"field {signal.field} is missing: there are {len(fields)}")
-    return fields[signal.field].strip()
+    return fields[signal.field].strip(BLANKS)
 
 
 def _split(text: str, by: str) -> list[str]:
@@ -268,9 +269,9 @@ def _json_value(signal: JsonSignal, found: object) -> Scalar:
     if signal.equals is not None:
         if not isinstance(found, str):
             raise _BadError("not a text")
-        return found.strip() == _meant(signal.equals)
+        return found.strip(BLANKS) == _meant(signal.equals)
     if signal.words is not None and isinstance(found, str):
-        return _word(signal.words, found.strip())
+        return _word(signal.words, found.strip(BLANKS))
     allowed = _JSON_TYPES.get(signal.type or "", (bool, int, float, str))
     if not isinstance(found, allowed) or (isinstance(found, bool) and bool not in allowed):
         raise _BadError(f"not of type {signal.type}")

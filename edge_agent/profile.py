@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -45,7 +46,7 @@ from edge_agent.grammar import (
     to_bytes,
 )
 from edge_agent.plain_yaml import Path, Plain, PlainYamlError
-from edge_agent.profile_rules import Problem, choices, shortened, signals_of
+from edge_agent.profile_rules import Problem, choices, shortened
 
 # The grammar is read through this module.
 __all__ = [
@@ -79,7 +80,6 @@ __all__ = [
     "device_table",
     "json_schema",
     "parse",
-    "signals_of",
     "steps",
     "to_bytes",
 ]
@@ -98,6 +98,13 @@ def parse(text: str, *, name: str, overlay: Mapping[str, object] | None = None) 
 
     Examples prove the text, not one device's settings: with an overlay there are none. Raises ProfileError.
     """
+    document, profile = _as_written(text, name)
+    return _with_set(document, name, overlay, ("set",)) if overlay else profile
+
+
+# A gateway has many devices of few kinds.
+@lru_cache(maxsize=64)
+def _as_written(text: str, name: str) -> tuple[plain_yaml.Document, Profile]:
     try:
         document = plain_yaml.load(text)
     except PlainYamlError as error:
@@ -107,9 +114,7 @@ def parse(text: str, *, name: str, overlay: Mapping[str, object] | None = None) 
     profile = _validated(document.value, document.lines, {}, name)
     for number, example in enumerate(profile.examples):
         _check_example(document, name, number, example, profile)
-    if not overlay:
-        return profile
-    return _with_set(document, name, overlay, ("set",))
+    return document, profile
 
 
 def json_schema() -> str:

@@ -57,11 +57,6 @@ def problems(profile: Profile) -> list[Problem]:
     return [problem for rule in _RULES for problem in rule(profile)]
 
 
-def signals_of(when: When) -> frozenset[str]:
-    """The names of all signals that a rule looks at."""
-    return frozenset(leaf.signal for _, leaf in _leaves(when, ()))
-
-
 def choices(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
