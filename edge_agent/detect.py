@@ -27,7 +27,7 @@ from enum import StrEnum
 from edge_agent import verdict as verdicts
 from edge_agent.profile import Condition, Read, RequestRead, Share
 from edge_agent.sample import Quality, Sample, Trouble
-from edge_agent.verdict import Memory, Test, Verdict, Window, in_ns
+from edge_agent.verdict import Ask, Memory, Verdict, Window, in_ns
 from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Severity, Stamp
 
 UNREACHABLE_AFTER_S = 30.0
@@ -106,7 +106,7 @@ class Rule:
     advice: str
     on_delay_ns: int
     off_delay_ns: int
-    test: Test
+    ask: Ask
     # What it looks at; a sample of another signal cannot change its verdict.
     signals: frozenset[str]
     shares: tuple[Share, ...] = ()
@@ -140,7 +140,7 @@ def rule(condition: Condition) -> Rule:
         advice=condition.advice,
         on_delay_ns=in_ns(condition.on_delay_s),
         off_delay_ns=in_ns(condition.off_delay_s),
-        test=verdicts.test_of(condition.when),
+        ask=verdicts.ask_of(condition.when),
         signals=verdicts.signals(condition.when),
         shares=verdicts.shares(condition.when),
         silences=verdicts.silences(condition.when),
@@ -157,7 +157,7 @@ def unreachable_rule(after_s: float = UNREACHABLE_AFTER_S) -> Rule:
         advice="Check its power, its cable and the port or address that it is configured with.",
         on_delay_ns=in_ns(after_s),
         off_delay_ns=0,
-        test=lambda memory, _now, _active: verdicts.equal(memory.value(LINK_SIGNAL), True),
+        ask=lambda memory, _now, _active: verdicts.equal(memory.value(LINK_SIGNAL), True),
         signals=frozenset({LINK_SIGNAL}),
     )
 
@@ -258,7 +258,7 @@ class Detector:
     def _evaluate(self, rule: Rule) -> list[Transition]:
         """Ask the rule as of the newest moment."""
         at, phase = self._newest, self.phases[rule.key]
-        verdict = rule.test(self._memory, at.mono_ns, phase.active)
+        verdict = rule.ask(self._memory, at.mono_ns, phase.active)
         delay_ns = rule.off_delay_ns if phase.active else rule.on_delay_ns
         first = phase.since or at
         state, act = TRANSITIONS[phase.state, verdict, at.mono_ns - first.mono_ns >= delay_ns]

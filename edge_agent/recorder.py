@@ -42,7 +42,7 @@ class Recorder:
             tape.latest[sample.signal] = sample
 
     def evidence(self, device: str, signals: Iterable[str], at: Stamp) -> dict[str, Any]:
-        """What a condition over ``signals`` saw, newest first, in the wire's limit; ages are before ``at``."""
+        """What a condition over ``signals`` saw, newest first, in the wire's limit; ages are until ``at``."""
         tape = self._tapes[device]
         samples = [_sample(tape.latest[name], at) for name in sorted(signals) if name in tape.latest]
         readings = [_reading(tape.device, reading, at) for reading in reversed(tape.readings)]

@@ -64,10 +64,10 @@ class Memory:
 
 
 # (memory, now in mono_ns, whether the answer is yes as far as the condition's own state tells) -> verdict
-Test = Callable[[Memory, int, bool], Verdict]
+Ask = Callable[[Memory, int, bool], Verdict]
 
 
-def test_of(when: When) -> Test:
+def ask_of(when: When) -> Ask:
     """``when`` as something that can be asked."""
     for name, build in _TESTS.items():
         if getattr(when, name) is not None:
@@ -105,13 +105,13 @@ def in_ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
-def _is(when: When) -> Test:
+def _is(when: When) -> Ask:
     assert when.is_ is not None
     signal, expected = when.is_.signal, when.is_.value
     return lambda memory, _now, _active: equal(memory.value(signal), expected)
 
 
-def _in(when: When) -> Test:
+def _in(when: When) -> Ask:
     assert when.in_ is not None
     signal, values = when.in_.signal, when.in_.values
 
@@ -122,7 +122,7 @@ def _in(when: When) -> Test:
     return ask
 
 
-def _bits(when: When) -> Test:
+def _bits(when: When) -> Ask:
     assert when.bits is not None
     signal, mask = when.bits.signal, when.bits.mask
 
@@ -133,17 +133,17 @@ def _bits(when: When) -> Test:
     return ask
 
 
-def _above(when: When) -> Test:
+def _above(when: When) -> Ask:
     assert when.above is not None
     return _limit(when.above, sign=1)
 
 
-def _below(when: When) -> Test:
+def _below(when: When) -> Ask:
     assert when.below is not None
     return _limit(when.below, sign=-1)
 
 
-def _limit(limit: Limit, *, sign: int) -> Test:
+def _limit(limit: Limit, *, sign: int) -> Ask:
     key = (sign, limit.signal, limit.limit, limit.deadband)
 
     def ask(memory: Memory, _now: int, active: bool) -> Verdict:
@@ -159,7 +159,7 @@ def _limit(limit: Limit, *, sign: int) -> Test:
     return ask
 
 
-def _no_data(when: When) -> Test:
+def _no_data(when: When) -> Ask:
     assert when.no_data_s is not None
     signal, silence_ns = when.no_data_s.signal, in_ns(when.no_data_s.s)
 
@@ -175,7 +175,7 @@ def _no_data(when: When) -> Test:
     return ask
 
 
-def _share(when: When) -> Test:
+def _share(when: When) -> Ask:
     assert when.share is not None
     share = when.share
     key = share_key(share)
@@ -189,9 +189,9 @@ def _share(when: When) -> Test:
     return ask
 
 
-def _not(when: When) -> Test:
+def _not(when: When) -> Ask:
     assert when.not_ is not None
-    inner = test_of(when.not_)
+    inner = ask_of(when.not_)
 
     def ask(memory: Memory, now: int, active: bool) -> Verdict:
         verdict = inner(memory, now, not active)
@@ -200,15 +200,15 @@ def _not(when: When) -> Test:
     return ask
 
 
-def _any(when: When) -> Test:
-    return _combined([test_of(one) for one in when.any or ()], decides=True)
+def _any(when: When) -> Ask:
+    return _combined([ask_of(one) for one in when.any or ()], decides=True)
 
 
-def _all(when: When) -> Test:
-    return _combined([test_of(one) for one in when.all or ()], decides=False)
+def _all(when: When) -> Ask:
+    return _combined([ask_of(one) for one in when.all or ()], decides=False)
 
 
-def _combined(tests: Sequence[Test], *, decides: bool) -> Test:
+def _combined(tests: Sequence[Ask], *, decides: bool) -> Ask:
     """One verdict of ``decides`` decides; else one unknown makes it unknown."""
 
     def ask(memory: Memory, now: int, active: bool) -> Verdict:
@@ -221,8 +221,8 @@ def _combined(tests: Sequence[Test], *, decides: bool) -> Test:
     return ask
 
 
-# A new test is one key of ``When`` and one entry here.
-_TESTS: dict[str, Callable[[When], Test]] = {
+# A new kind of test is one key of ``When`` and one entry here.
+_TESTS: dict[str, Callable[[When], Ask]] = {
     "is_": _is,
     "not_": _not,
     "above": _above,
