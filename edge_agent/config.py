@@ -42,6 +42,7 @@ class CollectorTable(Table):
     ca_file: Path | None = Field(
         default=None, description="PEM file of the private CA that signed the collector"
     )
+    allow_plain_http: bool = Field(default=False, description="http off loopback; for a trusted wire alone")
 
 
 class AgentTable(Table):

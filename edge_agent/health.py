@@ -18,13 +18,11 @@ def agent_version() -> str:
         return "unknown"
 
 
-def measure(
-    *, data_dir: Path, uptime_s: int, rows_waiting: int, devices: int, devices_unreachable: int
-) -> Health:
+def measure(*, data_dir: Path, uptime_s: int, devices: int, devices_unreachable: int) -> Health:
+    """What the forwarder sends along; it adds the rows that wait itself."""
     return Health(
         agent_version=agent_version(),
         uptime_s=uptime_s,
-        rows_waiting=rows_waiting,
         journal_bytes=sum(file.stat().st_size for file in data_dir.glob("journal.db*")),
         disk_free_bytes=shutil.disk_usage(data_dir).free,
         devices=devices,

@@ -62,6 +62,11 @@ class Journal:
         self.changed = asyncio.Event()
         self._task = asyncio.create_task(self._commit_groups(), name="journal")
 
+    @property
+    def broken(self) -> bool:
+        """The file is not to be trusted any more: nothing is written to it until it was opened anew."""
+        return self._refuses is not None
+
     @classmethod
     async def open(cls, data_dir: Path, *, new_id: Callable[[], str], stamp: Callable[[], Stamp]) -> Journal:
         """The journal of that folder, made if there is none. Raises JournalError."""

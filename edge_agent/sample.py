@@ -1,4 +1,6 @@
-"""One value of a signal with its quality and time (OPC: value, quality, timestamp), and what a transport delivers."""
+"""One value of a signal with its quality and time (OPC: value, quality, timestamp), and what a transport
+delivers.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Trouble(StrEnum):
     NO_LINK = "no link"  # the port, connection or broker is not there
     NO_ANSWER = "no answer"  # the link is up and the device stayed silent
     WRONG_ANSWER = "wrong answer"  # a refusal, a bad checksum, another unit, function or length
-    OFFLINE = "offline"  # a peer that speaks for the device says that it is gone (MQTT will, gateway exception)
+    OFFLINE = (
+        "offline"  # a peer that speaks for the device says that it is gone (MQTT will, gateway exception)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

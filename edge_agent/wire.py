@@ -1,12 +1,13 @@
 """The contract between edge agents and collectors: shapes, limits, and how bytes become messages.
 
-The durable unit is the *occurrence row*. It is written by the edge alone, ordered by ``mod_seq`` inside one *stream*,
-and merged by ``uid`` and ``rev``; no wall clock is ever compared. A message (*sync*) carries the rows that changed after
-``from`` up to ``to``; both are *boundaries* ``[seq, nonce]`` that the edge made durable before it sent them.
+The durable unit is the *occurrence row*. It is written by the edge alone, ordered by ``mod_seq`` inside
+one *stream*, and merged by ``uid`` and ``rev``; no wall clock is ever compared. A message (*sync*) carries
+the rows that changed after ``from`` up to ``to``; both are *boundaries* ``[seq, nonce]`` that the edge
+made durable before it sent them.
 
-Envelopes are validated strictly. Rows are validated one by one (``read_row``), so that one bad row is quarantined alone.
-Unknown fields are kept and sent on; numbers are integers only. Lasting shapes are in ``docs/wire.md``; golden messages of
-every release lie in ``tests/wire/``.
+Envelopes are validated strictly. Rows are validated one by one (``read_row``), so that one bad row is
+quarantined alone. Unknown fields are kept and sent on; numbers are integers only. Lasting shapes are in
+``docs/wire.md``; golden messages of every release lie in ``tests/wire/``.
 """
 
 from __future__ import annotations
@@ -106,9 +107,10 @@ class Message(BaseModel):
 class Stamp:
     """One moment as a gateway can know it.
 
-    ``boot`` is the kernel's boot id without dashes; ``mono_ns`` is CLOCK_BOOTTIME in ns (exact inside one boot);
-    ``wall_ms`` is the UTC wall clock in ms as read; ``source`` says how far it can be trusted: ``none`` (never set),
-    ``rtc`` (kept by a battery or a saved floor), ``ntp`` (synchronised), ``collector`` (taken from a sync answer).
+    ``boot`` is the kernel's boot id without dashes; ``mono_ns`` is CLOCK_BOOTTIME in ns (exact inside one
+    boot); ``wall_ms`` is the UTC wall clock in ms as read; ``source`` says how far it can be trusted:
+    ``none`` (never set), ``rtc`` (kept by a battery or a saved floor), ``ntp`` (synchronised),
+    ``collector`` (taken from a sync answer).
     """
 
     boot: Annotated[str, Field(pattern=HEX128_PATTERN)]
@@ -123,7 +125,7 @@ class SeverityChange(Message):
 
 
 class Row(Message):
-    """The newest form of one occurrence. ``state`` closed is terminal; a return of the fault is a new ``uid``."""
+    """The newest form of one occurrence. Closed is terminal; a return of the fault is a new ``uid``."""
 
     uid: Hex128
     device: Id
@@ -134,7 +136,8 @@ class Row(Message):
     severity: SeverityNumber
     severities: Annotated[list[SeverityChange], Field(max_length=64)] = []
     mod_seq: Annotated[Count, Field(ge=1)]
-    # The first bad sample (downtime counts from it), the moment the condition was declared, and the first good sample.
+    # The first bad sample (downtime counts from it), the moment the condition was declared, and the
+    # first good sample.
     first_bad: Stamp
     raised: Stamp
     cleared: Stamp | None = None
@@ -220,7 +223,7 @@ class SyncRequest(Message):
 
 
 class SyncAnswer(Message):
-    """What the collector durably holds of the stream; the edge moves its cursor there, forwards or backwards."""
+    """What the collector durably holds of the stream; the edge moves its cursor there, also backwards."""
 
     v: int = VERSION
     verdict: str
@@ -243,7 +246,7 @@ class EnrollRequest(Message):
 
 
 class EnrollAnswer(Message):
-    """``credential`` is the public half, ``agw_<id>``; the agent appends ``.<secret>`` and sends it as a bearer token."""
+    """``credential`` is the public half; the agent's bearer token is ``<credential>.<secret>``."""
 
     site: Id
     gateway: Id

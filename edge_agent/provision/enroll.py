@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import ssl
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
@@ -13,8 +12,7 @@ from pydantic import ValidationError
 from edge_agent import credential, wire
 from edge_agent.credential import Credential
 from edge_agent.health import agent_version
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+from edge_agent.provision.address import AddressError, check_url
 
 
 class EnrollError(Exception):
@@ -25,7 +23,10 @@ def enroll(
     *, url: str, token: str, data_dir: Path, ca_file: Path | None = None, allow_plain_http: bool = False
 ) -> Credential:
     """Raises EnrollError. ``url`` is the collector's root, https://host:port."""
-    root = check_url(url, allow_plain_http=allow_plain_http)
+    try:
+        root = check_url(url, allow_plain_http=allow_plain_http)
+    except AddressError as error:
+        raise EnrollError(str(error)) from error
     try:
         secret = credential.pending_secret(data_dir, token)
     except OSError as error:
@@ -57,18 +58,6 @@ def enroll(
     )
     credential.save(data_dir, made)
     return made
-
-
-def check_url(url: str, *, allow_plain_http: bool) -> str:
-    """The root of the collector's URL; plain http is for loopback alone unless told otherwise."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        raise EnrollError(f"{url!r} is not a collector's address; expected https://host:port")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not allow_plain_http:
-        raise EnrollError(
-            f"{url}: a credential does not travel over plain http; use https, or say --allow-plain-http"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

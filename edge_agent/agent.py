@@ -1,0 +1,209 @@
+"""Wires the agent: journal, watch, one task per bus, forwarder, signals, shutdown. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import NoReturn
+
+import structlog
+
+from edge_agent import credential, health, transports
+from edge_agent.backoff import Backoff
+from edge_agent.clock import Clock
+from edge_agent.config import ConfigError, Settings
+from edge_agent.credential import Credential
+from edge_agent.forward import Forwarder
+from edge_agent.inventory import inventory
+from edge_agent.journal import Journal, JournalError
+from edge_agent.post import http_client, http_post
+from edge_agent.provision.address import AddressError, check_url
+from edge_agent.recorder import Recorder
+from edge_agent.transports import BusSettings, Transport
+from edge_agent.watch import Watch
+from edge_agent.wire import Health
+
+log = structlog.get_logger()
+
+# An agent that was started before it was enrolled looks for its credential so often.
+LOOK_FOR_CREDENTIAL_S = 5.0
+AGAIN_FIRST_S, AGAIN_CAP_S = 1.0, 60.0
+NS_PER_S = 1_000_000_000
+
+
+class _ToldToStop(Exception):  # noqa: N818  # ends the task group in order, no error
+    pass
+
+
+async def run(settings: Settings) -> None:
+    """Watch until SIGTERM or SIGINT. Raises ConfigError; JournalError when the journal cannot be trusted."""
+    enrolled = _credential(settings)
+    _, gateway = identity(settings, enrolled)
+    clock = Clock()
+    journal = await _open_journal(settings.agent.data_dir, clock)
+    try:
+        anchor = await journal.start(gateway)
+        clock.floor_ms = anchor.wall_ms if anchor else 0
+        recorder = Recorder(settings.devices)
+        watch = await Watch.start(
+            settings.devices,
+            journal,
+            recorder,
+            clock.stamp,
+            unreachable_after_s=settings.agent.unreachable_after_s,
+        )
+        await _Agent(settings=settings, clock=clock, journal=journal, watch=watch, random=Random()).work()  # noqa: S311
+    finally:
+        await journal.close()
+
+
+def identity(settings: Settings, enrolled: Credential | None) -> tuple[str, str]:
+    """(site, gateway) as configured and as enrolled, which must agree. Raises ConfigError."""
+    found: list[str] = []
+    for key in ("site", "gateway"):
+        said: str = getattr(settings.agent, key) or ""
+        given: str = getattr(enrolled, key) if enrolled else ""
+        if said and given and said != given:
+            raise ConfigError(
+                f"{settings.path}: agent.{key}: {said!r}, but this gateway is enrolled as {given!r}; "
+                f"mend the file, or remove {settings.agent.data_dir / credential.FILE} and enrol again"
+            )
+        if not said and not given:
+            raise ConfigError(f"{settings.path}: agent.{key}: missing, and this gateway is not enrolled yet")
+        found.append(said or given)
+    return found[0], found[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Agent:
+    settings: Settings
+    clock: Clock
+    journal: Journal
+    watch: Watch
+    random: Random
+
+    async def work(self) -> None:
+        systemd = health.Systemd()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_until_told(), name="signals")
+                group.create_task(self._supervise("deadlines", self.watch.run), name="deadlines")
+                group.create_task(self._supervise("anchor", self.journal.run), name="anchor")
+                group.create_task(self._supervise("forward", self._forward), name="forward")
+                for bus in self.settings.buses:
+                    group.create_task(self._supervise(bus.name, self._transport(bus)), name=f"bus {bus.name}")
+                group.create_task(self._show_life(systemd), name="watchdog")
+                watching = (
+                    f"watching {len(self.settings.devices)} devices on {len(self.settings.buses)} buses"
+                )
+                log.info("started", watching=watching, journal=str(self.settings.agent.data_dir))
+                systemd.ready(watching)
+        except* _ToldToStop:
+            systemd.stopping()
+            log.info("stopping")
+
+    def _transport(self, bus: BusSettings) -> Callable[[], Awaitable[None]]:
+        devices = self.settings.on_bus(bus.name)
+        module = transports.load(bus.transport)
+        assert module is not None, "config checked it"
+
+        async def run() -> None:
+            transport: Transport = module.Transport(bus, devices, self.watch.take, self.clock.stamp)
+            await transport.run()
+
+        return run
+
+    async def _forward(self) -> None:
+        enrolled = _credential(self.settings)
+        if enrolled is None:
+            log.warning("not enrolled: everything is kept here until `edge-agent enroll` was run")
+        while enrolled is None:
+            await asyncio.sleep(LOOK_FOR_CREDENTIAL_S)
+            enrolled = _credential(self.settings)
+        identity(self.settings, enrolled)
+        url = _collector_url(self.settings, enrolled)
+        async with http_client(self.settings.collector.ca_file) as client:
+            forwarder = Forwarder(
+                self.journal,
+                http_post(client, url, enrolled.bearer),
+                inventory=inventory(self.settings.devices),
+                unsettled=self.watch.unsettled,
+                health=self._health,
+                on_closed_here=self.watch.close_here,
+                stamp=self.clock.stamp,
+                random=self.random,
+            )
+            log.info("forwarding", collector=url, gateway=f"{enrolled.site}/{enrolled.gateway}")
+            await forwarder.run()
+
+    def _health(self) -> Health:
+        return health.measure(
+            data_dir=self.settings.agent.data_dir,
+            uptime_s=self.clock.stamp().mono_ns // NS_PER_S,
+            devices=len(self.settings.devices),
+            devices_unreachable=self.watch.devices_unreachable(),
+        )
+
+    async def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Run ``work`` again whenever it fails; a configuration or a journal that is wrong ends the agent."""
+        backoff = Backoff(random=self.random, first_s=AGAIN_FIRST_S, cap_s=AGAIN_CAP_S)
+        while True:
+            try:
+                await work()
+            except ConfigError:
+                raise
+            except Exception:
+                if self.journal.broken:
+                    raise
+                log.exception("failed; it is started again", part=name)
+            await asyncio.sleep(backoff.next())
+
+    async def _show_life(self, systemd: health.Systemd) -> None:
+        """The watchdog of systemd hears of us as long as the loop turns and the journal can be written."""
+        while systemd.watchdog_every_s is not None:
+            if self.journal.broken:
+                raise JournalError(
+                    "the journal cannot be written any more; it is opened anew after a restart"
+                )
+            systemd.alive()
+            await asyncio.sleep(systemd.watchdog_every_s)
+
+
+async def _until_told() -> NoReturn:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+    raise _ToldToStop
+
+
+async def _open_journal(data_dir: Path, clock: Clock) -> Journal:
+    try:
+        await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"agent.data_dir: {data_dir} cannot be made: {error.strerror}") from error
+    try:
+        return await Journal.open(data_dir, new_id=lambda: secrets.token_hex(16), stamp=clock.stamp)
+    except JournalError as error:
+        raise ConfigError(f"agent.data_dir: {data_dir}: {error}") from error
+
+
+def _credential(settings: Settings) -> Credential | None:
+    try:
+        return credential.load(settings.agent.data_dir)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _collector_url(settings: Settings, enrolled: Credential) -> str:
+    url = settings.collector.url or enrolled.url
+    try:
+        return check_url(url, allow_plain_http=settings.collector.allow_plain_http)
+    except AddressError as error:
+        raise ConfigError(f"{settings.path}: collector.url: {error}") from error
