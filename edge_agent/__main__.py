@@ -30,16 +30,21 @@ def run(arguments: list[str]) -> int:
     import uvloop
 
     from edge_agent import agent, config, log
+    from edge_agent.journal import JournalError
 
     log.configure(json=None if options.log == "auto" else options.log == "json")
+    status = 0
     try:
         settings = config.load(options.config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(agent.run(settings))
-    except config.ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    except* config.ConfigError as errors:
+        print(*errors.exceptions, sep="\n", file=sys.stderr)
+        status = 2
+    except* JournalError as errors:
+        print(*errors.exceptions, sep="\n", file=sys.stderr)
+        status = 1
+    return status
 
 
 if __name__ == "__main__":
