@@ -1,0 +1,572 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from rigs import journal_writer
+from rigs.journals import at_ledger, change_file, closing, opened, opening
+from rigs.moments import HandClock, ids
+
+from edge_agent.journal import FILE, Journal, JournalError, Moved
+from edge_agent.ledger import Batch, Ledger
+from edge_agent.wire import MAX_ROWS, ORIGIN, SyncAnswer
+
+T = TypeVar("T")
+KILLS = 24
+
+
+async def whole_batch(journal: Journal) -> Batch:
+    return await journal.batch(max_rows=MAX_ROWS, max_bytes=1 << 20)
+
+
+# --- occurrences
+# -------------------------------------------------------------------------------------------------
+
+
+async def test_a_jam_is_one_row_that_is_raised_and_closed(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        (raised,) = await journal.commit([opening(clock, evidence={"samples": []})])
+        assert (raised.rev, raised.state, raised.mod_seq) == (1, "open", 1)
+        assert await journal.open_occurrences() == [raised]
+        good = clock.go(5)
+        (cleared,) = await journal.commit([closing(clock)])
+        assert (cleared.uid, cleared.rev, cleared.state, cleared.mod_seq) == (raised.uid, 2, "closed", 2)
+        assert (cleared.cleared, cleared.reason, cleared.evidence) == (good, "cleared", {"samples": []})
+        assert await journal.open_occurrences() == []
+
+
+async def test_a_jam_that_returns_is_another_occurrence(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        rows = await journal.commit([opening(clock), closing(clock), opening(clock)])
+        assert [row.rev for row in rows] == [1, 2, 1]
+        assert rows[0].uid == rows[1].uid != rows[2].uid
+
+
+async def test_what_is_repeated_changes_nothing(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        assert await journal.commit([closing(clock)]) == []
+        (row,) = await journal.commit([opening(clock)])
+        assert await journal.commit([opening(clock)]) == []
+        assert await journal.commit([closing(clock, uid="f" * 32)]) == []
+        assert await journal.open_occurrences() == [row]
+
+
+async def test_after_a_restart_open_occurrences_and_positions_go_on(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        before = await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+        stream = (await whole_batch(journal)).stream
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert await journal.open_occurrences() == before
+        (row,) = await journal.commit([closing(clock, "belt-1")])
+        assert row.mod_seq == 3
+        assert (await whole_batch(journal)).stream == stream
+
+
+async def test_nothing_is_written_when_nothing_changes(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock)])
+        await whole_batch(journal)
+        wal = tmp_path / f"{FILE}-wal"
+        size = wal.stat().st_size
+        for _ in range(20):
+            batch = await whole_batch(journal)
+            await journal.open_occurrences()
+            assert await journal.take_answer(answer(batch, hwm=batch.from_), may_renew=True) is Moved.STAYED
+        assert wal.stat().st_size == size
+
+
+async def test_every_commit_is_synced_and_one_file_holds_all(tmp_path: Path) -> None:
+    async with opened(tmp_path, HandClock()) as journal:
+
+        def pragmas(ledger: Ledger) -> tuple[object, object]:
+            ask = ledger._sql.execute
+            return ask("PRAGMA journal_mode").fetchone()[0], ask("PRAGMA synchronous").fetchone()[0]
+
+        # 2 is FULL.
+        assert await at_ledger(journal, pragmas) == ("wal", 2)
+        assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+
+
+# --- the time in which no agent ran
+# --------------------------------------------------------------------------
+
+
+async def test_the_first_start_has_nothing_to_tell(tmp_path: Path) -> None:
+    async with opened(tmp_path, HandClock()) as journal:
+        assert await journal.start("gw-1") is None
+        assert (await whole_batch(journal)).rows == []
+
+
+async def test_each_later_start_tells_from_when_to_when_no_agent_ran(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+        clock.go(90)
+        stopped = clock.stamp()
+    clock.reboot(600)
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert await journal.start("gw-1") == stopped
+        (row,) = (await whole_batch(journal)).rows
+        assert isinstance(row, dict)
+        assert (row["device"], row["component"], row["fault"]) == ("gw-1", "agent", "not-running")
+        assert (row["state"], row["reason"], row["severity"]) == ("closed", "restarted", 10)
+        assert row["first_bad"]["wall_ms"] == stopped.wall_ms
+        assert row["cleared"]["wall_ms"] == stopped.wall_ms + 600_000
+        assert row["first_bad"]["boot"] != row["cleared"]["boot"]
+
+
+async def test_a_pulled_plug_is_dated_from_the_last_anchor(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+        anchored = clock.go(60)
+        await journal.anchor()
+        clock.go(42)
+        # The plug is pulled: what was committed is there, the last anchor of a close is not.
+        with sqlite3.connect(tmp_path / FILE) as source, sqlite3.connect(tmp_path / "copy") as copy:
+            source.backup(copy)
+    folder = tmp_path / "after"
+    folder.mkdir()
+    (tmp_path / "copy").rename(folder / FILE)
+    async with opened(folder, clock, new_id) as journal:
+        assert await journal.start("gw-1") == anchored
+
+
+# --- many callers, and callers that go away
+# ------------------------------------------------------------------
+
+
+class CountingWriter:
+    """Stands between the journal and its thread; can fail."""
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+        self.transactions = 0
+        self.failure: sqlite3.Error | None = None
+
+    async def run(self, work: Callable[[Ledger], T]) -> T:
+        self.transactions += 1
+        if self.failure is not None:
+            raise self.failure
+        found: T = await self.inner.run(work)  # type: ignore[attr-defined]
+        return found
+
+    async def close(self) -> None:
+        await self.inner.close()  # type: ignore[attr-defined]
+
+
+def counted(journal: Journal) -> CountingWriter:
+    writer = CountingWriter(journal._writer)
+    journal._writer = writer
+    return writer
+
+
+async def test_changes_of_many_devices_share_a_transaction(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        writer = counted(journal)
+        rows = await asyncio.gather(*(journal.commit([opening(clock, f"belt-{n}")]) for n in range(200)))
+        assert sorted(row.mod_seq for (row,) in rows) == list(range(1, 201))
+        assert writer.transactions < 10
+
+
+async def test_callers_that_are_cancelled_leave_the_journal_well(tmp_path: Path) -> None:
+    clock, rng = HandClock(), random.Random(7)
+    async with opened(tmp_path, clock) as journal:
+        calls = []
+        for number in range(300):
+            calls.append(asyncio.create_task(journal.commit([opening(clock, f"belt-{number}")])))
+            if rng.random() < 0.5:
+                await asyncio.sleep(0)
+            if rng.random() < 0.5:
+                rng.choice(calls).cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        done = [rows[0].device for rows in outcomes if isinstance(rows, list)]
+        assert 0 < len(done) < 300
+        # Cancelled means unknown, never half: what was confirmed is there, and whoever repeats is told
+        # the truth.
+        assert set(done) <= {row.device for row in await journal.open_occurrences()}
+        await asyncio.gather(*(journal.commit([opening(clock, f"belt-{number}")]) for number in range(300)))
+        assert len(await journal.open_occurrences()) == 300
+
+
+async def test_a_unit_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+    clock = HandClock()
+
+    def wrong(ledger: Ledger) -> None:
+        ledger.write([opening(clock, "belt-9")], now_ms=0)
+        raise ValueError("a bug")
+
+    async with opened(tmp_path, clock) as journal:
+        outcomes = await asyncio.gather(
+            journal.commit([opening(clock, "belt-1")]),
+            at_ledger(journal, wrong),
+            journal.commit([opening(clock, "belt-2")]),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[1], ValueError)
+        assert [row.device for row in await journal.open_occurrences()] == ["belt-1", "belt-2"]
+
+
+async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await at_ledger(journal, lambda ledger: None)
+        pages = await at_ledger(journal, lambda ledger: limit_pages(ledger, 0))
+        await at_ledger(journal, lambda ledger: limit_pages(ledger, pages + 1))
+        with pytest.raises(JournalError, match="full"):
+            await _commit_one_by_one(journal, clock, 1_000)
+        kept = len(await journal.open_occurrences())
+        assert 0 < kept < 1_000
+        await at_ledger(journal, lambda ledger: limit_pages(ledger, pages + 100))
+        await journal.commit([opening(clock, "belt-last")])
+        assert len(await journal.open_occurrences()) == kept + 1
+
+
+async def _commit_one_by_one(journal: Journal, clock: HandClock, count: int) -> None:
+    for number in range(count):
+        await journal.commit([opening(clock, f"belt-{number}", evidence={"a": "x" * 2_000})])
+
+
+def limit_pages(ledger: Ledger, pages: int) -> int:
+    """Pages in the file; at most ``pages`` from now on unless that is 0."""
+    if pages:
+        ledger._sql.execute(f"PRAGMA max_page_count = {pages}")
+    return int(ledger._sql.execute("PRAGMA page_count").fetchone()[0])
+
+
+async def test_after_an_error_of_the_disk_the_file_is_used_no_more(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        writer = counted(journal)
+        writer.failure = sqlite3.OperationalError("disk I/O error")
+        with pytest.raises(JournalError, match="disk I/O error"):
+            await journal.commit([opening(clock)])
+        writer.failure = None
+        with pytest.raises(JournalError, match="disk I/O error"):
+            await journal.commit([opening(clock)])
+
+
+async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        pass
+    with pytest.raises(JournalError):
+        await journal.commit([opening(clock)])
+
+
+async def test_news_wake_whoever_sends_them(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.open_occurrences()
+        await journal.anchor()
+        assert not journal.changed.is_set()
+        await journal.commit([opening(clock)])
+        assert journal.changed.is_set()
+
+
+# --- what goes to the collector
+# ------------------------------------------------------------------------------
+
+
+def answer(
+    batch: Batch, *, hwm: tuple[int, str], verdict: str = "ok", want: tuple[str, ...] = ()
+) -> SyncAnswer:
+    return SyncAnswer(verdict=verdict, stream=batch.stream, hwm=hwm, want=list(want), server_ms=0)
+
+
+async def test_a_row_that_changed_twice_is_sent_once_in_its_newest_form(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2"), closing(clock, "belt-1")])
+        batch = await whole_batch(journal)
+        assert [(row["device"], row["rev"], row["mod_seq"]) for row in _rows(batch)] == [
+            ("belt-2", 1, 2),
+            ("belt-1", 2, 3),
+        ]
+        assert batch.at_head
+        assert batch.open_uids == [_rows(batch)[0]["uid"]]
+        assert (batch.from_, batch.to[0], batch.waiting) == (ORIGIN, 3, 2)
+
+
+def _rows(batch: Batch) -> list[dict[str, object]]:
+    return [row for row in batch.rows if isinstance(row, dict)]
+
+
+async def test_a_backlog_goes_in_order_and_in_pieces(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, f"belt-{n}") for n in range(10)])
+        sent = []
+        for _ in range(4):
+            batch = await journal.batch(max_rows=3, max_bytes=1 << 20)
+            sent.append([row["mod_seq"] for row in _rows(batch)])
+            assert batch.lineage == [batch.from_, batch.to]
+            await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        assert sent == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10]]
+        one = await journal.batch(max_rows=3, max_bytes=1)
+        assert one.lineage == [one.from_] == [one.to]
+        assert one.at_head
+
+
+async def test_a_piece_holds_as_many_bytes_as_fit_and_at_least_one_row(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, f"belt-{n}", evidence={"a": "x" * 1000}) for n in range(5)])
+        assert len((await journal.batch(max_rows=500, max_bytes=4_000)).rows) == 2
+        assert len((await journal.batch(max_rows=500, max_bytes=10)).rows) == 1
+
+
+async def test_a_boundary_is_announced_again_and_later_ones_are_in_the_lineage(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, "belt-1")])
+        first = await whole_batch(journal)
+        await journal.commit([opening(clock, "belt-2")])
+        again = await journal.batch(max_rows=500, max_bytes=1 << 20, through=first.to[0])
+        assert again.to == first.to
+        assert not again.at_head
+        later = await whole_batch(journal)
+        assert later.lineage == [ORIGIN, first.to, later.to]
+
+
+async def test_only_the_newest_boundaries_are_kept(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        for number in range(80):
+            await journal.commit([opening(clock, f"belt-{number}")])
+            batch = await whole_batch(journal)
+        assert len(batch.lineage) == 1 + 64
+        assert [seq for seq, _ in batch.lineage] == [0, *range(17, 81)]
+
+
+async def test_the_cursor_goes_where_the_collector_stands(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        tos = []
+        for number in range(3):
+            await journal.commit([opening(clock, f"belt-{number}")])
+            tos.append((await whole_batch(journal)).to)
+        batch = await whole_batch(journal)
+
+        async def move(hwm: tuple[int, str]) -> tuple[Moved, tuple[int, str]]:
+            moved = await journal.take_answer(answer(batch, hwm=hwm), may_renew=True)
+            return moved, (await whole_batch(journal)).from_
+
+        assert await move(tos[1]) == (Moved.FORWARDS, tos[1])
+        assert await move(tos[1]) == (Moved.STAYED, tos[1])
+        assert await move(tos[2]) == (Moved.FORWARDS, tos[2])
+        assert await move(tos[0]) == (Moved.BACKWARDS, tos[0])
+        assert await move(tos[2]) == (Moved.FORWARDS, tos[2])
+        # Lower and of another history: the collector was restored, and knows a boundary that we forgot.
+        assert await move((2, "e" * 32)) == (Moved.BACKWARDS, (2, "e" * 32))
+        assert await move(ORIGIN) == (Moved.BACKWARDS, ORIGIN)
+        assert len((await whole_batch(journal)).rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("hwm", "verdict"), [((9, "e" * 32), "ok"), (ORIGIN, "fork"), (ORIGIN, "superseded")]
+)
+async def test_another_history_begins_a_new_stream_and_all_is_sent_again(
+    tmp_path: Path, hwm: tuple[int, str], verdict: str
+) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+        batch = await whole_batch(journal)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        told = answer(batch, hwm=hwm, verdict=verdict)
+        assert await journal.take_answer(told, may_renew=False) is Moved.NEW_STREAM_LATER
+        assert (await whole_batch(journal)).stream == batch.stream
+        assert await journal.take_answer(told, may_renew=True) is Moved.NEW_STREAM
+        anew = await whole_batch(journal)
+        assert anew.stream != batch.stream
+        assert (anew.from_, len(anew.rows), anew.lineage) == (ORIGIN, 2, [ORIGIN, anew.to])
+        # Whoever answers to the old name is too late.
+        assert await journal.take_answer(told, may_renew=True) is Moved.IGNORED
+
+
+async def test_a_row_that_the_collector_wants_gets_a_new_position(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        first, second = await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+        batch = await whole_batch(journal)
+        journal.changed.clear()
+        await journal.take_answer(answer(batch, hwm=batch.to, want=(first.uid, "f" * 32)), may_renew=True)
+        assert journal.changed.is_set()
+        batch = await whole_batch(journal)
+        assert [(row["uid"], row["rev"], row["mod_seq"]) for row in _rows(batch)] == [(first.uid, 1, 3)]
+        assert batch.open_uids == [second.uid, first.uid]
+        # It is on its way already.
+        await journal.take_answer(answer(batch, hwm=batch.from_, want=(first.uid,)), may_renew=True)
+        assert (await whole_batch(journal)).head_seq == 3
+
+
+# --- pruning
+# -------------------------------------------------------------------------------------------------
+
+
+async def test_only_what_is_closed_acknowledged_and_old_is_pruned(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        old = [change(clock, f"belt-{n}") for n in range(3) for change in (opening, closing)]
+        await journal.commit([*old, opening(clock, "belt-open")])
+        clock.go(31 * 86_400)
+        await journal.commit([opening(clock, "belt-new"), closing(clock, "belt-new")])
+        assert await journal.prune() == 0
+        batch = await journal.batch(max_rows=2, max_bytes=1 << 20)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        assert await journal.prune() == 2
+        assert (await whole_batch(journal)).pruned_through == 4
+        batch = await whole_batch(journal)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        assert await journal.prune() == 1
+        await journal.take_answer(answer(batch, hwm=ORIGIN), may_renew=True)
+        assert [row["device"] for row in _rows(await whole_batch(journal))] == ["belt-open", "belt-new"]
+
+
+async def test_a_row_from_before_the_clock_was_set_ages_from_when_it_was(tmp_path: Path) -> None:
+    clock = HandClock(source="none")
+    clock.wall_ms = 5_000
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock), closing(clock)])
+        batch = await whole_batch(journal)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        assert await journal.prune() == 0
+        clock.jump(1_800_000_000)
+        clock.source = "ntp"
+        assert await journal.prune() == 0
+        clock.go(31 * 86_400)
+        assert await journal.prune() == 1
+
+
+# --- files that are not well
+# ---------------------------------------------------------------------------------
+
+
+async def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock):
+        with pytest.raises(JournalError, match="another edge-agent"):
+            await Journal.open(tmp_path, new_id=ids(), stamp=clock.stamp)
+    async with opened(tmp_path, clock):
+        pass
+
+
+@pytest.mark.parametrize("damage", ["not a database", "cut off", "pages overwritten"])
+async def test_a_broken_file_is_set_aside_and_the_agent_goes_on(tmp_path: Path, damage: str) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, f"belt-{n}", evidence={"a": "x" * 500}) for n in range(50)])
+        stream = (await whole_batch(journal)).stream
+    file = tmp_path / FILE
+    whole = file.read_bytes()
+    broken = {
+        "not a database": b"hello" * 2_000,
+        "cut off": whole[: len(whole) // 2],
+        "pages overwritten": whole[:4096] + b"\xa5" * 8192 + whole[4096 + 8192 :],
+    }[damage]
+    file.write_bytes(broken)
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert (await whole_batch(journal)).stream != stream
+        await journal.commit([opening(clock)])
+        assert len(await journal.open_occurrences()) == 1
+    aside = tmp_path / f"{FILE}.broken-{clock.wall_ms}"
+    assert aside.read_bytes() == broken
+
+
+async def test_a_damaged_row_is_left_out_and_its_condition_can_be_raised_anew(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+    change_file(
+        tmp_path, "UPDATE occurrence SET body = replace(body, 'Clear it', 'Clear ut') WHERE mod_seq = 1"
+    )
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert [row.device for row in await journal.open_occurrences()] == ["belt-2"]
+        batch = await whole_batch(journal)
+        assert [row["device"] for row in _rows(batch)] == ["belt-2"]
+        assert len(batch.open_uids) == 1
+        (row,) = await journal.commit([opening(clock, "belt-1")])
+        assert row.mod_seq == 3
+
+
+async def test_a_text_that_is_not_text_any_more_is_found_too(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+    change_file(tmp_path, "UPDATE occurrence SET body = CAST(x'ff80' AS TEXT) WHERE mod_seq = 2")
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert [row.device for row in await journal.open_occurrences()] == ["belt-1"]
+        assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 1
+
+
+async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path, HandClock()):
+        pass
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(JournalError, match="newer agent"):
+        await Journal.open(tmp_path, new_id=ids(), stamp=HandClock().stamp)
+    assert (tmp_path / FILE).read_bytes() == before
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    async with opened(tmp_path, HandClock()):
+        pass
+
+
+# --- kill -9
+# -------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_confirmed_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
+    """Each kill comes after another number of confirmed changes; the same journal goes on each time."""
+    rng, confirmed = random.Random(20260105), dict[str, tuple[int, int]]()
+    for _ in range(KILLS):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            journal_writer.__file__,
+            str(tmp_path),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert process.stdout is not None
+        for _ in range(rng.randrange(1, 60)):
+            _note(confirmed, await process.stdout.readline())
+        await asyncio.sleep(rng.random() * 0.003)
+        process.kill()
+        for line in (await process.stdout.read()).splitlines():
+            _note(confirmed, line)
+        await process.wait()
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        found = {row["uid"]: (row["rev"], row["mod_seq"]) for row in _rows(await _everything(journal))}
+        assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 0
+    for uid, (rev, mod_seq) in confirmed.items():
+        assert found[uid] >= (rev, mod_seq)
+    # At most one change of each writer was on its way at each kill.
+    assert len(found) - len(confirmed) <= KILLS * journal_writer.WRITERS
+    assert len(confirmed) > KILLS
+
+
+def _note(confirmed: dict[str, tuple[int, int]], line: bytes) -> None:
+    uid, rev, mod_seq = line.decode().split()
+    confirmed[uid] = (int(rev), int(mod_seq))
+
+
+async def _everything(journal: Journal) -> Batch:
+    return await journal.batch(max_rows=1_000_000, max_bytes=1 << 40)
