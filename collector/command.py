@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection
 
-from collector.store.tickets import TicketView
-from collector.tickets import Actor, Command, Reason
+from collector.store import commands, occurrences, ticket_rows
+from collector.store.ticket_rows import Entry
+from collector.store.tickets import TicketView, view
+from collector.tickets import Acknowledge, Actor, Command, Decision, Policy, Reason, decide
+
+__all__ = ["Actor", "Outcome", "Result", "carry_out"]
 
 
 class Result(StrEnum):
@@ -35,6 +41,13 @@ class Outcome:
         return self.reason.sentence
 
 
+_REFUSALS = {
+    Reason.CHANGED: Result.CONFLICT,
+    Reason.SEEN_LESS: Result.MERGED,
+    Reason.NOT_FOUND: Result.NOT_FOUND,
+}
+
+
 def carry_out(
     connection: Connection,
     actor: Actor,
@@ -44,6 +57,79 @@ def carry_out(
     idempotency_key: str | None,
     if_match: int | None,
     now_ms: int,
+    policy: Policy = Policy(),  # noqa: B008  frozen
 ) -> Outcome:
-    """The same idempotency key of the same actor again has the same outcome and no further effect."""
-    raise NotImplementedError
+    """The same idempotency key of the same actor again has the same outcome and no further effect.
+
+    ``if_match`` is the version that was seen. Acknowledge, note and start merge into whatever the ticket has
+    become; the others need it and conflict when it is not the newest.
+    """
+    found = ticket_rows.load(connection, ticket_id)
+    if found is None or not actor.may_see(found.site):
+        return Outcome(result=Result.NOT_FOUND, reason=Reason.NOT_FOUND, ticket=None)
+    occurrences.lock_conditions(connection, found.site, [found.dedupe_key])
+    asked = _digest(ticket_id, command)
+    if idempotency_key is not None:
+        earlier = commands.earlier(connection, actor.name, idempotency_key)
+        if earlier is not None:
+            return _again(connection, earlier, asked, ticket_id)
+    ticket = ticket_rows.load(connection, ticket_id)
+    assert ticket is not None, "tickets are never deleted"
+    decision = decide(ticket, command, actor=actor, seen=if_match, now_ms=now_ms, policy=policy)
+    reason = decision.refused or decision.reasons[0]
+    result = _REFUSALS.get(decision.refused, Result.REFUSED) if decision.refused else Result.APPLIED
+    if decision.ticket != ticket:
+        ticket_rows.save(connection, [], [decision.ticket])
+    ticket_rows.record(connection, _entries(decision, actor, command, now_ms))
+    if idempotency_key is not None:
+        outcome = {"result": result.value, "reason": reason.value}
+        commands.remember(connection, actor.name, idempotency_key, ticket_id, asked, outcome, now_ms)
+    commands.audit(
+        connection,
+        at_ms=now_ms,
+        actor=actor.name,
+        action=f"ticket.{type(command).__name__.lower()}",
+        subject=ticket_id,
+        site=ticket.site,
+        detail={"result": result.value, "reason": reason.value, **_said(command)},
+    )
+    return Outcome(result=result, reason=reason, ticket=view(decision.ticket))
+
+
+def _again(connection: Connection, earlier: commands.Earlier, asked: str, ticket_id: str) -> Outcome:
+    if earlier.digest != asked:
+        return Outcome(result=Result.REFUSED, reason=Reason.KEY_REUSED, ticket=None)
+    ticket = ticket_rows.load(connection, ticket_id)
+    return Outcome(
+        result=Result(earlier.outcome["result"]),
+        reason=Reason(earlier.outcome["reason"]),
+        ticket=None if ticket is None else view(ticket),
+    )
+
+
+def _digest(ticket_id: str, command: Command) -> str:
+    told = json.dumps([ticket_id, type(command).__name__, asdict(command)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _entries(decision: Decision, actor: Actor, command: Command, now_ms: int) -> list[Entry]:
+    """The first reason is what the person did; what follows from it happened by itself."""
+    given_ms = command.given_ms if isinstance(command, Acknowledge) else None
+    entries = []
+    for place, reason in enumerate(decision.reasons):
+        person = place == 0
+        entries.append(
+            Entry(
+                ticket_id=decision.ticket.id,
+                at_ms=now_ms,
+                reason=reason,
+                actor=actor.name if person else "",
+                text=decision.text if person else "",
+                detail={"given_ms": min(given_ms, now_ms)} if person and given_ms is not None else None,
+            )
+        )
+    return entries
+
+
+def _said(command: Command) -> dict[str, object]:
+    return {name: value for name, value in asdict(command).items() if value not in (None, "", False)}

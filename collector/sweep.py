@@ -4,11 +4,78 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from collector.ingest import Change
+from collector.folding import Change, Pending, fold
+from collector.ingest import GatewayIdentity, silence
+from collector.store import occurrences, streams, ticket_rows
+from collector.store.ticket_rows import Entry
+from collector.tickets import RECURS_MS, Policy, quiet
+
+# Four heartbeats.
+SILENT_MS = 60_000
+# Tickets closed in one sweep; the rest waits a second.
+MAX_CLOSED = 200
+
+__all__ = ["SILENT_MS", "Change", "sweep"]
 
 
-def sweep(connection: Connection, now_ms: int, *, started_ms: int = 0) -> tuple[Change, ...]:
+def sweep(
+    connection: Connection,
+    now_ms: int,
+    *,
+    started_ms: int = 0,
+    policy: Policy = Policy(),  # noqa: B008  frozen
+) -> tuple[Change, ...]:
     """To be called every second. ``started_ms`` is when this collector began to listen: nobody was silent
     before.
     """
-    raise NotImplementedError
+    changed: list[Change] = []
+    if now_ms - started_ms > SILENT_MS:
+        for gateway_id, site, name in streams.fallen_silent(connection, before_ms=now_ms - SILENT_MS):
+            gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
+            changed += _silent(connection, gateway, now_ms, policy)
+    changed += _quiet(connection, now_ms, policy)
+    return tuple(dict.fromkeys(changed))
+
+
+def _silent(
+    connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
+) -> tuple[Change, ...]:
+    """One ticket for the gateway; what it told to be broken is unknown from now on."""
+    state = streams.lock_gateway(connection, gateway.id)
+    since_ms = state.last_contact_ms
+    if since_ms is None or state.silent_ms is not None or since_ms >= now_ms - SILENT_MS:
+        # It spoke, or another collector was quicker, between the question and the lock.
+        return ()
+    streams.save_gateway(connection, gateway.id, silent_ms=since_ms)
+    pending = [silence(gateway, since_ms, now_ms)]
+    told = [uid for uid, one in occurrences.open_of(connection, gateway.id).items() if not one.unknown]
+    for values in occurrences.whole(connection, told).values():
+        advice = str(values["row"].get("advice", ""))
+        pending.append(Pending(values=values | {"unknown": True}, advice=advice))
+    if occurrences.held(connection, [pending[0].uid]):
+        # A restored backup, or the same silence again: it has been told.
+        del pending[0]
+    return fold(connection, gateway.site, pending, now_ms, policy)
+
+
+def _quiet(connection: Connection, now_ms: int, policy: Policy) -> list[Change]:
+    candidates = ticket_rows.quiet_since(
+        connection,
+        quiet_ms=now_ms - policy.quiet_ms,
+        window_ms=policy.reopen_window_ms,
+        given_up_ms=now_ms - RECURS_MS,
+        limit=MAX_CLOSED,
+    )
+    changed = []
+    for candidate in candidates:
+        occurrences.lock_conditions(connection, candidate.site, [candidate.dedupe_key])
+        ticket = ticket_rows.load(connection, candidate.id)
+        if ticket is None:
+            continue
+        decision = quiet(ticket, now_ms=now_ms, policy=policy)
+        if decision.ticket != ticket:
+            ticket_rows.save(connection, [], [decision.ticket])
+            entries = [Entry(ticket_id=ticket.id, at_ms=now_ms, reason=reason) for reason in decision.reasons]
+            ticket_rows.record(connection, entries)
+            changed.append(Change(ticket_id=ticket.id, site=ticket.site))
+    return changed

@@ -12,7 +12,7 @@ matter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MINUTE_MS = 60_000
@@ -258,12 +258,12 @@ class Reopen:
 
 Command = Acknowledge | Note | Start | Resolve | Assign | Reopen
 
-_HANDS_ON = frozenset({Role.TECHNICIAN, Role.LEAD, Role.ADMIN})
-_LEADS = frozenset({Role.LEAD, Role.ADMIN})
+_HANDS_ON = frozenset({Role.TECHNICIAN, Role.LEAD})
+_LEADS = frozenset({Role.LEAD})
 # Who may give which command. Deny by default.
 ALLOWED: dict[type[Command], frozenset[Role]] = {
     Acknowledge: _HANDS_ON,
-    Note: _HANDS_ON | {Role.INSTALLER},
+    Note: _HANDS_ON,
     Start: _HANDS_ON,
     Resolve: _HANDS_ON,
     Assign: _LEADS,
@@ -330,3 +330,254 @@ WORK: dict[tuple[Work, Trigger], Work] = {
     (Work.CLOSED, Trigger.END): Work.CLOSED,
     (Work.CLOSED, Trigger.CLOSE): Work.CLOSED,
 }
+
+
+def word(ticket: Ticket) -> str:
+    """The one word (or few) that people see."""
+    if ticket.merged_into is not None:
+        return "Merged"
+    if ticket.closed_ms is not None:
+        return "Closed"
+    if ticket.work is Work.RESOLVED:
+        return "Resolved" if ticket.condition is Condition.CLEARED else "Resolved, still reported"
+    if ticket.condition is Condition.UNKNOWN:
+        return "Unknown"
+    if ticket.condition is Condition.CLEARED:
+        return "Confirm fixed" if ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD) else "Returned"
+    if ticket.ack is Ack.UNACKED:
+        return "Unacknowledged"
+    if ticket.work is Work.NEW:
+        return "Acknowledged"
+    return {Work.ASSIGNED: "Assigned", Work.IN_PROGRESS: "In progress"}.get(ticket.work, "On hold")
+
+
+# --- what machines say --------------------------------------------------------------------------------------
+
+
+def opened(blank: Ticket, facts: Facts, *, latest: bool, now_ms: int) -> Decision:
+    """A new ticket. ``blank`` has its names and number; ``latest``: no newer ticket of its key exists."""
+    ticket = _told(blank, facts)
+    if facts.condition is not Condition.CLEARED:
+        return Decision(ticket=ticket, reasons=(Reason.OPENED,))
+    ticket = replace(ticket, work=Work.RESOLVED, resolved_ms=facts.last_ms, history=True)
+    if not latest:
+        ticket = replace(ticket, work=Work.CLOSED, closed_ms=now_ms)
+    return Decision(ticket=ticket, reasons=(Reason.HISTORY,))
+
+
+def follow(ticket: Ticket, facts: Facts, *, latest: bool, now_ms: int, policy: Policy) -> Decision:
+    """What becomes of a ticket now that its occurrences say this."""
+    if ticket.merged_into is not None:
+        ticket = replace(ticket, merged_into=None, closed_ms=None, work=Work.RESOLVED)
+    told = _told(ticket, facts)
+    reasons: list[Reason] = []
+    if ticket.closed_ms is None:
+        told, reasons = _lived(ticket, told, policy)
+        if not latest:
+            told = _close(told, now_ms)
+            reasons.append(Reason.RECURRED)
+    if not reasons and (told.count, told.returns, told.title) != (ticket.count, ticket.returns, ticket.title):
+        reasons.append(Reason.EXTENDED)
+    return _decided(ticket, told, reasons)
+
+
+def recurred(ticket: Ticket, *, now_ms: int) -> Decision:
+    """A newer ticket of its key takes over."""
+    return _decided(ticket, _close(ticket, now_ms), [Reason.RECURRED])
+
+
+def absorbed(ticket: Ticket, into: str, *, now_ms: int) -> Decision:
+    """Its occurrences are the other ticket's from now on."""
+    closed = replace(_close(ticket, now_ms), merged_into=into, condition=Condition.CLEARED)
+    return _decided(ticket, closed, [Reason.MERGED])
+
+
+def quiet(ticket: Ticket, *, now_ms: int, policy: Policy) -> Decision:
+    """Closes what has been resolved and quiet for long enough."""
+    if ticket.closed_ms is not None or ticket.work is not Work.RESOLVED or ticket.last_ms is None:
+        return Decision(ticket=ticket)
+    since_ms = max(ticket.last_ms, ticket.resolved_ms or 0)
+    if ticket.condition is not Condition.CLEARED or now_ms - since_ms < policy.quiet_ms:
+        return Decision(ticket=ticket)
+    return _decided(ticket, _close(ticket, now_ms), [Reason.QUIET])
+
+
+def _told(ticket: Ticket, facts: Facts) -> Ticket:
+    by_itself = ticket.work is Work.RESOLVED and ticket.resolved_by is None and facts.last_ms is not None
+    return replace(
+        ticket,
+        resolved_ms=facts.last_ms if by_itself else ticket.resolved_ms,
+        condition=facts.condition,
+        severity=facts.severity,
+        first_ms=facts.first_ms,
+        last_ms=facts.last_ms,
+        period_ms=facts.period_ms,
+        returns=facts.returns,
+        count=facts.count,
+        error_ms=facts.error_ms,
+        title=facts.title,
+        advice=facts.advice,
+    )
+
+
+def _lived(before: Ticket, told: Ticket, policy: Policy) -> tuple[Ticket, list[Reason]]:
+    """From what an open ticket said before to what it is told now."""
+    reasons: list[Reason] = []
+    on = told.condition is not Condition.CLEARED
+    was_on = before.condition is not Condition.CLEARED
+    if on and (not was_on or (told.returns > before.returns and told.period_ms > before.period_ms)):
+        reasons.append(Reason.RETURNED)
+        told = _returned(told)
+    elif on and was_on and told.severity > before.severity:
+        reasons.append(Reason.WORSE)
+        told = _alarmed(told)
+    if before.condition is Condition.ACTIVE and told.condition is Condition.UNKNOWN:
+        reasons.append(Reason.LOST)
+    if before.condition is Condition.UNKNOWN and told.condition is Condition.ACTIVE:
+        reasons.append(Reason.KNOWN_AGAIN)
+    if was_on and not on:
+        reasons.append(Reason.CLEARED)
+    if not on and (was_on or told.returns > before.returns):
+        told, settled = _settled(told, policy)
+        reasons += settled
+    return told, reasons
+
+
+def _returned(ticket: Ticket) -> Ticket:
+    """A return calls again, unless people are at it already."""
+    work = WORK[ticket.work, Trigger.RETURN]
+    if work is Work.NEW and ticket.assignee is not None:
+        work = Work.ASSIGNED
+    back = replace(ticket, work=work, resolved_ms=None, resolved_by=None, history=False)
+    return back if work in (Work.IN_PROGRESS, Work.ON_HOLD) else _alarmed(back)
+
+
+def _alarmed(ticket: Ticket) -> Ticket:
+    # The version that this change is going to get.
+    return replace(ticket, alarm_version=ticket.version + 1)
+
+
+def _settled(ticket: Ticket, policy: Policy) -> tuple[Ticket, list[Reason]]:
+    """The fault is over and nobody is at it: resolved, if nobody has to see it first."""
+    if ticket.condition is not Condition.CLEARED or ticket.work not in (Work.NEW, Work.ASSIGNED):
+        return ticket, []
+    if policy.ack_needed and ticket.ack is Ack.UNACKED:
+        return ticket, []
+    work = WORK[ticket.work, Trigger.END]
+    return replace(ticket, work=work, resolved_ms=ticket.last_ms), [Reason.RESOLVED_BY_ITSELF]
+
+
+def _close(ticket: Ticket, now_ms: int) -> Ticket:
+    if ticket.closed_ms is not None:
+        return ticket
+    return replace(ticket, work=WORK[ticket.work, Trigger.CLOSE], closed_ms=now_ms)
+
+
+def _decided(before: Ticket, after: Ticket, reasons: list[Reason]) -> Decision:
+    if reasons:
+        after = replace(after, version=before.version + 1)
+    return Decision(ticket=after, reasons=tuple(reasons))
+
+
+# --- what people command ------------------------------------------------------------------------------------
+
+
+def decide(
+    ticket: Ticket, command: Command, *, actor: Actor, seen: int | None, now_ms: int, policy: Policy
+) -> Decision:
+    """``seen`` is the version that the person looked at. Refusals change nothing; the site was checked
+    before.
+    """
+    if actor.role not in ALLOWED[type(command)]:
+        return Decision(ticket=ticket, refused=Reason.NOT_ALLOWED)
+    if not isinstance(command, COMMUTING):
+        if ticket.closed_ms is not None:
+            return Decision(ticket=ticket, refused=Reason.CLOSED_IS_FINAL)
+        if seen is None:
+            return Decision(ticket=ticket, refused=Reason.VERSION_NEEDED)
+        if seen != ticket.version:
+            return Decision(ticket=ticket, refused=Reason.CHANGED)
+    match command:
+        case Acknowledge():
+            return _acknowledge(ticket, command, actor, seen, now_ms, policy)
+        case Note():
+            return Decision(ticket=ticket, reasons=(Reason.NOTED,), text=command.text)
+        case Start():
+            return _start(ticket, actor, seen, now_ms)
+        case Resolve():
+            return _resolve(ticket, command, actor, now_ms)
+        case Assign():
+            return _assign(ticket, command)
+        case Reopen():
+            return _reopen(ticket, command)
+
+
+def _acknowledge(
+    ticket: Ticket, command: Acknowledge, actor: Actor, seen: int | None, now_ms: int, policy: Policy
+) -> Decision:
+    at_ms = now_ms if command.given_ms is None else min(command.given_ms, now_ms)
+    after = _seen_by(ticket, actor, seen, at_ms)
+    reasons = [Reason.ACKNOWLEDGED]
+    if after.ack is Ack.UNACKED:
+        return replace(_decided(ticket, after, reasons), refused=Reason.SEEN_LESS)
+    after, settled = _settled(after, policy)
+    if after == ticket:
+        return Decision(ticket=ticket, reasons=tuple(reasons))
+    return _decided(ticket, after, reasons + settled)
+
+
+def _seen_by(ticket: Ticket, actor: Actor, seen: int | None, at_ms: int) -> Ticket:
+    """An acknowledgement covers what its giver saw, no more."""
+    covers = ticket.version if seen is None else min(seen, ticket.version)
+    if ticket.ack is Ack.ACKED or covers < ticket.alarm_version:
+        return replace(ticket, ack_seen=max(ticket.ack_seen, min(covers, ticket.version)))
+    return replace(ticket, ack_seen=covers, acked_by=actor.name, acked_ms=at_ms)
+
+
+def _start(ticket: Ticket, actor: Actor, seen: int | None, now_ms: int) -> Decision:
+    work = WORK.get((ticket.work, Trigger.START))
+    if work is None:
+        refused = Reason.CLOSED_IS_FINAL if ticket.closed_ms is not None else Reason.ALREADY_RESOLVED
+        return Decision(ticket=ticket, refused=refused)
+    after = replace(_seen_by(ticket, actor, seen, now_ms), work=work, assignee=actor.name)
+    return _decided(ticket, after, [Reason.STARTED])
+
+
+def _resolve(ticket: Ticket, command: Resolve, actor: Actor, now_ms: int) -> Decision:
+    work = WORK.get((ticket.work, Trigger.RESOLVE))
+    if work is None:
+        return Decision(ticket=ticket, refused=Reason.ALREADY_RESOLVED)
+    reason = Reason.RESOLVED
+    if ticket.condition is not Condition.CLEARED:
+        if actor.role is not Role.LEAD or not command.override:
+            return Decision(ticket=ticket, refused=Reason.STILL_ACTIVE)
+        if not command.note.strip():
+            return Decision(ticket=ticket, refused=Reason.REASON_NEEDED)
+        reason = Reason.OVERRIDDEN
+    worked = ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD)
+    after = replace(
+        _seen_by(ticket, actor, None, now_ms),
+        work=work,
+        resolved_ms=now_ms,
+        resolved_by=actor.name,
+        worked_until_ms=now_ms if worked else ticket.worked_until_ms,
+    )
+    return replace(_decided(ticket, after, [reason]), text=command.note)
+
+
+def _assign(ticket: Ticket, command: Assign) -> Decision:
+    work = WORK.get((ticket.work, Trigger.ASSIGN))
+    if work is None:
+        return Decision(ticket=ticket, refused=Reason.ALREADY_RESOLVED)
+    after = replace(ticket, work=work, assignee=command.assignee)
+    return replace(_decided(ticket, after, [Reason.ASSIGNED]), text=command.assignee)
+
+
+def _reopen(ticket: Ticket, command: Reopen) -> Decision:
+    work = WORK.get((ticket.work, Trigger.REOPEN))
+    if work is None:
+        return Decision(ticket=ticket, refused=Reason.NOT_RESOLVED)
+    if ticket.assignee is not None:
+        work = Work.ASSIGNED
+    after = _alarmed(replace(ticket, work=work, resolved_ms=None, resolved_by=None))
+    return replace(_decided(ticket, after, [Reason.REOPENED]), text=command.note)

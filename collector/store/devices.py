@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Row, select
+
+from collector.store.tables import device, gateway, ticket
+from collector.tickets import Condition
+from edge_agent.wire import UNREACHABLE, Severity
+
+OK = "ok"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,4 +34,62 @@ def devices(
     connection: Connection, sites: frozenset[str] | None, site: str | None = None
 ) -> list[DeviceView]:
     """All devices of these sites that are watched now; None is all sites. By site, place, id."""
-    raise NotImplementedError
+    rows = connection.execute(
+        select(device, gateway.c.name.label("gateway_name"), gateway.c.silent_ms, gateway.c.revoked_ms)
+        .join(gateway, gateway.c.id == device.c.gateway_id)
+        .where(device.c.gone_ms.is_(None), *within(device.c.site, sites, site))
+        .order_by(device.c.site, device.c.place, device.c.id, gateway.c.name)
+    ).all()
+    found: dict[tuple[str, str], list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault((row.site, row.id), []).append(row)
+    broken = _open_tickets(connection, sites, site)
+    return [_view(own, broken.get(key, [])) for key, own in found.items()]
+
+
+def within(
+    column: ColumnElement[str], sites: frozenset[str] | None, site: str | None
+) -> list[ColumnElement[bool]]:
+    terms: list[ColumnElement[bool]] = [] if sites is None else [column.in_(sites)]
+    return terms if site is None else [*terms, column == site]
+
+
+def _open_tickets(
+    connection: Connection, sites: frozenset[str] | None, site: str | None
+) -> dict[tuple[str, str], list[Row[Any]]]:
+    rows = connection.execute(
+        select(ticket.c.site, ticket.c.device, ticket.c.fault, ticket.c.severity, ticket.c.condition).where(
+            ticket.c.closed_ms.is_(None), *within(ticket.c.site, sites, site)
+        )
+    )
+    found: dict[tuple[str, str], list[Row[Any]]] = {}
+    for row in rows.all():
+        found.setdefault((row.site, row.device), []).append(cast("Row[Any]", row))
+    return found
+
+
+def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> DeviceView:
+    one = own[0]
+    return DeviceView(
+        site=one.site,
+        id=one.id,
+        place=one.place,
+        profile=one.profile,
+        gateways=tuple(row.gateway_name for row in own),
+        state=_state(own, tickets),
+        open_tickets=len(tickets),
+        first_ms=min(row.first_ms for row in own),
+    )
+
+
+def _state(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> str:
+    """Unknown before anything else: an old fault of a device that nobody sees may be gone or worse."""
+    if all(row.silent_ms is not None or row.revoked_ms is not None for row in own):
+        return UNKNOWN
+    active = [row for row in tickets if row.condition == Condition.ACTIVE.value]
+    if any(row.fault == UNREACHABLE for row in active):
+        return UNKNOWN
+    worst = max((row.severity for row in active), default=None)
+    if worst is not None:
+        return Severity.band(worst).word
+    return UNKNOWN if any(row.condition == Condition.UNKNOWN.value for row in tickets) else OK

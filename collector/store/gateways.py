@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, ColumnElement, Connection, Row, ScalarSelect, func, select
+
+from collector.store.devices import within
+from collector.store.tables import device, gap, gateway, quarantine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,4 +36,54 @@ def gateways(
     connection: Connection, sites: frozenset[str] | None, site: str | None = None
 ) -> list[GatewayView]:
     """All gateways of these sites, revoked ones too; None is all sites. By site and name."""
-    raise NotImplementedError
+    watched = _counted(device.c.gateway_id, device.c.gone_ms.is_(None))
+    aside = _counted(quarantine.c.gateway_id)
+    gaps = _counted(gap.c.gateway_id)
+    rows = connection.execute(
+        select(gateway, watched.label("devices"), aside.label("quarantined"), gaps.label("gaps"))
+        .where(*within(gateway.c.site, sites, site))
+        .order_by(gateway.c.site, gateway.c.name)
+    )
+    return [
+        GatewayView(
+            id=row.id,
+            site=row.site,
+            name=row.name,
+            state=_state(row),
+            created_ms=row.created_ms,
+            revoked_ms=row.revoked_ms,
+            last_contact_ms=row.last_contact_ms,
+            silent_ms=row.silent_ms,
+            devices=row.devices,
+            quarantined=row.quarantined,
+            gaps=row.gaps,
+            health=row.health,
+        )
+        for row in rows
+    ]
+
+
+def count(connection: Connection) -> tuple[int, int]:
+    """(gateways that are not revoked, those of them that are silent)."""
+    row = connection.execute(
+        select(func.count(), func.count(gateway.c.silent_ms)).where(gateway.c.revoked_ms.is_(None))
+    ).one()
+    return row[0], row[1]
+
+
+def _counted(owner: Column[str], *terms: ColumnElement[bool]) -> ScalarSelect[int]:
+    return (
+        select(func.count())
+        .select_from(owner.table)
+        .where(owner == gateway.c.id, *terms)
+        .correlate(gateway)
+        .scalar_subquery()
+    )
+
+
+def _state(row: Row[Any]) -> str:
+    if row.revoked_ms is not None:
+        return "revoked"
+    if row.last_contact_ms is None:
+        return "never"
+    return "ok" if row.silent_ms is None else "silent"

@@ -184,6 +184,7 @@ ticket = Table(
     Index("ix_ticket_dedupe_key_first_ms", "dedupe_key", "first_ms"),
     Index("ix_ticket_site_received_ms", "site", "received_ms", "id"),
     Index("ix_ticket_received_ms", "received_ms", "id"),
+    Index("ix_ticket_site_device", "site", "device"),
 )
 
 # Promise 2: at most one open ticket of a key, with any number of writers.
@@ -207,6 +208,8 @@ occurrence = Table(
     Column("component", Name, nullable=False),
     Column("fault", Name, nullable=False),
     Column("rev", BigInteger, nullable=False),
+    # Of the row as it was told; the last word between two rows of one rev (`merge.rank`).
+    Column("digest", Uid, nullable=False),
     Column("open", Boolean, nullable=False),
     # Its gateway is silent, or has not re-read the condition since.
     Column("unknown", Boolean, nullable=False),

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, or_, select
 
-from collector.tickets import Ack, Condition, Work
+from collector.store import ticket_rows
+from collector.store.tables import gateway, occurrence, ticket, ticket_entry
+from collector.tickets import Ack, Condition, Reason, Ticket, Work, word
+from edge_agent.wire import Severity
+
+MAX_PAGE = 500
 
 
 class State(StrEnum):
@@ -133,8 +139,195 @@ class TicketDetail:
 
 def find(connection: Connection, wanted: TicketFilter, after: str | None, limit: int) -> Page:
     """Newest first, by when they were opened here. Raises ValueError when ``after`` is not one of ours."""
-    raise NotImplementedError
+    limit = max(1, min(limit, MAX_PAGE))
+    statement = select(ticket).where(*_conditions(wanted))
+    if after is not None:
+        received_ms, ticket_id = _place(after)
+        statement = statement.where(
+            or_(
+                ticket.c.received_ms < received_ms,
+                and_(ticket.c.received_ms == received_ms, ticket.c.id < ticket_id),
+            )
+        )
+    statement = statement.order_by(ticket.c.received_ms.desc(), ticket.c.id.desc()).limit(limit + 1)
+    found = [ticket_rows.from_row(row) for row in connection.execute(statement).mappings()]
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(
+        items=[view(one) for one in found[:limit]],
+        next=None if last is None else f"{last.received_ms}-{last.id}",
+    )
 
 
 def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
-    raise NotImplementedError
+    found = ticket_rows.load(connection, ticket_id)
+    if found is None:
+        return None
+    rows = connection.execute(
+        select(occurrence, gateway.c.name.label("gateway_name"))
+        .join(gateway, gateway.c.id == occurrence.c.gateway_id)
+        .where(occurrence.c.ticket_id == ticket_id)
+        .order_by(occurrence.c.start_ms.desc(), occurrence.c.uid)
+        .limit(MAX_PAGE)
+    ).mappings()
+    occurrences = tuple(_occurrence_view(row) for row in rows)
+    entries = connection.execute(
+        select(ticket_entry).where(ticket_entry.c.ticket_id == ticket_id).order_by(ticket_entry.c.id)
+    ).mappings()
+    return TicketDetail(
+        ticket=view(found),
+        occurrences=occurrences,
+        history=tuple(_entry_view(row) for row in entries),
+        gateways=tuple(sorted({one.gateway for one in occurrences})),
+    )
+
+
+def count_open(connection: Connection) -> dict[tuple[str, str], int]:
+    """Open tickets of all sites by (condition, work)."""
+    rows = connection.execute(
+        select(ticket.c.condition, ticket.c.work, func.count())
+        .where(ticket.c.closed_ms.is_(None))
+        .group_by(ticket.c.condition, ticket.c.work)
+    )
+    return {(condition, work): number for condition, work, number in rows}
+
+
+def view(one: Ticket) -> TicketView:
+    return TicketView(
+        id=one.id,
+        number=one.number,
+        site=one.site,
+        device=one.device,
+        place=one.place,
+        component=one.component,
+        fault=one.fault,
+        title=one.title,
+        severity=Severity.band(one.severity).word,
+        condition=one.condition,
+        ack=one.ack,
+        hidden=(),
+        work=one.work,
+        version=one.version,
+        occurred_ms=one.first_ms,
+        received_ms=one.received_ms,
+        word=word(one),
+        advice=one.advice,
+        error_ms=one.error_ms,
+        detection_delay_ms=one.detection_delay_ms,
+        ended_ms=one.last_ms,
+        resolved_ms=one.resolved_ms,
+        resolved_by=one.resolved_by,
+        closed_ms=one.closed_ms,
+        acked_by=one.acked_by,
+        acked_ms=one.acked_ms,
+        assignee=one.assignee,
+        returns=one.returns,
+        count=one.count,
+        history=one.history,
+        recurs_of=one.recurs_of,
+        merged_into=one.merged_into,
+    )
+
+
+def _conditions(wanted: TicketFilter) -> list[ColumnElement[bool]]:
+    terms: list[ColumnElement[bool]] = []
+    if wanted.sites is not None:
+        terms.append(ticket.c.site.in_(wanted.sites))
+    if wanted.state is not None:
+        terms += _STATES[wanted.state]
+    if wanted.site is not None:
+        terms.append(ticket.c.site == wanted.site)
+    if wanted.place:
+        place = wanted.place.strip("/")
+        terms.append(or_(ticket.c.place == place, ticket.c.place.like(_escaped(place) + "/%", escape="\\")))
+    if wanted.device is not None:
+        terms.append(ticket.c.device == wanted.device)
+    if wanted.severity is not None:
+        terms += _band(wanted.severity)
+    if wanted.text:
+        terms.append(_text(wanted.text))
+    return terms
+
+
+_OPEN = ticket.c.closed_ms.is_(None)
+_STATES: dict[State, list[ColumnElement[bool]]] = {
+    State.OPEN: [_OPEN],
+    State.CLOSED: [ticket.c.closed_ms.is_not(None)],
+    State.UNACKNOWLEDGED: [
+        _OPEN,
+        ticket.c.work != Work.RESOLVED.value,
+        ticket.c.ack_seen < ticket.c.alarm_version,
+    ],
+    State.ACTIVE: [_OPEN, ticket.c.condition == Condition.ACTIVE.value],
+    State.UNKNOWN: [_OPEN, ticket.c.condition == Condition.UNKNOWN.value],
+    State.RESOLVED: [_OPEN, ticket.c.work == Work.RESOLVED.value],
+}
+
+
+def _band(word: str) -> list[ColumnElement[bool]]:
+    """An unknown number takes the band below it, here too. Raises ValueError for a word that is none."""
+    bands = {severity.word: severity for severity in Severity}
+    if word not in bands:
+        raise ValueError(f"severity: {word!r} is none of {', '.join(bands)}")
+    higher = [int(severity) for severity in Severity if severity > bands[word]]
+    terms: list[ColumnElement[bool]] = []
+    if bands[word] > min(Severity):
+        terms.append(ticket.c.severity >= int(bands[word]))
+    if higher:
+        terms.append(ticket.c.severity < min(higher))
+    return terms
+
+
+def _text(words: str) -> ColumnElement[bool]:
+    pattern = f"%{_escaped(words.lower())}%"
+    columns = (ticket.c.title, ticket.c.device, ticket.c.place, ticket.c.component, ticket.c.fault)
+    terms: list[ColumnElement[bool]] = [func.lower(column).like(pattern, escape="\\") for column in columns]
+    number = words.removeprefix("#")
+    if number.isascii() and number.isdigit() and len(number) < 18:
+        terms.append(ticket.c.number == int(number))
+    return or_(*terms)
+
+
+def _escaped(text: str) -> str:
+    cleaned = text.replace("\0", "")
+    return cleaned.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    received, _, ticket_id = cursor.partition("-")
+    if not (received.isascii() and received.isdigit() and len(received) < 18 and ticket_id.isalnum()):
+        raise ValueError("after: not a cursor of ours")
+    return int(received), ticket_id
+
+
+def _occurrence_view(row: RowMapping) -> OccurrenceView:
+    told: Mapping[str, Any] = row["row"]
+    return OccurrenceView(
+        uid=row["uid"],
+        gateway=row["gateway_name"],
+        open=row["open"],
+        unknown=row["unknown"],
+        estimated=row["estimated"],
+        reason=row["reason"],
+        severity=Severity.band(row["severity"]).word,
+        count=row["count"],
+        start_ms=row["start_ms"],
+        raised_ms=row["raised_ms"],
+        end_ms=row["end_ms"],
+        error_ms=row["error_ms"],
+        received_ms=row["received_ms"],
+        severities=tuple((at_ms, Severity.band(severity).word) for at_ms, severity in row["severities"]),
+        evidence=told.get("evidence"),
+    )
+
+
+def _entry_view(row: RowMapping) -> EntryView:
+    reason = row["reason"]
+    known = reason in Reason.__members__.values()
+    return EntryView(
+        at_ms=row["at_ms"],
+        reason=reason,
+        sentence=Reason(reason).sentence if known else reason,
+        actor=row["actor"],
+        text=row["text"],
+        detail=row["detail"],
+    )

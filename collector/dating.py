@@ -1,0 +1,98 @@
+"""Decides when a stamp was, in UTC, and how wrong that may be.
+
+A gateway's monotonic clock is exact inside one boot; its wall clock may be anything. Every message carries a
+stamp of the moment of sending, so ``received - monotonic`` is that boot's offset plus the time on the way.
+The least of each hour of a boot is kept (the quickest message, and no drift to speak of), and a stamp takes
+the offset of the nearest hour. A least is the same in any order, and so are the dates. Inside one boot
+durations are differences of the monotonic clock alone.
+
+A boot that never sent a message has only its wall clock, believed as far as its source can be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_agent.wire import Row, Stamp
+
+NS_PER_MS = 1_000_000
+HOUR_MS = 3_600_000
+# Time on the way that the quickest message of an hour may have needed.
+WAY_MS = 1_000
+# A crystal of 100 ppm drifts this much in an hour.
+DRIFT_MS_PER_HOUR = 360
+# How far a wall clock may be off, by what last set it; a source that is not known is not trusted.
+WALL_ERROR_MS = {"ntp": 5_000, "collector": 30_000, "rtc": HOUR_MS}
+NEVER_SET_ERROR_MS = 365 * 24 * HOUR_MS
+
+# boot -> hour of that boot -> offset in ms
+Offsets = Mapping[str, Mapping[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSample:
+    boot: str
+    hour: int
+    offset_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dates:
+    """When one occurrence was; all in UTC ms."""
+
+    start_ms: int
+    raised_ms: int
+    end_ms: int | None
+    error_ms: int
+    # (from, severity), oldest first.
+    severities: tuple[tuple[int, int], ...]
+
+
+def mono_ms(stamp: Stamp) -> int:
+    return stamp.mono_ns // NS_PER_MS
+
+
+def sample(sent: Stamp, received_ms: int) -> ClockSample:
+    mono = mono_ms(sent)
+    return ClockSample(boot=sent.boot, hour=mono // HOUR_MS, offset_ms=received_ms - mono)
+
+
+def date(stamp: Stamp, offsets: Offsets, *, floor_ms: int) -> tuple[int, int]:
+    """(UTC ms, error). ``floor_ms``: before it this gateway was not; an unset clock may say anything."""
+    hours = offsets.get(stamp.boot)
+    mono = mono_ms(stamp)
+    if hours:
+        wanted = mono // HOUR_MS
+        nearest = min(hours, key=lambda hour: (abs(hour - wanted), hour))
+        return mono + hours[nearest], WAY_MS + DRIFT_MS_PER_HOUR * abs(nearest - wanted)
+    if stamp.source in WALL_ERROR_MS:
+        return stamp.wall_ms, WALL_ERROR_MS[stamp.source]
+    return max(stamp.wall_ms, floor_ms), NEVER_SET_ERROR_MS
+
+
+def dates(row: Row, offsets: Offsets, *, floor_ms: int) -> Dates:
+    first = row.first_bad
+    start_ms, error_ms = date(first, offsets, floor_ms=floor_ms)
+
+    def after_start(stamp: Stamp) -> tuple[int, int]:
+        if stamp.boot == first.boot:
+            return start_ms + max(0, mono_ms(stamp) - mono_ms(first)), error_ms
+        at_ms, error = date(stamp, offsets, floor_ms=floor_ms)
+        return max(start_ms, at_ms), error
+
+    end_ms = None
+    if row.state == "closed" and row.cleared is not None:
+        end_ms, end_error_ms = after_start(row.cleared)
+        error_ms = max(error_ms, end_error_ms)
+    steps = [(after_start(change.at)[0], change.severity) for change in row.severities]
+    # The first step counts from the first bad sample, as downtime does.
+    first_severity = steps[0][1] if steps else row.severity
+    severities = ((start_ms, first_severity), *steps[1:])
+    return Dates(
+        start_ms=start_ms,
+        raised_ms=after_start(row.raised)[0],
+        end_ms=end_ms,
+        error_ms=error_ms,
+        severities=severities,
+    )

@@ -1,0 +1,90 @@
+"""Decides what a message is worth: its position in its stream, each row against what is held, the present
+against both.
+
+Nothing here looks at a clock, and none of it depends on the order in which messages come: a row is taken only
+when its rank is higher than the rank of what is held, and ranks are totally ordered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from edge_agent.wire import Boundary, Head, Row, Verdict
+
+# What is held of a stream that was never seen; the first `from` of every stream.
+BEGINNING: Boundary = (0, "0" * 32)
+
+# closed over open; told by the edge over estimated here; the higher rev; at last the digest, so that even two
+# histories of one uid (a cloned disk) end the same in any order.
+Rank = tuple[bool, bool, int, str]
+
+
+def judge(held: Boundary, from_: Boundary, to: Boundary, lineage: Collection[Boundary]) -> Verdict:
+    """Of a live stream: whether the rows between ``from_`` and ``to`` follow what is held. Only OK is
+    applied.
+    """
+    if tuple(from_) == tuple(to) == tuple(held):
+        return Verdict.OK
+    if from_[0] > held[0]:
+        return Verdict.BEHIND
+    if to[0] <= held[0]:
+        return Verdict.OLD
+    if tuple(held) != tuple(from_) and tuple(held) not in {tuple(boundary) for boundary in lineage}:
+        return Verdict.FORK
+    return Verdict.OK
+
+
+def digest(row: Row) -> str:
+    """Of everything but the position, which changes when a row is sent again."""
+    told = row.model_dump(mode="json", exclude={"mod_seq"})
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def rank(*, is_open: bool, estimated: bool, rev: int, digest: str) -> Rank:
+    return (not is_open, not estimated, rev, digest)
+
+
+def rank_of(row: Row) -> Rank:
+    return rank(is_open=row.state == "open", estimated=False, rev=row.rev, digest=digest(row))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    # Open at the edge, not here: send them again.
+    want: tuple[str, ...] = ()
+    # Open at the edge, closed here: the edge closes them and looks anew.
+    closed_here: tuple[str, ...] = ()
+    # Open here, no longer named by the edge: to be closed with an estimated end.
+    missing: tuple[str, ...] = ()
+
+
+def reconcile(
+    head: Head,
+    *,
+    held_open: Mapping[str, str],
+    held_closed: Collection[str],
+    unreadable: Collection[str],
+) -> Reconciliation:
+    """Of a live stream whose newest row is held here.
+
+    ``held_open`` maps the uids of this gateway that are open here to their condition keys; ``held_closed``
+    are those of ``head.open`` that are closed here; ``unreadable`` are those that lie in quarantine, which
+    asking again would not mend. Absence closes nothing while a conflict is open or the condition has not been
+    evaluated since the agent's start.
+    """
+    named = set(head.open)
+    unsettled = set(head.unsettled)
+    closed_here = tuple(uid for uid in head.open if uid in held_closed)
+    want = tuple(
+        uid for uid in head.open if uid not in held_open and uid not in held_closed and uid not in unreadable
+    )
+    if closed_here:
+        return Reconciliation(want=want, closed_here=closed_here)
+    missing = tuple(
+        sorted(uid for uid, key in held_open.items() if uid not in named and key not in unsettled)
+    )
+    return Reconciliation(want=want, missing=missing)

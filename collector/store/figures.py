@@ -1,0 +1,50 @@
+"""Counts for whoever watches the collector; nothing here names a site, a device or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from collector.store import tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """``open_tickets`` by (condition, work); gateways without the revoked ones."""
+
+    open_tickets: Mapping[tuple[str, str], int]
+    gateways: int
+    gateways_silent: int
+
+
+def figures(connection: Connection) -> Figures:
+    ticket, gateway = tables.ticket.c, tables.gateway.c
+    by_state = connection.execute(
+        select(ticket.condition, ticket.work, func.count())
+        .where(ticket.closed_ms.is_(None))
+        .group_by(ticket.condition, ticket.work)
+    )
+    total, silent = connection.execute(
+        select(func.count(), func.count(gateway.silent_ms)).where(gateway.revoked_ms.is_(None))
+    ).one()
+    return Figures(
+        open_tickets={(condition, work): number for condition, work, number in by_state},
+        gateways=total,
+        gateways_silent=silent,
+    )
+
+
+def answers(connection: Connection) -> bool:
+    """The database is there and has our tables. Raises SQLAlchemyError."""
+    connection.execute(select(tables.gateway.c.id).limit(1)).all()
+    return True
+
+
+def sites(connection: Connection, allowed: frozenset[str] | None) -> list[str]:
+    """Names of the sites that have a gateway; only the allowed ones (``None``: all)."""
+    found = connection.execute(
+        select(tables.gateway.c.site).distinct().order_by(tables.gateway.c.site)
+    ).scalars()
+    return [site for site in found if allowed is None or site in allowed]

@@ -1,0 +1,273 @@
+"""Gateways as they speak: contact, streams and their positions, clock offsets, inventory, what could not be
+read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from collector.dating import ClockSample
+from collector.store.tables import boot_offset, device, gap, gateway, orphan, quarantine, stream, ticket
+from edge_agent.wire import HEX128_PATTERN, Boundary, Inventory
+
+# No more of an unreadable row is kept than this; a row that can be read is far smaller.
+MAX_RAW_CHARS = 64 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    created_ms: int
+    last_contact_ms: int | None
+    caught_up_ms: int | None
+    silent_ms: int | None
+    inventory_hash: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    gateway_id: str
+    hwm: Boundary
+    live: bool
+
+
+def insert_for(connection: Connection) -> Any:
+    """INSERT that knows ON CONFLICT; the two databases spell it alike, SQLAlchemy keeps them apart."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def lock_gateway(connection: Connection, gateway_id: str) -> GatewayState:
+    """Until the end of the transaction no other message of this gateway is judged."""
+    found = connection.execute(
+        select(
+            gateway.c.created_ms,
+            gateway.c.last_contact_ms,
+            gateway.c.caught_up_ms,
+            gateway.c.silent_ms,
+            gateway.c.inventory_hash,
+        )
+        .where(gateway.c.id == gateway_id)
+        .with_for_update()
+    ).one()
+    return GatewayState(**found._mapping)
+
+
+def save_gateway(connection: Connection, gateway_id: str, **values: Any) -> None:
+    connection.execute(update(gateway).where(gateway.c.id == gateway_id).values(**values))
+
+
+def stream_state(connection: Connection, stream_id: str) -> StreamState | None:
+    found = connection.execute(select(stream).where(stream.c.id == stream_id)).one_or_none()
+    if found is None:
+        return None
+    return StreamState(gateway_id=found.gateway_id, hwm=(found.hwm_seq, found.hwm_nonce), live=found.live)
+
+
+def begin_stream(connection: Connection, stream_id: str, gateway_id: str, hwm: Boundary, now_ms: int) -> None:
+    """It supersedes the gateway's older ones."""
+    connection.execute(
+        update(stream).where(stream.c.gateway_id == gateway_id, stream.c.live).values(live=False)
+    )
+    connection.execute(
+        insert(stream).values(
+            id=stream_id,
+            gateway_id=gateway_id,
+            hwm_seq=hwm[0],
+            hwm_nonce=hwm[1],
+            live=True,
+            created_ms=now_ms,
+        )
+    )
+
+
+def advance(connection: Connection, stream_id: str, hwm: Boundary) -> None:
+    connection.execute(
+        update(stream).where(stream.c.id == stream_id).values(hwm_seq=hwm[0], hwm_nonce=hwm[1])
+    )
+
+
+def offsets(connection: Connection, gateway_id: str, boots: Collection[str]) -> dict[str, dict[int, int]]:
+    found: dict[str, dict[int, int]] = {}
+    if not boots:
+        return found
+    rows = connection.execute(
+        select(boot_offset.c.boot, boot_offset.c.hour, boot_offset.c.offset_ms).where(
+            boot_offset.c.gateway_id == gateway_id, boot_offset.c.boot.in_(boots)
+        )
+    )
+    for boot, hour, offset_ms in rows:
+        found.setdefault(boot, {})[hour] = offset_ms
+    return found
+
+
+def learn_offset(connection: Connection, gateway_id: str, sample: ClockSample) -> bool:
+    """True when it tells more than was known: dates of that boot may move."""
+    known = connection.execute(
+        select(boot_offset.c.offset_ms).where(
+            boot_offset.c.gateway_id == gateway_id,
+            boot_offset.c.boot == sample.boot,
+            boot_offset.c.hour == sample.hour,
+        )
+    ).scalar_one_or_none()
+    if known is not None and known <= sample.offset_ms:
+        return False
+    if known is None:
+        connection.execute(
+            insert(boot_offset).values(
+                gateway_id=gateway_id, boot=sample.boot, hour=sample.hour, offset_ms=sample.offset_ms
+            )
+        )
+    else:
+        connection.execute(
+            update(boot_offset)
+            .where(
+                boot_offset.c.gateway_id == gateway_id,
+                boot_offset.c.boot == sample.boot,
+                boot_offset.c.hour == sample.hour,
+            )
+            .values(offset_ms=sample.offset_ms)
+        )
+    return True
+
+
+def save_inventory(
+    connection: Connection, gateway_id: str, site: str, inventory: Inventory, now_ms: int
+) -> None:
+    """Devices that it no longer names are gone from now on; one that comes back keeps its first date."""
+    statement = insert_for(connection)(device)
+    named = [
+        {
+            "site": site,
+            "id": watched.id,
+            "gateway_id": gateway_id,
+            "place": clean(watched.place),
+            "profile": clean(watched.profile),
+            "bus": clean(watched.bus),
+            "conditions": [condition.model_dump(mode="json") for condition in watched.conditions],
+            "first_ms": now_ms,
+            "gone_ms": None,
+        }
+        for watched in inventory.devices
+    ]
+    connection.execute(
+        update(device)
+        .where(device.c.gateway_id == gateway_id, device.c.gone_ms.is_(None))
+        .values(gone_ms=now_ms)
+    )
+    if named:
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[device.c.site, device.c.id, device.c.gateway_id],
+                set_={
+                    name: statement.excluded[name]
+                    for name in ("place", "profile", "bus", "conditions", "gone_ms")
+                },
+            ),
+            named,
+        )
+        connection.execute(
+            update(ticket)
+            .where(
+                ticket.c.site == site,
+                ticket.c.device == bindparam("the_device"),
+                ticket.c.closed_ms.is_(None),
+                ticket.c.place != bindparam("the_place"),
+            )
+            .values(place=bindparam("the_place")),
+            [{"the_device": one["id"], "the_place": one["place"]} for one in named],
+        )
+    save_gateway(connection, gateway_id, inventory_hash=inventory.hash)
+
+
+def places(connection: Connection, site: str, devices: Collection[str]) -> dict[str, str]:
+    """The place of each device, by the newest inventory that names it."""
+    rows = connection.execute(
+        select(device.c.id, device.c.place)
+        .where(device.c.site == site, device.c.id.in_(devices))
+        .order_by(device.c.gone_ms.is_(None), device.c.first_ms, device.c.gateway_id)
+    )
+    return {row.id: row.place for row in rows}
+
+
+def put_aside(
+    connection: Connection,
+    gateway_id: str,
+    stream_id: str,
+    bad: Sequence[tuple[object, str]],
+    now_ms: int,
+) -> None:
+    """Rows that could not be taken, each with why. The same row again is not kept twice."""
+    if not bad:
+        return
+    rows = []
+    for raw, error in bad:
+        text = json.dumps(raw, sort_keys=True)
+        uid = raw.get("uid") if isinstance(raw, dict) else None
+        rows.append(
+            {
+                "gateway_id": gateway_id,
+                "stream": stream_id,
+                "uid": uid if isinstance(uid, str) and re.fullmatch(HEX128_PATTERN, uid) else None,
+                "received_ms": now_ms,
+                "error": clean(error),
+                "digest": hashlib.sha256(text.encode()).hexdigest(),
+                "raw": raw if len(text) <= MAX_RAW_CHARS else text[:MAX_RAW_CHARS],
+            }
+        )
+    connection.execute(insert_for(connection)(quarantine).on_conflict_do_nothing(), rows)
+
+
+def unreadable(connection: Connection, gateway_id: str, uids: Collection[str]) -> set[str]:
+    if not uids:
+        return set()
+    found = connection.execute(
+        select(quarantine.c.uid).where(quarantine.c.gateway_id == gateway_id, quarantine.c.uid.in_(uids))
+    )
+    return {uid for uid in found.scalars() if uid is not None}
+
+
+def keep_orphans(
+    connection: Connection, gateway_id: str, stream_id: str, rows: Iterable[tuple[str, object]], now_ms: int
+) -> None:
+    values = [
+        {"uid": uid, "stream": stream_id, "gateway_id": gateway_id, "received_ms": now_ms, "raw": raw}
+        for uid, raw in rows
+    ]
+    if values:
+        connection.execute(insert_for(connection)(orphan).on_conflict_do_nothing(), values)
+
+
+def declare_gap(
+    connection: Connection, gateway_id: str, stream_id: str, from_seq: int, to_seq: int, now_ms: int
+) -> None:
+    connection.execute(
+        insert_for(connection)(gap)
+        .values(stream=stream_id, from_seq=from_seq, to_seq=to_seq, gateway_id=gateway_id, at_ms=now_ms)
+        .on_conflict_do_nothing()
+    )
+
+
+def fallen_silent(connection: Connection, *, before_ms: int) -> list[tuple[str, str, str]]:
+    """(id, site, name) of those that spoke once, not since ``before_ms``, and are not known to be silent."""
+    rows = connection.execute(
+        select(gateway.c.id, gateway.c.site, gateway.c.name)
+        .where(
+            gateway.c.last_contact_ms < before_ms,
+            gateway.c.silent_ms.is_(None),
+            gateway.c.revoked_ms.is_(None),
+        )
+        .order_by(gateway.c.id)
+    )
+    return [(row.id, row.site, row.name) for row in rows]
+
+
+def clean(text: str) -> str:
+    """PostgreSQL keeps no NUL in text."""
+    return text.replace("\0", "\ufffd")
