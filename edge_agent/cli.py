@@ -46,12 +46,17 @@ def check(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
         _refuse(str(error))
     for bus in settings.buses:
         devices = settings.on_bus(bus.name)
-        console.print(f"[bold]{bus.name}[/] ({bus.transport}): {len(devices)} device(s)", highlight=False)
+        console.print(
+            f"[bold]{bus.name}[/] ({bus.transport}): {len(devices)} device(s)",
+            highlight=False,
+            soft_wrap=True,
+        )
         for line in poll.plan(bus, devices).lines():
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -81,6 +86,7 @@ def enroll(
         f"Enrolled as {made.site}/{made.gateway} at {made.url}; "
         f"the credential is in {data_dir / credential.FILE}.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -97,6 +103,7 @@ def profile_check(file: Annotated[Path, typer.Argument(help="a profile's YAML fi
         f"{file}: {len(found.reads)} reads, {len(found.signals)} signals, "
         f"{len(found.conditions)} conditions, no fault found.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -136,7 +143,7 @@ def profile_schema(
             _refuse(f"{file} is not what the models say; run: edge-agent profile schema")
         return
     file.write_text(wanted, encoding="utf-8")
-    console.print(f"wrote {file}", highlight=False)
+    console.print(f"wrote {file}", highlight=False, soft_wrap=True)
 
 
 def _discover() -> str:
@@ -149,7 +156,7 @@ def _discover() -> str:
         _refuse("no collector answered on this network; start it with --advertise, or give its URL")
     if len(found) > 1:
         _refuse(f"more than one collector answered: {', '.join(found)}; give the URL of the right one")
-    console.print(f"found {found[0]}", highlight=False)
+    console.print(f"found {found[0]}", highlight=False, soft_wrap=True)
     return found[0]
 
 
