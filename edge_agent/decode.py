@@ -18,6 +18,7 @@ from edge_agent.device import Device
 from edge_agent.profile import (
     CoilSignal,
     JsonSignal,
+    ListenRead,
     ModbusRead,
     Profile,
     Redaction,
@@ -26,6 +27,7 @@ from edge_agent.profile import (
     Signal,
     SilenceSignal,
     TextSignal,
+    TopicRead,
     to_bytes,
 )
 from edge_agent.sample import Payload, Quality, Reading, Sample, Trouble
@@ -58,6 +60,9 @@ class _IgnoredError(Exception):
 def samples(device: Device, reading: Reading) -> tuple[Sample, ...]:
     """One sample for each signal of the read, but none for a frame that the signal ignores."""
     read = device.profile.reads.get(reading.read)
+    if isinstance(read, ListenRead | TopicRead) and not reading.payload and reading.trouble is None:
+        # The link came up; whoever speaks by himself has said nothing yet.
+        return ()
     answer = _Answer(reading, read.address if isinstance(read, ModbusRead) else 0)
     signals = device.profile.signals_by_read.get(reading.read, ())
     return tuple(sample for name, signal in signals if (sample := _sample(name, signal, answer)) is not None)
