@@ -16,7 +16,7 @@ from edge_agent.device import Device
 from edge_agent.poll import Ask, Schedule, asks
 from edge_agent.profile import ListenRead
 from edge_agent.sample import Deliver, Trouble
-from edge_agent.transports.bus import Bus, StaleLinkError
+from edge_agent.transports.bus import Bus, LinkError, StaleLinkError
 from edge_agent.transports.link import DeafPeerError, Link
 from edge_agent.wire import Stamp
 
@@ -60,6 +60,7 @@ class Stream(Bus):
             if isinstance(kind, ListenRead)
         ]
         self._framers = [_framer(device) for device in self.devices]
+        self._schedule: Schedule[Ask] | None = None
         self._unanswered = 0
 
     @abstractmethod
@@ -75,6 +76,9 @@ class Stream(Bus):
         try:
             await self.back()
             await self._use(link)
+        except LinkError:
+            self._schedule = None
+            raise
         finally:
             link.close()
 
@@ -82,7 +86,9 @@ class Stream(Bus):
         framer = self._framers[0]
         framer.reset()
         self._unanswered = 0
-        schedule = Schedule(self._asks, now=self.clock(), random=self.random)
+        schedule = self._schedule = self._schedule or Schedule(
+            self._asks, now=self.clock(), random=self.random
+        )
         while True:
             due, ask = schedule.next() or (self.clock() + IDLE_S, None)
             if self.clock() < due:
