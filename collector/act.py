@@ -1,0 +1,62 @@
+"""Carries a person's command to the store and tells the open pages; the same for the JSON API and for
+forms."""
+
+from __future__ import annotations
+
+import structlog
+
+from collector import command
+from collector.command import Outcome, Result
+from collector.ingest import Change
+from collector.parts import Parts
+from collector.problems import Problem
+from collector.tickets import Actor, Command, Reason
+
+log = structlog.get_logger()
+
+# What a refusal is in HTTP; the others are conflicts with the state of the ticket.
+STATUS = {
+    Reason.NOT_FOUND: 404,
+    Reason.NOT_ALLOWED: 403,
+    Reason.VERSION_NEEDED: 428,
+    Reason.REASON_NEEDED: 422,
+    Reason.KEY_REUSED: 422,
+}
+
+
+async def carry_out(
+    parts: Parts,
+    actor: Actor,
+    ticket_id: str,
+    wanted: Command,
+    *,
+    idempotency_key: str | None,
+    if_match: int | None,
+) -> Outcome:
+    now_ms = parts.now_ms()
+    outcome = await parts.store.write_soon(
+        lambda connection: command.carry_out(
+            connection,
+            actor,
+            ticket_id,
+            wanted,
+            idempotency_key=idempotency_key,
+            if_match=if_match,
+            now_ms=now_ms,
+        )
+    )
+    kind = type(wanted).__name__.lower()
+    parts.metrics.commands.labels(command=kind, outcome=outcome.result.value).inc()
+    log.info("command", command=kind, actor=actor.name, ticket=ticket_id, outcome=outcome.result.value)
+    if outcome.result in (Result.APPLIED, Result.MERGED) and outcome.ticket is not None:
+        parts.publish([Change(ticket_id=outcome.ticket.id, site=outcome.ticket.site)])
+    return outcome
+
+
+def refusal(outcome: Outcome, *, current: dict[str, object] | None) -> Problem | None:
+    """``None`` when it took effect; ``current`` is the ticket as it is now, in the caller's shape."""
+    if outcome.result in (Result.APPLIED, Result.MERGED):
+        return None
+    more = {"ticket": current} if current is not None else {}
+    status = 404 if outcome.result is Result.NOT_FOUND else STATUS.get(outcome.reason, 409)
+    return Problem(status, outcome.sentence, reason=outcome.reason.value, more=more)

@@ -1,0 +1,50 @@
+"""Says on the local network where the collector is (DNS-SD), so that an installer types a token and
+nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from zeroconf import ServiceInfo
+from zeroconf.asyncio import AsyncZeroconf
+
+from edge_agent.wire import SERVICE_TYPE
+
+
+@contextlib.asynccontextmanager
+async def advertised(url: str, *, interfaces: list[str] | None = None) -> AsyncIterator[None]:
+    """While inside, agents find ``url`` by ``--discover``."""
+    zeroconf = AsyncZeroconf(interfaces=interfaces) if interfaces else AsyncZeroconf()
+    try:
+        await zeroconf.async_register_service(service(url), allow_name_change=True)
+        yield
+    finally:
+        await zeroconf.async_close()
+
+
+def service(url: str) -> ServiceInfo:
+    """What is announced. A host name goes along, because a certificate holds names rather than addresses."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    host = parts.hostname or socket.gethostname()
+    name = socket.gethostname().partition(".")[0] or "collector"
+    return ServiceInfo(
+        SERVICE_TYPE,
+        f"{name}.{SERVICE_TYPE}",
+        port=parts.port or (443 if tls else 80),
+        properties={"url": url, "tls": "1" if tls else "0", "host": host},
+        server=f"{name}.local.",
+        parsed_addresses=addresses(host),
+    )
+
+
+def addresses(host: str) -> list[str]:
+    """Where the name leads; a name that leads nowhere here is announced with the loopback."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ["127.0.0.1"]
+    return sorted({str(entry[4][0]) for entry in found})

@@ -1,0 +1,85 @@
+"""What there is and how long it stood: devices, gateways, downtime; and who is asking."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from collector import report
+from collector.api.shapes import Device, Devices, Downtime, Gateway, Gateways, Me, Refusal
+from collector.auth import scope_of
+from collector.moments import parse
+from collector.parts import actor_of, parts_of
+from collector.problems import Problem, not_found
+from collector.report import By
+from collector.store import devices as device_store
+from collector.store import gateways as gateway_store
+
+router = APIRouter(prefix="/api/v1", tags=["floor"])
+
+MAX_WINDOW_MS = 366 * 86_400_000
+PROBLEM = {"model": Refusal, "content": {"application/problem+json": {}}}
+Site = Annotated[str | None, Query(max_length=64)]
+Moment = Annotated[
+    str, Query(max_length=40, description="RFC 3339 with an offset.", examples=["2026-11-22T06:00:00+01:00"])
+]
+
+
+@router.get("/me", summary="Who this credential stands for", response_model=Me)
+async def me(request: Request) -> Me:
+    return Me.of(actor_of(request))
+
+
+@router.get("/devices", summary="All devices that are watched, and how they are", response_model=Devices)
+async def devices(request: Request, site: Site = None) -> Devices:
+    sites = scope_of(actor_of(request))
+    found = await parts_of(request).store.read_soon(
+        lambda connection: device_store.devices(connection, sites, site or None)
+    )
+    return Devices(items=[Device.of(view) for view in found])
+
+
+@router.get("/gateways", summary="All gateways, and which are silent", response_model=Gateways)
+async def gateways(request: Request, site: Site = None) -> Gateways:
+    sites = scope_of(actor_of(request))
+    found = await parts_of(request).store.read_soon(
+        lambda connection: gateway_store.gateways(connection, sites, site or None)
+    )
+    return Gateways(items=[Gateway.of(view) for view in found])
+
+
+@router.get(
+    "/downtime",
+    summary="Time in which devices had an active stop, and time of which nobody knows",
+    response_model=Downtime,
+    responses={404: PROBLEM, 422: PROBLEM},
+)
+async def downtime(
+    request: Request,
+    site: Annotated[str, Query(max_length=64, examples=["leipzig"])],
+    from_: Annotated[Moment, Query(alias="from")],
+    to: Moment,
+    by: By = By.DEVICE,
+) -> Downtime:
+    if not actor_of(request).may_see(site):
+        raise not_found("there is no such site, or it is not yours")
+    from_ms, to_ms = _moment("from", from_), _moment("to", to)
+    parts = parts_of(request)
+    now_ms = parts.now_ms()
+    if to_ms - from_ms > MAX_WINDOW_MS:
+        raise Problem(422, "to: a window has at most 366 days", reason="validation")
+    try:
+        found = await parts.store.read_soon(
+            lambda connection: report.downtime(connection, site, from_ms, to_ms, by, now_ms)
+        )
+    except ValueError as error:
+        raise Problem(422, f"from, to: {error}", reason="validation") from error
+    return Downtime.of(found)
+
+
+def _moment(name: str, text: str) -> int:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise Problem(422, f"{name}: {error}", reason="validation") from error

@@ -1,0 +1,492 @@
+"""The JSON of the people's API: what is promised to clients, with examples. Fields are added, never
+renamed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collector.moments import rfc3339, rfc3339_or_none
+from collector.report import Interval, Item, Report
+from collector.store.devices import DeviceView
+from collector.store.gateways import GatewayView
+from collector.store.tickets import EntryView, OccurrenceView, Page, TicketDetail, TicketView
+from collector.tickets import Actor
+
+Severity = Literal["notice", "degraded", "stop"]
+
+TICKET: dict[str, Any] = {
+    "id": "5f0c1b6a9d2e4f7781c3a5b7d9e1f204",
+    "number": 412,
+    "site": "leipzig",
+    "device": "printer-07",
+    "place": "outbound/line-2/pack-4",
+    "component": "media",
+    "fault": "paper-out",
+    "title": "Labels are used up",
+    "severity": "stop",
+    "condition": "active",
+    "ack": "unacked",
+    "hidden": [],
+    "work": "new",
+    "version": 3,
+    "occurred_at": "2026-11-22T05:12:01.250Z",
+    "received_at": "2026-11-22T05:12:02.010Z",
+}
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Ticket(Shape):
+    """One ticket in a list. ``id`` is for programs, ``number`` (unique in its site) for people."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [TICKET]})
+
+    id: str
+    number: int
+    site: str
+    device: str
+    place: str
+    component: str
+    fault: str
+    title: str
+    severity: str
+    condition: str
+    ack: str
+    hidden: list[str]
+    work: str
+    version: int
+    occurred_at: str
+    received_at: str
+
+    @classmethod
+    def of(cls, view: TicketView) -> Ticket:
+        return cls(**_ticket(view))
+
+
+class Tickets(Shape):
+    """``next`` is the ``after`` of the next page; null at the end."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [TICKET], "next": None}]})
+
+    items: list[Ticket]
+    next: str | None
+
+    @classmethod
+    def of(cls, page: Page) -> Tickets:
+        return cls(items=[Ticket.of(view) for view in page.items], next=page.next)
+
+
+class Occurrence(Shape):
+    """One unbroken episode of the fault, as one gateway saw it. ``evidence`` is what the equipment said."""
+
+    uid: str
+    gateway: str
+    open: bool
+    unknown: bool
+    estimated: bool
+    reason: str
+    severity: str
+    count: int
+    started_at: str
+    raised_at: str
+    ended_at: str | None
+    error_ms: int
+    received_at: str
+    evidence: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, view: OccurrenceView) -> Occurrence:
+        return cls(
+            uid=view.uid,
+            gateway=view.gateway,
+            open=view.open,
+            unknown=view.unknown,
+            estimated=view.estimated,
+            reason=view.reason,
+            severity=view.severity,
+            count=view.count,
+            started_at=rfc3339(view.start_ms),
+            raised_at=rfc3339(view.raised_ms),
+            ended_at=rfc3339_or_none(view.end_ms),
+            error_ms=view.error_ms,
+            received_at=rfc3339(view.received_ms),
+            evidence=None if view.evidence is None else dict(view.evidence),
+        )
+
+
+class Entry(Shape):
+    """One line of the history; ``actor`` is empty when nobody did it."""
+
+    at: str
+    reason: str
+    sentence: str
+    actor: str
+    text: str
+
+    @classmethod
+    def of(cls, view: EntryView) -> Entry:
+        return cls(
+            at=rfc3339(view.at_ms),
+            reason=view.reason,
+            sentence=view.sentence,
+            actor=view.actor,
+            text=view.text,
+        )
+
+
+class FullTicket(Ticket):
+    """A ticket with all that is known of it. ``word`` is what screens show."""
+
+    word: str
+    advice: str
+    detected_late_ms: int
+    error_ms: int
+    ended_at: str | None
+    acked_by: str | None
+    acked_at: str | None
+    assignee: str | None
+    resolved_by: str | None
+    resolved_at: str | None
+    closed_at: str | None
+    returns: int
+    count: int
+    recurs_of: str | None
+    merged_into: str | None
+    gateways: list[str]
+    occurrences: list[Occurrence]
+    history: list[Entry]
+
+    @classmethod
+    def of_detail(cls, found: TicketDetail) -> FullTicket:
+        view = found.ticket
+        return cls(
+            **_ticket(view),
+            word=view.word,
+            advice=view.advice,
+            detected_late_ms=view.detection_delay_ms,
+            error_ms=view.error_ms,
+            ended_at=rfc3339_or_none(view.ended_ms),
+            acked_by=view.acked_by,
+            acked_at=rfc3339_or_none(view.acked_ms),
+            assignee=view.assignee,
+            resolved_by=view.resolved_by,
+            resolved_at=rfc3339_or_none(view.resolved_ms),
+            closed_at=rfc3339_or_none(view.closed_ms),
+            returns=view.returns,
+            count=view.count,
+            recurs_of=view.recurs_of,
+            merged_into=view.merged_into,
+            gateways=list(found.gateways),
+            occurrences=[Occurrence.of(occurrence) for occurrence in found.occurrences],
+            history=[Entry.of(entry) for entry in found.history],
+        )
+
+
+class Commanded(Shape):
+    """``result`` is ``applied``, or ``merged`` when the ticket had moved on and the command was kept
+    nevertheless."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "result": "applied",
+                    "reason": "acknowledged",
+                    "sentence": "Acknowledged.",
+                    "ticket": TICKET | {"ack": "acked", "version": 4},
+                }
+            ]
+        }
+    )
+
+    result: str
+    reason: str
+    sentence: str
+    ticket: Ticket
+
+
+class Device(Shape):
+    """``state``: ok, notice, degraded, stop, or unknown when no gateway that watches it speaks or it is
+    unreachable."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "site": "leipzig",
+                    "id": "printer-07",
+                    "place": "outbound/line-2/pack-4",
+                    "profile": "zebra-zpl",
+                    "gateways": ["gw-dock-1"],
+                    "state": "stop",
+                    "open_tickets": 1,
+                    "known_since": "2026-10-01T08:00:00.000Z",
+                }
+            ]
+        }
+    )
+
+    site: str
+    id: str
+    place: str
+    profile: str
+    gateways: list[str]
+    state: str
+    open_tickets: int
+    known_since: str
+
+    @classmethod
+    def of(cls, view: DeviceView) -> Device:
+        return cls(
+            site=view.site,
+            id=view.id,
+            place=view.place,
+            profile=view.profile,
+            gateways=list(view.gateways),
+            state=view.state,
+            open_tickets=view.open_tickets,
+            known_since=rfc3339(view.first_ms),
+        )
+
+
+class Devices(Shape):
+    items: list[Device]
+
+
+class Gateway(Shape):
+    """``state``: never (not heard of yet), ok, silent or revoked. ``last_contact_at`` is exact to about
+    5 s."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "site": "leipzig",
+                    "name": "gw-dock-1",
+                    "state": "ok",
+                    "created_at": "2026-10-01T08:00:00.000Z",
+                    "last_contact_at": "2026-11-22T05:12:00.000Z",
+                    "silent_since": None,
+                    "devices": 12,
+                    "quarantined": 0,
+                    "gaps": 0,
+                    "health": {"agent_version": "0.1.0", "uptime_s": 86400},
+                }
+            ]
+        }
+    )
+
+    site: str
+    name: str
+    state: str
+    created_at: str
+    last_contact_at: str | None
+    silent_since: str | None
+    devices: int
+    quarantined: int
+    gaps: int
+    health: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, view: GatewayView) -> Gateway:
+        return cls(
+            site=view.site,
+            name=view.name,
+            state=view.state,
+            created_at=rfc3339(view.created_ms),
+            last_contact_at=rfc3339_or_none(view.last_contact_ms),
+            silent_since=rfc3339_or_none(view.silent_ms),
+            devices=view.devices,
+            quarantined=view.quarantined,
+            gaps=view.gaps,
+            health=None if view.health is None else dict(view.health),
+        )
+
+
+class Gateways(Shape):
+    items: list[Gateway]
+
+
+class DownInterval(Shape):
+    """``kind`` is down or unknown; ``open``: it goes on now, ``to`` is now or the end of the window."""
+
+    from_: str = Field(alias="from")
+    to: str
+    kind: str
+    open: bool
+    ticket: str | None
+    device: str
+
+    @classmethod
+    def of(cls, interval: Interval) -> DownInterval:
+        return cls(
+            from_=rfc3339(interval.from_ms),
+            to=rfc3339(interval.to_ms),
+            kind=interval.kind,
+            open=interval.open,
+            ticket=interval.ticket,
+            device=interval.device,
+        )
+
+
+class DownItem(Shape):
+    """``observed_ms + unknown_ms = window_ms``; ``down_ms`` is a part of ``observed_ms``."""
+
+    key: str
+    place: str
+    down_ms: int
+    unknown_ms: int
+    observed_ms: int
+    window_ms: int
+    stops: int
+    open: bool
+    intervals: list[DownInterval]
+
+    @classmethod
+    def of(cls, item: Item) -> DownItem:
+        return cls(
+            key=item.key,
+            place=item.place,
+            down_ms=item.down_ms,
+            unknown_ms=item.unknown_ms,
+            observed_ms=item.observed_ms,
+            window_ms=item.window_ms,
+            stops=item.stops,
+            open=item.open,
+            intervals=[DownInterval.of(interval) for interval in item.intervals],
+        )
+
+
+class Downtime(Shape):
+    """``to`` is never after now. The total is a sum over the items' sums."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "from": "2026-11-22T05:00:00.000Z",
+                    "to": "2026-11-22T13:00:00.000Z",
+                    "timezone": "UTC",
+                    "as_of": "2026-11-22T13:00:04.000Z",
+                    "items": [
+                        {
+                            "key": "printer-07",
+                            "place": "outbound/line-2/pack-4",
+                            "down_ms": 754_000,
+                            "unknown_ms": 0,
+                            "observed_ms": 28_800_000,
+                            "window_ms": 28_800_000,
+                            "stops": 1,
+                            "open": False,
+                            "intervals": [
+                                {
+                                    "from": "2026-11-22T05:12:01.250Z",
+                                    "to": "2026-11-22T05:24:35.250Z",
+                                    "kind": "down",
+                                    "open": False,
+                                    "ticket": TICKET["id"],
+                                    "device": "printer-07",
+                                }
+                            ],
+                        }
+                    ],
+                    "total": {
+                        "key": "",
+                        "place": "",
+                        "down_ms": 754_000,
+                        "unknown_ms": 0,
+                        "observed_ms": 28_800_000,
+                        "window_ms": 28_800_000,
+                        "stops": 1,
+                        "open": False,
+                        "intervals": [],
+                    },
+                }
+            ]
+        }
+    )
+
+    from_: str = Field(alias="from")
+    to: str
+    timezone: str
+    as_of: str
+    items: list[DownItem]
+    total: DownItem
+
+    @classmethod
+    def of(cls, report: Report) -> Downtime:
+        return cls(
+            from_=rfc3339(report.from_ms),
+            to=rfc3339(report.to_ms),
+            timezone=report.timezone,
+            as_of=rfc3339(report.as_of_ms),
+            items=[DownItem.of(item) for item in report.items],
+            total=DownItem.of(report.total),
+        )
+
+
+class Me(Shape):
+    """Who the credential stands for; ``sites`` with ``*`` is all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "alice", "role": "lead", "sites": ["leipzig"]}]}
+    )
+
+    name: str
+    role: str
+    sites: list[str]
+
+    @classmethod
+    def of(cls, actor: Actor) -> Me:
+        return cls(name=actor.name, role=actor.role, sites=sorted(actor.sites))
+
+
+class Refusal(Shape):
+    """RFC 9457 problem document. ``reason`` is a stable word for programs, ``detail`` a sentence for
+    people."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Conflict",
+                    "status": 409,
+                    "detail": "The ticket has changed since you looked.",
+                    "reason": "changed",
+                }
+            ]
+        },
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reason: str = ""
+
+
+def _ticket(view: TicketView) -> dict[str, Any]:
+    return {
+        "id": view.id,
+        "number": view.number,
+        "site": view.site,
+        "device": view.device,
+        "place": view.place,
+        "component": view.component,
+        "fault": view.fault,
+        "title": view.title,
+        "severity": view.severity,
+        "condition": view.condition.value,
+        "ack": view.ack.value,
+        "hidden": list(view.hidden),
+        "work": view.work.value,
+        "version": view.version,
+        "occurred_at": rfc3339(view.occurred_ms),
+        "received_at": rfc3339(view.received_ms),
+    }

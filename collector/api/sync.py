@@ -1,0 +1,131 @@
+"""``POST /api/v1/sync``: bytes of a gateway in, what the collector durably holds out.
+
+Limits come before work: bytes on the wire, bytes after gunzip, and (in the guard) the number of syncs at
+once. The gateway is the one of the credential; nothing in the body can change that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+import structlog
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from collector import ingest
+from collector.parts import gateway_of, parts_of
+from collector.problems import Problem
+from collector.store import people
+from edge_agent import wire
+
+router = APIRouter()
+log = structlog.get_logger()
+
+# Above this, reading the JSON would hold up the others for some milliseconds: it goes to a thread.
+INLINE_BYTES = 64 << 10
+GZIP_WINDOW = 31
+
+
+@router.post(
+    wire.SYNC_PATH,
+    tags=["gateways"],
+    summary="Rows that changed since the last sync; empty = heartbeat",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "See docs/wire.md. `Content-Encoding: gzip` is accepted: "
+            f"{wire.MAX_WIRE_BYTES} bytes on the wire, {wire.MAX_BODY_BYTES} after.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        }
+    },
+    responses={200: {"description": "What is held now", "content": {"application/json": {}}}},
+)
+async def sync(request: Request) -> Response:
+    parts = parts_of(request)
+    gateway = gateway_of(request)
+    started_s = parts.monotonic_s()
+    parts.metrics.syncs_in_flight.set(parts.syncs.inside)
+    try:
+        message = await read_message(request)
+    except Problem as problem:
+        parts.metrics.syncs_refused.labels(status=str(problem.status)).inc()
+        raise
+    now_ms = parts.now_ms()
+    try:
+        applied = await parts.store.write_soon(
+            lambda connection: ingest.apply(connection, gateway, message, now_ms)
+        )
+    except ingest.StreamRefusedError as refused:
+        parts.metrics.syncs_refused.labels(status="403").inc()
+        log.warning("a gateway sent a stream that is not its own", gateway=gateway.name, site=gateway.site)
+        await parts.store.write_soon(lambda connection: _audit(connection, gateway, message.stream, now_ms))
+        raise Problem(403, "this stream belongs to another gateway", reason="stream") from refused
+    parts.metrics.syncs.labels(verdict=applied.answer.verdict).inc()
+    parts.metrics.rows.inc(len(message.rows))
+    parts.metrics.sync_seconds.observe(parts.monotonic_s() - started_s)
+    if applied.answer.verdict != wire.Verdict.OK:
+        log.info(
+            "a sync was not simply taken",
+            gateway=gateway.name,
+            site=gateway.site,
+            verdict=applied.answer.verdict,
+        )
+    parts.publish(applied.changed)
+    return Response(wire.encode(applied.answer), media_type="application/json")
+
+
+def _audit(connection: Connection, gateway: ingest.GatewayIdentity, stream: str, now_ms: int) -> None:
+    people.write_audit(
+        connection,
+        actor=f"gateway {gateway.name}",
+        action="sync refused: foreign stream",
+        object_=stream,
+        site=gateway.site,
+        detail=None,
+        now_ms=now_ms,
+    )
+
+
+async def read_message(request: Request) -> wire.SyncRequest:
+    """Raises Problem 400, 413 or 415."""
+    body = await _read(request)
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
+    try:
+        if len(body) <= INLINE_BYTES and encoding == "identity":
+            return wire.decode_sync(body)
+        return await asyncio.to_thread(_decode, body, encoding)
+    except wire.WireError as error:
+        raise Problem(400, str(error), reason="message") from error
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > wire.MAX_WIRE_BYTES:
+            raise Problem(
+                413, f"a sync has at most {wire.MAX_WIRE_BYTES} bytes on the wire", reason="too-large"
+            )
+    return bytes(body)
+
+
+def _decode(body: bytes, encoding: str) -> wire.SyncRequest:
+    return wire.decode_sync(gunzip(body) if encoding == "gzip" else body)
+
+
+def gunzip(body: bytes) -> bytes:
+    """At most MAX_BODY_BYTES come out, however little went in. Raises Problem 413, WireError."""
+    unpacker = zlib.decompressobj(wbits=GZIP_WINDOW)
+    try:
+        unpacked = unpacker.decompress(body, wire.MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise wire.WireError("not gzip") from error
+    if len(unpacked) > wire.MAX_BODY_BYTES:
+        raise Problem(413, f"a sync has at most {wire.MAX_BODY_BYTES} bytes after gunzip", reason="too-large")
+    if not unpacker.eof or unpacker.unused_data:
+        raise wire.WireError("gzip: cut short, or more than one member")
+    return unpacked

@@ -1,0 +1,197 @@
+"""The only place that wires: routes, the guard before them, the shield around them, and what refusals
+look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from collector.api import enroll, floor, health, live, sync
+from collector.api import tickets as api_tickets
+from collector.api.shapes import Refusal
+from collector.auth import TOKEN_PREFIX, Table
+from collector.config import Settings
+from collector.guard import Guard, SyncGate, wants_page
+from collector.identity import StoredIdentities
+from collector.live import Live
+from collector.metrics import Metrics, collector_version
+from collector.pages import downtime, login, static
+from collector.pages import floor as floor_pages
+from collector.pages import tickets as ticket_pages
+from collector.pages.refuse import refuse
+from collector.pages.render import Renderer
+from collector.parts import Parts
+from collector.passwords import Passwords
+from collector.problems import Problem, busy
+from collector.shield import Shield
+from collector.store import Store
+from edge_agent import wire
+
+log = structlog.get_logger()
+
+OPENAPI_PATH = "/api/v1/openapi.json"
+ROUTERS = (
+    health.router,
+    sync.router,
+    enroll.router,
+    api_tickets.router,
+    floor.router,
+    live.router,
+    static.router,
+    login.router,
+    ticket_pages.router,
+    downtime.router,
+    floor_pages.router,
+)
+DATABASE_RETRY_S = 10
+
+
+class UnruledRouteError(Exception):
+    """A route without a line in the table of auth.py: the collector does not start with it."""
+
+
+def assemble_parts(
+    settings: Settings, store: Store, *, now_ms: Callable[[], int], monotonic_s: Callable[[], float]
+) -> Parts:
+    return Parts(
+        settings=settings,
+        store=store,
+        identities=StoredIdentities(store, idle_ms=settings.session_idle_minutes * 60_000, now_ms=now_ms),
+        live=Live(limit=settings.max_live),
+        passwords=Passwords(
+            tries=settings.login_tries, window_s=settings.login_window_s, monotonic_s=monotonic_s
+        ),
+        metrics=Metrics(),
+        syncs=SyncGate(settings.max_syncs),
+        now_ms=now_ms,
+        monotonic_s=monotonic_s,
+    )
+
+
+def assemble(parts: Parts, table: Table | None = None) -> ASGIApp:
+    """The application as a server runs it. Raises UnruledRouteError."""
+    table = table or Table()
+    app = build(parts)
+    if missing := table.missing(routes(app)):
+        raise UnruledRouteError("; ".join(missing))
+    app.add_middleware(
+        Guard,
+        table=table,
+        identities=parts.identities,
+        syncs=parts.syncs,
+        refuse=refuse,
+        origin=parts.settings.public_url,
+    )
+    return Shield(app, https=parts.settings.https)
+
+
+def build(parts: Parts) -> FastAPI:
+    """Routes alone, without guard and shield."""
+    app = FastAPI(
+        title="Andon collector",
+        version=collector_version(),
+        description=(
+            "Tickets, devices and downtime for people and their programs; syncs for gateways. Moments are "
+            "RFC 3339 in UTC, durations integer milliseconds, refusals RFC 9457 problem documents."
+        ),
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=wire.MAX_WIRE_BYTES,
+        responses={
+            "4XX": {"model": Refusal, "content": {"application/problem+json": {}}, "description": "Refused"}
+        },
+    )
+    app.state.parts = parts
+    app.state.renderer = Renderer(zone=parts.settings.zone, now_ms=parts.now_ms)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(DBAPIError, _database)
+    app.add_exception_handler(Exception, _crash)
+    _describe_credentials(app)
+    return app
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """Every (method, path template) that the application would answer. HEAD comes with GET."""
+    for route in iter_route_contexts(app.routes):
+        for method in route.methods or {"ANY"}:
+            if method != "HEAD":
+                yield method, route.path or ""
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return refuse(request, error, wants_page(request))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    problem = Problem(error.status_code, str(error.detail), headers=error.headers)
+    return refuse(request, problem, wants_page(request))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"where": ".".join(str(part) for part in one["loc"]), "expected": one["msg"]}
+        for one in error.errors()
+    ]
+    first = f"{errors[0]['where']}: {errors[0]['expected']}"
+    problem = Problem(422, first, reason="validation", more={"errors": errors})
+    return refuse(request, problem, wants_page(request))
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    """A full disk or a database that is away: nothing was stored, nothing is acknowledged."""
+    log.error("the database refused", path=request.url.path, error=str(error.__cause__ or error))
+    problem = busy("the database does not take this now", retry_after_s=DATABASE_RETRY_S)
+    return refuse(request, problem, wants_page(request))
+
+
+async def _crash(request: Request, _error: Exception) -> Response:
+    """The server logs the traceback."""
+    request.app.state.parts.metrics.crashes.inc()
+    problem = Problem(500, "this is a fault of the collector; its log says more", reason="crash")
+    return refuse(request, problem, wants_page(request))
+
+
+def _describe_credentials(app: FastAPI) -> None:
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        found = plain()
+        found.setdefault("components", {})["securitySchemes"] = {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": f"API token, {TOKEN_PREFIX}<id>.<secret>",
+            },
+            "gateway": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "Gateway credential, agw_<id>.<secret>",
+            },
+        }
+        found["security"] = [{"token": []}]
+        found["paths"][wire.SYNC_PATH]["post"]["security"] = [{"gateway": []}]
+        found["paths"][wire.ENROLL_PATH]["post"]["security"] = []
+        for path in ("/healthz", "/readyz", "/metrics"):
+            found["paths"][path]["get"]["security"] = []
+        return found
+
+    app.openapi = described  # type: ignore[method-assign]  # the documented way to extend it

@@ -1,0 +1,146 @@
+"""The collector's settings: what the command line and ``COLLECTOR_*`` decide, checked once and then frozen.
+
+Every field here is described in docs/collector.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DATABASE_NAME = "collector.sqlite3"
+LOCK_NAME = "collector.lock"
+SOCKET_NAME = "collector.sock"
+
+
+class ConfigError(Exception):
+    """A person must act; the text says which setting, and what was expected."""
+
+
+def default_data_dir() -> Path:
+    """systemd's state directory when there is one, else the user's own."""
+    given = os.environ.get("STATE_DIRECTORY")
+    return Path(given) if given else Path.home() / ".local" / "share" / "andon-collector"
+
+
+class Settings(BaseSettings):
+    """Units are in the names. Flags of ``collector serve`` win over the environment, that over the
+    defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="COLLECTOR_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    database_url: str = ""
+    listen: str = "127.0.0.1:8420"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    allow_plain_http: bool = False
+    public_url: str = ""
+    advertise: bool = False
+    trusted_proxies: str = ""
+    timezone: str = "UTC"
+    log: Annotated[str, Field(pattern="^(auto|json|text)$")] = "auto"
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+
+    session_idle_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 600
+    session_max_hours: Annotated[int, Field(ge=1, le=31 * 24)] = 24
+    login_tries: Annotated[int, Field(ge=1, le=1000)] = 5
+    login_window_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    enrolment_hours: Annotated[int, Field(ge=1, le=24)] = 24
+
+    max_syncs: Annotated[int, Field(ge=1, le=100_000)] = 64
+    max_live: Annotated[int, Field(ge=1, le=100_000)] = 500
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_host_and_port(cls, given: str) -> str:
+        host, colon, port = given.rpartition(":")
+        if not colon or not host or not port.isdecimal() or int(port) > 65_535:
+            raise ValueError("expected HOST:PORT, for example 127.0.0.1:8420 or [::]:8420")
+        return given
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_an_origin(cls, given: str) -> str:
+        if given and not given.startswith(("https://", "http://")):
+            raise ValueError("expected an address that starts with https:// (or http://)")
+        return given.rstrip("/")
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, given: str) -> str:
+        try:
+            ZoneInfo(given)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{given!r} is not a time zone here, such as Europe/Berlin") from error
+        return given
+
+    @model_validator(mode="after")
+    def _transport_is_safe(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key: give both or neither")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"{path}: no such file")
+        if not self.tls and not self.on_loopback and not self.allow_plain_http:
+            raise ValueError(
+                f"listen: {self.host} is not loopback and there is no certificate; "
+                "give --tls-cert and --tls-key, or --allow-plain-http when a proxy in front speaks TLS"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_cert is not None
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach this collector by https, here or at what stands in front of it."""
+        return self.tls or self.public_url.startswith("https://")
+
+    @property
+    def on_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / DATABASE_NAME}"
+
+    @property
+    def one_writer(self) -> bool:
+        """SQLite has exactly one writing process; the lock in the data directory says which."""
+        return self.database.startswith("sqlite")
+
+
+def load(**given: object) -> Settings:
+    """Settings from flags (``None`` = not given), environment and defaults. Raises ConfigError."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {text}" if where else text) from error

@@ -1,0 +1,241 @@
+"""Stands before the application: finds the rule of a request, proves who asks, and refuses before
+anything is parsed.
+
+What it learned is in ``request.state``: ``actor`` and ``session`` for people, ``gateway`` for gateways,
+``form`` for a form that was posted. Unsafe requests that are proved by a cookie must carry the CSRF
+token as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from collector import auth
+from collector.auth import Rule, Table, Who
+from collector.ingest import GatewayIdentity
+from collector.problems import Problem, busy, not_found, unauthorized
+from collector.tickets import Actor
+
+MAX_FORM_BYTES = 64 << 10
+FORM_TYPE = "application/x-www-form-urlencoded"
+BUSY_RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A person who is logged in; ``cookie`` is the secret in the browser, the store knows its hash."""
+
+    cookie: str
+    actor: Actor
+
+    @property
+    def csrf(self) -> str:
+        return auth.csrf_of(self.cookie)
+
+
+class Identities(Protocol):
+    """Finds out whom a secret belongs to; ``None`` when nobody."""
+
+    async def session(self, cookie: str, *, touch: bool) -> Session | None: ...
+
+    async def token(self, bearer: auth.Bearer) -> Actor | None: ...
+
+    async def gateway(self, bearer: auth.Bearer) -> GatewayIdentity | None: ...
+
+
+class SyncGate:
+    """Counts the syncs being worked on and turns the rest away before they cost anything."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.inside = 0
+
+
+Refuse = Callable[[Request, Problem, bool], Response]
+
+
+class Guard:
+    """ASGI middleware, directly around the routes."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        table: Table,
+        identities: Identities,
+        syncs: SyncGate,
+        refuse: Refuse,
+        origin: str,
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._identities = identities
+        self._syncs = syncs
+        self._refuse = refuse
+        # What browsers call this collector when something stands in front of it; "" = what they ask for.
+        self._origin = origin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            problem = Problem(400, "no name here has a NUL in it", reason="request")
+            await self._refuse(request, problem, False)(scope, receive, send)
+            return
+        door = self._table.find(scope["method"], scope["path"])
+        rule = door.rule
+        if rule is None:
+            problem = _no_door(scope, door.allowed)
+            await self._refuse(request, problem, wants_page(request))(scope, receive, send)
+        elif rule.who is Who.GATEWAY:
+            await self._gateway(request, rule, send)
+        else:
+            await self._person(request, rule, send)
+
+    async def _gateway(self, request: Request, rule: Rule, send: Send) -> None:
+        scope, receive = request.scope, request.receive
+        if self._syncs.inside >= self._syncs.limit:
+            problem = busy("too many syncs at once", retry_after_s=BUSY_RETRY_AFTER_S)
+            await self._refuse(request, problem, False)(scope, receive, send)
+            return
+        self._syncs.inside += 1
+        try:
+            bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
+            gateway = await self._identities.gateway(bearer) if bearer else None
+            if gateway is None:
+                problem = unauthorized("this needs the credential of an enrolled gateway")
+                await self._refuse(request, problem, False)(scope, receive, send)
+                return
+            request.state.gateway = gateway
+            await self._app(scope, receive, send)
+        finally:
+            self._syncs.inside -= 1
+
+    async def _person(self, request: Request, rule: Rule, send: Send) -> None:
+        receive: Receive = request.receive
+        try:
+            session, actor = await self._who(request, rule)
+            if actor is None and rule.who is not Who.ANYONE:
+                raise _stranger(rule)
+            if rule.method not in auth.SAFE_METHODS and (session is not None or rule.page):
+                receive = await self._check_csrf(request, session)
+            if actor is not None and isinstance(rule.who, frozenset) and actor.role not in rule.who:
+                raise _wrong_role(actor, rule)
+        except Problem as problem:
+            await self._refuse(request, problem, rule.page)(request.scope, receive, send)
+            return
+        request.state.session = session
+        request.state.actor = actor
+        await self._app(request.scope, receive, send)
+
+    async def _who(self, request: Request, rule: Rule) -> tuple[Session | None, Actor | None]:
+        header = request.headers.get("authorization")
+        if rule.takes_tokens and header is not None:
+            bearer = auth.read_bearer(header, auth.TOKEN_PREFIX)
+            return None, await self._identities.token(bearer) if bearer else None
+        cookie = request.cookies.get(auth.SESSION_COOKIE, "")
+        if not cookie or len(cookie) > 256:
+            return None, None
+        # What a page fetches by itself is no sign of a person.
+        touch = "x-live" not in request.headers and rule.path != "/live"
+        session = await self._identities.session(cookie, touch=touch)
+        return session, session.actor if session else None
+
+    async def _check_csrf(self, request: Request, session: Session | None) -> Receive:
+        """Raises Problem 403. Returns a ``receive`` that gives the body again."""
+        refused = Problem(
+            403, "this did not come from a page of this collector; load the page again", reason="csrf"
+        )
+        own = {self._origin} if self._origin else set()
+        own.add(f"{request.url.scheme}://{request.headers.get('host', '')}")
+        if (origin := request.headers.get("origin")) is not None and origin not in own:
+            raise refused
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise refused
+        receive: Receive = request.receive
+        token = request.headers.get(auth.CSRF_HEADER, "")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
+            body = await _read(request.receive)
+            request.state.form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            receive = _replay(body, request.receive)
+            token = token or request.state.form.get(auth.CSRF_FIELD, "")
+        if session is not None:
+            expected = session.csrf
+        else:
+            cookie = request.cookies.get(auth.FORM_COOKIE, "")
+            expected = auth.csrf_of(cookie) if cookie else ""
+        if not expected or not auth.same(token, expected):
+            raise refused
+        return receive
+
+
+def _no_door(scope: Scope, allowed: tuple[str, ...]) -> Problem:
+    if not allowed:
+        return not_found("there is nothing at this address")
+    return Problem(
+        405,
+        f"{scope['method']} is not possible here; {', '.join(allowed)} is",
+        reason="method",
+        headers={"Allow": ", ".join(allowed)},
+    )
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person is looking: not for the API, and only where a browser asks for a page."""
+    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
+
+
+def _stranger(rule: Rule) -> Problem:
+    if rule.takes_tokens:
+        return unauthorized("this needs an API token (Authorization: Bearer atk_...) or a logged-in session")
+    return unauthorized("log in first")
+
+
+def _wrong_role(actor: Actor, rule: Rule) -> Problem:
+    roles = sorted(role.value for role in rule.who) if isinstance(rule.who, frozenset) else []
+    return Problem(
+        403,
+        f"the role {actor.role} may not do this; it is for {', '.join(roles)}",
+        reason="role",
+        more={"roles": roles},
+    )
+
+
+async def _read(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "the request ended early", reason="request")
+        body += message.get("body", b"")
+        if len(body) > MAX_FORM_BYTES:
+            raise Problem(413, f"a form has at most {MAX_FORM_BYTES} bytes", reason="too-large")
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

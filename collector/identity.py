@@ -1,0 +1,53 @@
+"""Finds out whom a secret belongs to: a session cookie, an API token, a gateway's credential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from collector import auth
+from collector.auth import Bearer
+from collector.guard import Session
+from collector.ingest import GatewayIdentity
+from collector.store import Store, enrolment, people
+from collector.tickets import Actor, Role
+
+# How exactly the last sign of a person is kept; each keeping is a write.
+TOUCH_MS = 60_000
+
+
+class StoredIdentities:
+    """Asks the store every time, so that what is revoked is refused at once."""
+
+    def __init__(self, store: Store, *, idle_ms: int, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._idle_ms = idle_ms
+        self._now_ms = now_ms
+
+    async def session(self, cookie: str, *, touch: bool) -> Session | None:
+        id_hash = auth.sha256(cookie)
+        found = await self._store.read_soon(lambda connection: people.session(connection, id_hash))
+        now_ms = self._now_ms()
+        if found is None or found.person.disabled or found.expires_ms <= now_ms:
+            return None
+        if found.last_seen_ms + self._idle_ms <= now_ms:
+            return None
+        if touch and found.last_seen_ms + TOUCH_MS <= now_ms:
+            await self._store.write_soon(lambda connection: people.touch_session(connection, id_hash, now_ms))
+        return Session(cookie=cookie, actor=_actor(found.person))
+
+    async def token(self, bearer: Bearer) -> Actor | None:
+        found = await self._store.read_soon(lambda connection: people.api_token(connection, bearer.id))
+        right = auth.same(auth.sha256(bearer.secret), found.secret_sha256 if found else auth.sha256(""))
+        if found is None or not right or found.revoked_ms is not None:
+            return None
+        return Actor(name=f"token {found.label}", role=Role(found.role), sites=frozenset(found.sites))
+
+    async def gateway(self, bearer: Bearer) -> GatewayIdentity | None:
+        public = auth.GATEWAY_PREFIX + bearer.id
+        found = await self._store.read_soon(lambda connection: enrolment.credential(connection, public))
+        right = auth.same(auth.sha256(bearer.secret), found.secret_sha256 if found else auth.sha256(""))
+        return found.gateway if found is not None and right and not found.revoked else None
+
+
+def _actor(person: people.Person) -> Actor:
+    return Actor(name=person.name, role=Role(person.role), sites=frozenset(person.sites))

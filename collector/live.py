@@ -1,0 +1,100 @@
+"""Fans ticket changes out to the open pages of this process.
+
+Each subscriber has a bounded queue. One that does not keep up loses its queue and gets a single
+``reload`` instead: a page that reloads what it shows is right again, whatever it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+QUEUE_LENGTH = 64
+EVERY_SITE = "*"
+
+
+class Word(StrEnum):
+    """What a page is told."""
+
+    CHANGE = "change"
+    RELOAD = "reload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    word: Word
+    ticket: str = ""
+    site: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Subscriber:
+    """One open page; sees only its sites."""
+
+    sites: frozenset[str]
+    waiting: deque[News] = field(default_factory=deque)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+    def sees(self, site: str) -> bool:
+        return EVERY_SITE in self.sites or site in self.sites
+
+    async def next(self, timeout_s: float) -> News | None:
+        """The next news; ``None`` after the timeout or when closed."""
+        if not self.waiting and not self.closed:
+            self.woken.clear()
+            try:
+                await asyncio.wait_for(self.woken.wait(), timeout_s)
+            except TimeoutError:
+                return None
+        return self.waiting.popleft() if self.waiting else None
+
+
+class Live:
+    """Lives on one event loop; ``publish`` never waits for anybody."""
+
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
+        self.closed = False
+        self._subscribers: set[Subscriber] = set()
+
+    def __len__(self) -> int:
+        return len(self._subscribers)
+
+    def subscribe(self, sites: Iterable[str]) -> Subscriber | None:
+        """``None`` when the limit is reached or the collector is stopping."""
+        if self.closed or len(self._subscribers) >= self.limit:
+            return None
+        subscriber = Subscriber(sites=frozenset(sites))
+        self._subscribers.add(subscriber)
+        return subscriber
+
+    def leave(self, subscriber: Subscriber) -> None:
+        self._subscribers.discard(subscriber)
+
+    def publish(self, changes: Iterable[tuple[str, str]]) -> None:
+        """``changes`` are (ticket id, site); several of one ticket in one call are one."""
+        for ticket, site in dict.fromkeys(changes):
+            for subscriber in self._subscribers:
+                if subscriber.sees(site):
+                    _hand(subscriber, News(word=Word.CHANGE, ticket=ticket, site=site))
+
+    def close(self) -> None:
+        """Every stream ends at once, so that stopping does not wait for open pages."""
+        self.closed = True
+        for subscriber in self._subscribers:
+            subscriber.closed = True
+            subscriber.woken.set()
+
+
+def _hand(subscriber: Subscriber, news: News) -> None:
+    if any(old.word is Word.RELOAD for old in subscriber.waiting):
+        return
+    if len(subscriber.waiting) >= QUEUE_LENGTH:
+        subscriber.waiting.clear()
+        news = News(word=Word.RELOAD)
+    subscriber.waiting.append(news)
+    subscriber.woken.set()

@@ -1,0 +1,131 @@
+"""What a list shows of a ticket, and in which order: who is needed first comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from collector.pages.texts import severity
+from collector.store.tickets import TicketView
+from collector.tickets import Ack, Condition, Work
+
+SEVERITY_ORDER = {"stop": 0, "degraded": 1, "notice": 2}
+
+
+class Group(StrEnum):
+    """The sections of the handheld list, in this order; the value is the heading."""
+
+    NEEDED = "Needs somebody"
+    UNKNOWN = "Nobody knows: the gateway is silent or the device is not reached"
+    TAKEN = "Somebody has it"
+    CONFIRM = "Ended, to be confirmed"
+    ENDED = "Just ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One ticket as a list shows it. ``shape`` is the name of its picture, ``side`` the word below that."""
+
+    view: TicketView
+    shape: str
+    side: str
+    group: Group
+
+    @property
+    def word(self) -> str:
+        return self.view.word
+
+    @property
+    def taken(self) -> bool:
+        return self.group is not Group.NEEDED
+
+    @property
+    def loud(self) -> bool:
+        return self.group is Group.NEEDED and self.view.severity == "stop"
+
+    @property
+    def can_acknowledge(self) -> bool:
+        return self.view.ack is Ack.UNACKED and self.view.work not in (Work.RESOLVED, Work.CLOSED)
+
+    @property
+    def can_start(self) -> bool:
+        return (
+            self.view.work in (Work.NEW, Work.ASSIGNED, Work.ON_HOLD)
+            and self.view.condition is not Condition.CLEARED
+        )
+
+    @property
+    def can_resolve(self) -> bool:
+        return self.view.condition is Condition.CLEARED and self.view.work not in (Work.RESOLVED, Work.CLOSED)
+
+    @property
+    def can_override(self) -> bool:
+        return self.view.condition is not Condition.CLEARED and self.view.work not in (
+            Work.RESOLVED,
+            Work.CLOSED,
+        )
+
+    @property
+    def can_reopen(self) -> bool:
+        return self.view.work is Work.RESOLVED
+
+    @property
+    def held_by(self) -> str:
+        """Who has it, in words; empty when nobody."""
+        view = self.view
+        if view.assignee and view.work is Work.IN_PROGRESS:
+            return f"{view.assignee} is at it"
+        if view.assignee:
+            return f"{view.assignee} has it"
+        return f"{view.acked_by} has seen it" if view.ack is Ack.ACKED and view.acked_by else ""
+
+    @property
+    def late(self) -> bool:
+        """Known here so much later than it began that people should know."""
+        return self.view.detection_delay_ms >= 60_000
+
+
+def card(view: TicketView) -> Card:
+    if view.condition is Condition.UNKNOWN:
+        shape, side = "unknown", "Unknown"
+    elif view.condition is Condition.CLEARED:
+        shape, side = "cleared", "Ended"
+    else:
+        shape, side = view.severity, severity(view.severity)
+    return Card(view=view, shape=shape, side=side, group=_group(view))
+
+
+def cards(views: Iterable[TicketView]) -> list[Card]:
+    return [card(view) for view in views]
+
+
+def grouped(views: Iterable[TicketView]) -> list[tuple[Group, Sequence[Card]]]:
+    """Only groups that have a card; inside, stops first and then what has waited longest; ended: newest
+    first."""
+    found: dict[Group, list[Card]] = {group: [] for group in Group}
+    for one in cards(views):
+        found[one.group].append(one)
+    for group, members in found.items():
+        if group is Group.ENDED:
+            members.sort(key=lambda one: -(one.view.ended_ms or one.view.received_ms))
+        else:
+            members.sort(key=lambda one: (SEVERITY_ORDER.get(one.view.severity, 3), one.view.occurred_ms))
+    return [(group, members) for group, members in found.items() if members]
+
+
+def counts(views: Iterable[TicketView]) -> list[tuple[str, str, int]]:
+    """(shape, word, number) of what is active or unknown now."""
+    shapes = [one.shape for one in cards(views)]
+    words = (("stop", "stopped"), ("degraded", "degraded"), ("notice", "to notice"), ("unknown", "unknown"))
+    return [(shape, word, shapes.count(shape)) for shape, word in words if shape in shapes]
+
+
+def _group(view: TicketView) -> Group:
+    if view.work in (Work.RESOLVED, Work.CLOSED):
+        return Group.ENDED
+    if view.condition is Condition.CLEARED:
+        return Group.CONFIRM
+    if view.condition is Condition.UNKNOWN:
+        return Group.UNKNOWN
+    return Group.NEEDED if view.ack is Ack.UNACKED else Group.TAKEN

@@ -1,0 +1,95 @@
+"""Devices and gateways on pages: who is silent, and what is unknown because of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse
+
+from collector.auth import scope_of
+from collector.pages.render import page, parts_and_actor
+from collector.pages.texts import severity
+from collector.store import devices as device_store
+from collector.store import gateways as gateway_store
+from collector.store.devices import DeviceView
+from collector.store.gateways import GatewayView
+
+router = APIRouter(include_in_schema=False)
+
+DEVICE_WORDS = {"ok": "No fault", "unknown": "Unknown"}
+# Those that need somebody first.
+DEVICE_ORDER = ("stop", "degraded", "unknown", "notice", "ok")
+GATEWAY_SHAPES = {
+    "ok": ("cleared", "Speaking"),
+    "silent": ("unknown", "Silent"),
+    "never": ("notice", "Not heard yet"),
+}
+REVOKED = ("unknown", "Revoked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLine:
+    view: DeviceView
+    shape: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLine:
+    view: GatewayView
+    shape: str
+    word: str
+    waiting: str
+    version: str
+    remarks: tuple[str, ...]
+
+
+@router.get("/devices")
+async def devices(request: Request) -> HTMLResponse:
+    parts, actor = parts_and_actor(request)
+    found = await parts.store.read_soon(lambda connection: device_store.devices(connection, scope_of(actor)))
+    lines = [device_line(view) for view in found]
+    shapes = [line.shape for line in lines]
+    words = {line.shape: line.word for line in lines}
+    order = ["cleared" if state == "ok" else state for state in DEVICE_ORDER]
+    return page(
+        request,
+        "devices.html",
+        here="/devices",
+        devices=lines,
+        counts=[(shape, words[shape].lower(), shapes.count(shape)) for shape in order if shape in words],
+    )
+
+
+@router.get("/gateways")
+async def gateways(request: Request) -> HTMLResponse:
+    parts, actor = parts_and_actor(request)
+    found = await parts.store.read_soon(
+        lambda connection: gateway_store.gateways(connection, scope_of(actor))
+    )
+    return page(request, "gateways.html", here="/gateways", gateways=[gateway_line(view) for view in found])
+
+
+def device_line(view: DeviceView) -> DeviceLine:
+    shape = "cleared" if view.state == "ok" else view.state
+    return DeviceLine(view=view, shape=shape, word=DEVICE_WORDS.get(view.state, severity(view.state)))
+
+
+def gateway_line(view: GatewayView) -> GatewayLine:
+    shape, word = GATEWAY_SHAPES.get(view.state, REVOKED)
+    health = view.health or {}
+    unreachable = health.get("devices_unreachable")
+    remarks = [
+        f"{unreachable} devices not reached" if isinstance(unreachable, int) and unreachable else "",
+        f"{view.quarantined} rows could not be read" if view.quarantined else "",
+        f"{view.gaps} gaps in what it sent" if view.gaps else "",
+    ]
+    return GatewayLine(
+        view=view,
+        shape=shape,
+        word=word,
+        waiting=str(health.get("rows_waiting", "")),
+        version=str(health.get("agent_version", "")),
+        remarks=tuple(remark for remark in remarks if remark),
+    )

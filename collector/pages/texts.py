@@ -1,0 +1,101 @@
+"""How facts read on a page: moments, ages, durations, and strings of strangers with nothing hidden in
+them."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+MINUTE_S = 60
+HOUR_S = 60 * MINUTE_S
+DAY_S = 24 * HOUR_S
+# Kept as they are: everything else that a reader cannot see, or that turns the reading direction, is shown
+# escaped.
+KEPT = frozenset("\n\t")
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def plain(text: str) -> str:
+    """Control, bidirectional and invisible characters as ``\\u202e``, so that no string shows other than
+    it is."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def finalize(value: object) -> object:
+    """Jinja's last step for every ``{{ }}``: nothing escapes ``plain`` by forgetting it; None prints
+    nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return plain(value)
+    return value
+
+
+def exact(ms: int, zone: ZoneInfo) -> str:
+    """22 Nov 2026, 03:12:01 UTC"""
+    moment = datetime.fromtimestamp(ms / 1000, zone)
+    return f"{moment.day} {moment:%b %Y, %H:%M:%S %Z}"
+
+
+def age(ms: int, now_ms: int) -> str:
+    """In two units at most; the future counts as now."""
+    seconds = max(0, now_ms - ms) // 1000
+    if seconds < 10:
+        return "just now"
+    return f"{_span(seconds)} ago"
+
+
+def duration(ms: int) -> str:
+    """0 s, 42 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
+    seconds = max(0, ms) // 1000
+    if seconds < MINUTE_S:
+        return f"{seconds} s"
+    if seconds < HOUR_S:
+        return f"{seconds // MINUTE_S} min {seconds % MINUTE_S:02d} s"
+    if seconds < DAY_S:
+        return f"{seconds // HOUR_S} h {seconds % HOUR_S // MINUTE_S:02d} min"
+    return f"{seconds // DAY_S} d {seconds % DAY_S // HOUR_S} h"
+
+
+def share(part: int, whole: int) -> str:
+    """99.2 %, and never 100 % for what is not all of it."""
+    if whole <= 0:
+        return "none"
+    tenths = part * 1000 // whole
+    return f"{tenths // 10}.{tenths % 10} %" if tenths < 1000 else "100 %"
+
+
+SEVERITIES = {"stop": "Stop", "degraded": "Degraded", "notice": "Notice"}
+
+
+def severity(word: str) -> str:
+    """What the floor feels, as a screen says it."""
+    return SEVERITIES.get(word, word)
+
+
+def _span(seconds: int) -> str:
+    if seconds < MINUTE_S:
+        return f"{seconds} s"
+    if seconds < HOUR_S:
+        return f"{seconds // MINUTE_S} min"
+    if seconds < DAY_S:
+        return f"{seconds // HOUR_S} h {seconds % HOUR_S // MINUTE_S} min"
+    return f"{seconds // DAY_S} d {seconds % DAY_S // HOUR_S} h"
+
+
+def _shown(character: str) -> str:
+    if character in KEPT or unicodedata.category(character) not in HIDDEN:
+        return character
+    number = ord(character)
+    return (
+        f"\\x{number:02x}"
+        if number < 0x100
+        else f"\\u{number:04x}"
+        if number < 0x10000
+        else f"\\U{number:08x}"
+    )

@@ -1,0 +1,188 @@
+"""Tickets on pages: the handheld list, the desk table, one ticket on either, and the forms that command
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from collector import act
+from collector.auth import COMMANDS, scope_of
+from collector.pages import evidence
+from collector.pages.cards import card, cards, counts, grouped
+from collector.pages.render import Said, page, parts_and_actor
+from collector.parts import form_of
+from collector.problems import Problem, not_found
+from collector.store import figures
+from collector.store import tickets as ticket_store
+from collector.store.tickets import State, TicketDetail, TicketFilter
+from collector.tickets import Acknowledge, Assign, Command, Note, Reopen, Resolve, Start
+
+router = APIRouter(include_in_schema=False)
+
+HANDHELD_LIMIT = 200
+DESK_LIMIT = 50
+# How often a page without scripts looks again.
+LOOK_AGAIN_S = 15
+NO_TICKET = "There is no such ticket, or it is at a site that is not yours."
+STATES = {
+    State.OPEN: "Open",
+    State.UNACKNOWLEDGED: "Unacknowledged",
+    State.ACTIVE: "Active",
+    State.UNKNOWN: "Unknown",
+    State.RESOLVED: "Resolved",
+    State.CLOSED: "Closed",
+}
+FILTERS = ("q", "state", "severity", "site", "place", "device")
+
+
+@router.get("/m")
+async def handheld(request: Request) -> HTMLResponse:
+    parts, actor = parts_and_actor(request)
+    site = request.query_params.get("site") or None
+    wanted = TicketFilter(sites=scope_of(actor), state=State.OPEN, site=site)
+    found = await parts.store.read_soon(
+        lambda connection: ticket_store.find(connection, wanted, None, HANDHELD_LIMIT)
+    )
+    sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope_of(actor)))
+    return page(
+        request,
+        "hand_list.html",
+        groups=grouped(found.items),
+        counts=counts(found.items),
+        more=found.next is not None,
+        commands=COMMANDS,
+        sites=sites,
+        site=site,
+        look_again_s=LOOK_AGAIN_S,
+    )
+
+
+@router.get("/")
+async def desk(request: Request) -> HTMLResponse:
+    parts, actor = parts_and_actor(request)
+    asked = {name: request.query_params.get(name, "").strip()[:200] for name in FILTERS}
+    asked["state"] = asked["state"] if "state" in request.query_params else State.OPEN.value
+    wanted = TicketFilter(
+        sites=scope_of(actor),
+        state=State(asked["state"]) if asked["state"] in set(State) else None,
+        site=asked["site"] or None,
+        place=asked["place"] or None,
+        device=asked["device"] or None,
+        severity=asked["severity"] if asked["severity"] in ("stop", "degraded", "notice") else None,
+        text=asked["q"] or None,
+    )
+    after = request.query_params.get("after") or None
+    try:
+        found = await parts.store.read_soon(
+            lambda connection: ticket_store.find(connection, wanted, after, DESK_LIMIT)
+        )
+    except ValueError as error:
+        raise Problem(422, "This page of the list is not there any more.", reason="cursor") from error
+    sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope_of(actor)))
+    return page(
+        request,
+        "desk_list.html",
+        here="/",
+        cards=cards(found.items),
+        counts=counts(found.items) if after is None else [],
+        asked=asked,
+        filtered=any(value for name, value in asked.items() if name != "state"),
+        states=STATES,
+        sites=sites,
+        after=after,
+        commands=COMMANDS,
+        first=f"/?{urlencode(asked)}",
+        next=f"/?{urlencode(asked | {'after': found.next})}" if found.next else None,
+        look_again_s=LOOK_AGAIN_S if after is None else 0,
+    )
+
+
+@router.get("/t/{ticket}")
+async def at_desk(request: Request, ticket: str) -> HTMLResponse:
+    return await _one(request, ticket, "desk_ticket.html", "/t")
+
+
+@router.get("/m/t/{ticket}")
+async def in_hand(request: Request, ticket: str) -> HTMLResponse:
+    return await _one(request, ticket, "hand_ticket.html", "/m/t")
+
+
+async def _one(
+    request: Request, ticket: str, template: str, prefix: str, *, said: Said | None = None, status: int = 200
+) -> HTMLResponse:
+    found = await _load(request, ticket)
+    shown = [(one, evidence.shown(one.evidence)) for one in found.occurrences]
+    return page(
+        request,
+        template,
+        here="/" if prefix == "/t" else "",
+        status=status,
+        said=said,
+        detail=found,
+        card=card(found.ticket),
+        occurrences=shown,
+        prefix=prefix,
+        commands=COMMANDS,
+    )
+
+
+async def _load(request: Request, ticket: str) -> TicketDetail:
+    parts, actor = parts_and_actor(request)
+    found = await parts.store.read_soon(lambda connection: ticket_store.detail(connection, ticket))
+    if found is None or not actor.may_see(found.ticket.site):
+        raise not_found(NO_TICKET)
+    return found
+
+
+def _read(kind: type[Command], form: dict[str, str]) -> Command:
+    """The command that a form asks for. Raises Problem."""
+    text = form.get("text", "").strip()[:4000]
+    if kind is Note:
+        if not text:
+            raise Problem(422, "A note needs some words.", reason="validation")
+        return Note(text=text)
+    if kind is Resolve:
+        return Resolve(note=text, override=form.get("override") == "1")
+    if kind is Assign:
+        if not text:
+            raise Problem(422, "Say to whom.", reason="validation")
+        return Assign(assignee=text[:64].lower())
+    if kind is Reopen:
+        return Reopen(note=text)
+    return Start() if kind is Start else Acknowledge()
+
+
+def _command_route(prefix: str, template: str, name: str) -> Callable[..., object]:
+    async def command(request: Request, ticket: str) -> Response:
+        parts, actor = parts_and_actor(request)
+        form = form_of(request)
+        version = form.get("version", "")
+        outcome = await act.carry_out(
+            parts,
+            actor,
+            ticket,
+            _read(COMMANDS[name], form),
+            idempotency_key=form.get("key", "")[:128] or None,
+            if_match=int(version) if version.isdecimal() and len(version) < 10 else None,
+        )
+        problem = act.refusal(outcome, current=None)
+        if problem is not None and outcome.ticket is None:
+            raise not_found(NO_TICKET)
+        if problem is not None:
+            said = Said(text=f"{problem.detail} This is how it is now.", tone="bad")
+            return await _one(request, ticket, template, prefix, said=said, status=problem.status)
+        back = prefix.removesuffix("/t") or "/" if form.get("back") == "list" else f"{prefix}/{ticket}"
+        return RedirectResponse(f"{back}?{urlencode({'said': outcome.reason.value})}", 303)
+
+    return command
+
+
+for _prefix, _template in (("/t", "desk_ticket.html"), ("/m/t", "hand_ticket.html")):
+    for _name in COMMANDS:
+        router.add_api_route(
+            f"{_prefix}/{{ticket}}/{_name}", _command_route(_prefix, _template, _name), methods=["POST"]
+        )

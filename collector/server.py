@@ -1,0 +1,182 @@
+"""Runs the collector as one process until told to stop: web, sweep, local socket, systemd's watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from collector import admin, clock, local
+from collector.app import assemble, assemble_parts
+from collector.config import ConfigError, Settings
+from collector.local import DataDirectory
+from collector.notify import notify
+from collector.parts import Parts
+from collector.store import Store, people
+from collector.sweep import sweep
+
+log = structlog.get_logger()
+
+SWEEP_EVERY_S = 1.0
+# After a sweep that failed.
+SWEEP_AGAIN_S = 5.0
+FINISH_WITHIN_S = 2
+BACKLOG = 1024
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, but open pages are let go first, and somebody is told when it listens."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, listening: Callable[[], None], leaving: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._listening = listening
+        self._leaving = leaving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._leaving()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Returns after SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    directory = DataDirectory(settings.data_dir)
+    try:
+        if not directory.holder:
+            raise ConfigError(f"data_dir: another collector runs on {settings.data_dir}")
+        listener = bind(settings)
+        store = Store.open(settings.database)
+        try:
+            # uvicorn raises the signal again when it is done; being told to stop is not a failure here.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _ignore)
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_run(settings, store, listener, say))
+        finally:
+            store.close()
+    finally:
+        directory.close()
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Raises ConfigError."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"listen: {settings.listen} cannot be used: {error.strerror or error}") from error
+
+
+def url_of(settings: Settings, listener: socket.socket) -> str:
+    """Where people find it."""
+    if settings.public_url:
+        return settings.public_url
+    host, port = listener.getsockname()[:2]
+    if settings.host != host and not settings.host.replace(".", "").isdecimal():
+        host = settings.host
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if settings.tls else 'http'}://{shown}:{port}"
+
+
+async def _run(settings: Settings, store: Store, listener: socket.socket, say: Callable[[str], None]) -> None:
+    parts = assemble_parts(settings, store, now_ms=clock.now_ms, monotonic_s=clock.monotonic_s)
+    url = url_of(settings, listener)
+
+    def listening() -> None:
+        say(f"Andon collector: {url} (desk), {url}/m (handheld)")
+        if not store.read(people.people):
+            say("Nobody can log in yet. The first person: collector user add NAME --role lead --site '*'")
+        log.info("the collector listens", url=url, data_dir=str(settings.data_dir))
+        notify("READY=1\nSTATUS=listening")
+
+    def leaving() -> None:
+        notify("STOPPING=1")
+        parts.live.close()
+
+    server = Server(_uvicorn(parts), listening=listening, leaving=leaving)
+    async with contextlib.AsyncExitStack() as stack:
+        orders = await local.serve(local.listen(settings.data_dir), _performer(parts, url))
+        stack.callback(orders.close)
+        if settings.advertise:
+            from collector.advertise import advertised
+
+            await stack.enter_async_context(advertised(url))
+        sweeping = asyncio.create_task(_sweep(parts, clock.now_ms()), name="sweep")
+        stack.callback(sweeping.cancel)
+        await server.serve(sockets=[listener])
+    log.info("the collector has stopped")
+
+
+def _uvicorn(parts: Parts) -> uvicorn.Config:
+    settings = parts.settings
+    return uvicorn.Config(
+        assemble(parts),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
+        # Longer than an agent's heartbeat, so that it keeps one connection.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=FINISH_WITHIN_S,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+
+
+async def _sweep(parts: Parts, started_ms: int) -> None:
+    failing = False
+    while True:
+        try:
+            changed = await parts.store.write_soon(
+                lambda connection: sweep(connection, parts.now_ms(), started_ms=started_ms)
+            )
+        except Exception:
+            parts.metrics.sweeps_failed.inc()
+            if not failing:
+                log.exception("the sweep failed; it is tried again")
+            failing = True
+            await asyncio.sleep(SWEEP_AGAIN_S)
+            continue
+        if failing:
+            log.info("the sweep works again")
+            failing = False
+        parts.publish(changed)
+        # Only a collector that can write is alive.
+        notify("WATCHDOG=1")
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+def _performer(parts: Parts, url: str) -> local.Perform:
+    async def perform(order: admin.AnyOrder) -> admin.Answer:
+        now_ms = parts.now_ms()
+        answer = await parts.store.write_soon(lambda connection: admin.perform(connection, order, now_ms))
+        return answer | {"url": url}
+
+    return perform
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Told to stop: the server has seen it too."""

@@ -1,0 +1,120 @@
+// Keeps a page right without reloading it: listens for changes and fetches what the page shows anew.
+// Only elements with data-live and an id are exchanged, so that what a person is typing stays.
+
+const PAUSE_MS = 150;
+const SPREAD_MS = 250;
+const RETRY_MS = 3000;
+const AFTER_TOUCH_MS = 300;
+
+const sign = document.querySelector("[data-link-state]");
+let running = false;
+let again = false;
+let timer = 0;
+let touching = false;
+
+// A list that moves under a thumb makes it hit the wrong thing: nothing is exchanged while a finger is down.
+for (const [name, down] of [["pointerdown", true], ["pointerup", false], ["pointercancel", false]]) {
+  addEventListener(name, () => {
+    if (down) touching = true;
+    else setTimeout(() => { touching = false; }, AFTER_TOUCH_MS);
+  }, { passive: true });
+}
+
+function show(state, words) {
+  if (!sign) return;
+  sign.dataset.state = state;
+  sign.textContent = words;
+}
+
+async function refresh() {
+  if (running) {
+    again = true;
+    return;
+  }
+  running = true;
+  try {
+    const answer = await fetch(location.href, { headers: { "X-Live": "1", Accept: "text/html" } });
+    if (answer.redirected && new URL(answer.url).pathname === "/login") {
+      location.reload();
+      return;
+    }
+    if (!answer.ok) return;
+    if (touching) {
+      again = true;
+      return;
+    }
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const next = fresh.getElementById(part.id);
+      if (next && next.outerHTML !== part.dataset.was) exchange(part, next);
+    }
+    document.dispatchEvent(new CustomEvent("andon:fresh"));
+  } catch {
+    // The stream notices a lost link; what is shown stays.
+  } finally {
+    running = false;
+    if (again) {
+      again = false;
+      soon();
+    }
+  }
+}
+
+function exchange(part, next) {
+  const held = document.activeElement;
+  const heldName = part.contains(held) ? held.dataset.focus : null;
+  const was = next.outerHTML;
+  const adopted = document.adoptNode(next);
+  adopted.dataset.was = was;
+  part.replaceWith(adopted);
+  if (heldName) adopted.querySelector(`[data-focus="${CSS.escape(heldName)}"]`)?.focus();
+}
+
+function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, PAUSE_MS + Math.random() * SPREAD_MS);
+}
+
+function listen() {
+  const stream = new EventSource("/live");
+  let opened = false;
+  stream.addEventListener("open", () => {
+    opened = true;
+    show("live", "Live");
+    soon();
+  });
+  stream.addEventListener("change", soon);
+  stream.addEventListener("reload", soon);
+  stream.addEventListener("error", () => {
+    show("away", opened ? "Reconnecting" : "No connection");
+    if (stream.readyState === EventSource.CLOSED) {
+      setTimeout(listen, RETRY_MS);
+      soon();
+    }
+  });
+  addEventListener("pagehide", () => stream.close(), { once: true });
+}
+
+addEventListener("pageshow", (shown) => {
+  if (shown.persisted) location.reload();
+});
+addEventListener("online", soon);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) soon();
+});
+
+// One tap is one command: a second tap on the same form does nothing.
+document.addEventListener("submit", (sent) => {
+  const form = sent.target;
+  if (form.dataset.sent) {
+    sent.preventDefault();
+    return;
+  }
+  if (form.method === "post") {
+    form.dataset.sent = "1";
+    const button = sent.submitter;
+    if (button?.dataset.busy) setTimeout(() => { button.disabled = true; button.textContent = button.dataset.busy; });
+  }
+});
+
+if (document.querySelector("[data-live]")) listen();

@@ -1,0 +1,30 @@
+// Shows moments as a person here reads them: ages that grow, dates in the browser's language and zone.
+
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+function age(seconds) {
+  if (seconds < 10) return "just now";
+  if (seconds < MINUTE) return `${Math.floor(seconds)} s ago`;
+  if (seconds < HOUR) return `${Math.floor(seconds / MINUTE)} min ago`;
+  if (seconds < DAY) return `${Math.floor(seconds / HOUR)} h ${Math.floor((seconds % HOUR) / MINUTE)} min ago`;
+  return `${Math.floor(seconds / DAY)} d ${Math.floor((seconds % DAY) / HOUR)} h ago`;
+}
+
+function show() {
+  const now = Date.now();
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const moment = new Date(time.dateTime);
+    if (Number.isNaN(moment.valueOf())) continue;
+    const seconds = Math.max(0, (now - moment.valueOf()) / 1000);
+    if (time.dataset.show === "age") time.textContent = age(seconds);
+    else if (time.dataset.show === "exact") time.textContent = exact.format(moment);
+    time.title = exact.format(moment);
+  }
+}
+
+show();
+setInterval(show, 10000);
+document.addEventListener("andon:fresh", show);

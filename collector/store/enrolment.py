@@ -1,0 +1,171 @@
+"""Stores one-off enrolment tokens and the credentials that gateways got for them.
+
+A token is good for one secret: the same secret again gets the same answer, another one is refused and
+alarming. The decision is one conditional update, so that of many at the same moment exactly one wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, insert, select, update
+
+from collector.ingest import GatewayIdentity
+from collector.store import tables
+
+
+class Refusal(StrEnum):
+    """Why a token was not taken."""
+
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    # Another secret has redeemed it: somebody copied the token, or the box.
+    USED = "used"
+    # It was redeemed with this secret, and the gateway has been enrolled anew since.
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """The answer to a gateway; ``credential_id`` is ``agw_<id>``."""
+
+    site: str
+    gateway: str
+    credential_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """``site`` and ``gateway`` are known unless the token is not."""
+
+    why: Refusal
+    site: str = ""
+    gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What is known of a gateway's secret."""
+
+    gateway: GatewayIdentity
+    secret_sha256: str
+    revoked: bool
+
+
+def add_token(
+    connection: Connection,
+    *,
+    token_hash: str,
+    site: str,
+    gateway: str,
+    created_by: str,
+    now_ms: int,
+    expires_ms: int,
+) -> None:
+    connection.execute(
+        insert(tables.enrolment_token).values(
+            hash=token_hash,
+            site=site,
+            gateway=gateway,
+            created_by=created_by,
+            created_ms=now_ms,
+            expires_ms=expires_ms,
+        )
+    )
+
+
+def redeem(
+    connection: Connection,
+    *,
+    token_hash: str,
+    secret_sha256: str,
+    new_gateway_id: str,
+    new_credential_id: str,
+    now_ms: int,
+) -> Enrolled | Refused:
+    """The new ids are used only when this is the first time (``new_gateway_id``: when the gateway is new
+    as well)."""
+    token = tables.enrolment_token
+    won = connection.execute(
+        update(token)
+        .where(token.c.hash == token_hash, token.c.used_secret_hash.is_(None), token.c.expires_ms > now_ms)
+        .values(used_secret_hash=secret_sha256, used_ms=now_ms)
+    ).rowcount
+    found = connection.execute(select(token).where(token.c.hash == token_hash)).one_or_none()
+    if found is None:
+        return Refused(why=Refusal.UNKNOWN)
+    if won:
+        _give(connection, found.site, found.gateway, secret_sha256, new_gateway_id, new_credential_id, now_ms)
+        return Enrolled(site=found.site, gateway=found.gateway, credential_id=new_credential_id)
+    if found.used_secret_hash is None:
+        return Refused(why=Refusal.EXPIRED, site=found.site, gateway=found.gateway)
+    if found.used_secret_hash != secret_sha256:
+        return Refused(why=Refusal.USED, site=found.site, gateway=found.gateway)
+    held = connection.execute(
+        select(tables.gateway.c.credential_id).where(
+            tables.gateway.c.site == found.site,
+            tables.gateway.c.name == found.gateway,
+            tables.gateway.c.secret_sha256 == secret_sha256,
+        )
+    ).scalar_one_or_none()
+    if held is None:
+        return Refused(why=Refusal.REPLACED, site=found.site, gateway=found.gateway)
+    return Enrolled(site=found.site, gateway=found.gateway, credential_id=held)
+
+
+def credential(connection: Connection, credential_id: str) -> Credential | None:
+    """By its public half, ``agw_<id>``."""
+    gateway = tables.gateway.c
+    found = connection.execute(
+        select(gateway.id, gateway.site, gateway.name, gateway.secret_sha256, gateway.revoked_ms).where(
+            gateway.credential_id == credential_id
+        )
+    ).one_or_none()
+    if found is None or found.secret_sha256 is None:
+        return None
+    return Credential(
+        gateway=GatewayIdentity(id=found.id, site=found.site, name=found.name),
+        secret_sha256=found.secret_sha256,
+        revoked=found.revoked_ms is not None,
+    )
+
+
+def revoke(connection: Connection, *, site: str, gateway: str, now_ms: int) -> bool:
+    """False when there is no such gateway, or it is revoked already."""
+    return bool(
+        connection.execute(
+            update(tables.gateway)
+            .where(
+                tables.gateway.c.site == site,
+                tables.gateway.c.name == gateway,
+                tables.gateway.c.revoked_ms.is_(None),
+            )
+            .values(revoked_ms=now_ms)
+        ).rowcount
+    )
+
+
+def _give(
+    connection: Connection,
+    site: str,
+    name: str,
+    secret_sha256: str,
+    new_gateway_id: str,
+    credential_id: str,
+    now_ms: int,
+) -> None:
+    """A gateway that is known keeps its id and its history; the secret of the box that it was is void at
+    once."""
+    values = {"credential_id": credential_id, "secret_sha256": secret_sha256, "revoked_ms": None}
+    known = connection.execute(
+        update(tables.gateway)
+        .where(tables.gateway.c.site == site, tables.gateway.c.name == name)
+        .values(**values)
+    ).rowcount
+    if not known:
+        connection.execute(
+            insert(tables.gateway).values(
+                id=new_gateway_id, site=site, name=name, created_ms=now_ms, **values
+            )
+        )
