@@ -7,16 +7,16 @@ that could not be written is taken back and decided anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from edge_agent import decode, detect, occurrence
 from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Transition
 from edge_agent.device import Device
-from edge_agent.journal import Journal
+from edge_agent.journal import Journal, JournalError
 from edge_agent.occurrence import Closing, Opening, Reason
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Quality, Reading, Sample, Trouble
@@ -24,6 +24,7 @@ from edge_agent.verdict import NS_PER_S
 from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_key
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,8 +146,8 @@ class Watch:
         if transitions:
             changes = occurrence.changes(watched.device.id, transitions, self._evidence(watched.device.id))
             try:
-                await self._journal.commit(changes)
-            except BaseException:
+                await _to_its_end(self._journal.commit(changes))
+            except JournalError:
                 watched.detector.put_back(before)
                 raise
             for change in changes:
@@ -170,6 +171,17 @@ class Watch:
                 await self._sooner.wait()
         except TimeoutError:
             pass
+
+
+async def _to_its_end(commit: Coroutine[Any, Any, T]) -> T:
+    """Its outcome, also when the caller is cancelled meanwhile: the detector has to know what was written."""
+    writing = asyncio.ensure_future(commit)
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})
+        await writing
+        raise
 
 
 def _restored(device: Device, start: Stamp, active: Collection[str], unreachable_after_s: float) -> _Watched:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 from rigs import journal_writer
-from rigs.journals import at_ledger, change_file, closing, opened, opening
+from rigs.journals import at_ledger, change_file, closing, limit_pages, opened, opening
 from rigs.moments import HandClock, ids
 
 from edge_agent.journal import FILE, Journal, JournalError, Moved
@@ -237,13 +237,6 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
 async def _commit_one_by_one(journal: Journal, clock: HandClock, count: int) -> None:
     for number in range(count):
         await journal.commit([opening(clock, f"belt-{number}", evidence={"a": "x" * 2_000})])
-
-
-def limit_pages(ledger: Ledger, pages: int) -> int:
-    """Pages in the file; at most ``pages`` from now on unless that is 0."""
-    if pages:
-        ledger._sql.execute(f"PRAGMA max_page_count = {pages}")
-    return int(ledger._sql.execute("PRAGMA page_count").fetchone()[0])
 
 
 async def test_after_an_error_of_the_disk_the_file_is_used_no_more(tmp_path: Path) -> None:

@@ -60,3 +60,10 @@ def change_file(folder: Path, statement: str, *values: Any) -> None:
     with connection:
         assert connection.execute(statement, values).rowcount
     connection.close()
+
+
+def limit_pages(ledger: Ledger, pages: int) -> int:
+    """Pages in the file; at most ``pages`` from now on unless that is 0."""
+    if pages:
+        ledger._sql.execute(f"PRAGMA max_page_count = {pages}")
+    return int(ledger._sql.execute("PRAGMA page_count").fetchone()[0])

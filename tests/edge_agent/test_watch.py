@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from rigs.journals import at_ledger, limit_pages
+from rigs.moments import HandClock, ids
+from rigs.ports import wait_until
+from rigs.readings import running
+from rigs.watching import CONVEYOR, conveyor, watching
+
+from edge_agent.clock import Clock
+from edge_agent.journal import Journal, JournalError
+from edge_agent.ledger import Ledger
+from edge_agent.recorder import Recorder
+from edge_agent.sample import Reading, Trouble
+from edge_agent.watch import Watch
+
+
+async def test_a_reading_that_changes_something_is_durable_when_it_was_taken(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.status(jam=False)
+        clock.go(1)
+        await floor.status(jam=True)
+        (row,) = await floor.journal.open_occurrences()
+        assert (row.device, row.component, row.fault, row.severity) == ("belt-1", "belt", "jam", 30)
+        assert row.first_bad == row.raised == clock.stamp()
+        assert row.severities[0].at == row.raised
+        good = clock.go(7)
+        await floor.status(jam=False)
+        batch = await floor.journal.batch(max_rows=9, max_bytes=1 << 20)
+        (sent,) = batch.rows
+        assert isinstance(sent, dict)
+        assert (sent["uid"], sent["rev"], sent["state"]) == (row.uid, 2, "closed")
+        assert sent["cleared"]["mono_ns"] == good.mono_ns
+
+
+async def test_a_raised_jam_carries_what_was_seen(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.status(jam=False)
+        await floor.voice(b"4012345678901")
+        clock.go(1.5)
+        await floor.status(jam=True)
+        (row,) = await floor.journal.open_occurrences()
+        assert row.evidence == {
+            "samples": [{"signal": "jam", "value": True, "quality": "good", "age_ms": 0}],
+            "readings": [
+                {"read": "status", "age_ms": 0, "frames": ["1,1.0"]},
+                {"read": "voice", "age_ms": 1500, "frames": ["[redacted]"]},
+                {"read": "status", "age_ms": 1500, "frames": ["0,1.0"]},
+            ],
+        }
+
+
+async def test_readings_that_change_nothing_write_nothing(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+
+        def changes(ledger: Ledger) -> int:
+            return ledger._sql.total_changes
+
+        before = await at_ledger(floor.journal, changes)
+        for _ in range(50):
+            clock.go(1)
+            await floor.status()
+            await floor.voice(b"x")
+        assert await at_ledger(floor.journal, changes) == before
+
+
+async def test_a_device_that_is_gone_is_one_occurrence_and_the_rest_is_unknown(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.status(jam=True)
+        clock.go(1)
+        await floor.trouble(Trouble.NO_LINK)
+        clock.go(31)
+        await floor.trouble(Trouble.NO_LINK)
+        assert await floor.open() == ["belt-1 jam", "belt-1 unreachable"]
+        assert floor.watch.devices_unreachable() == 1
+        clock.go(5)
+        await floor.status(jam=False)
+        assert await floor.open() == []
+        assert floor.watch.devices_unreachable() == 0
+
+
+async def test_after_a_restart_what_was_open_stays_open_until_it_was_read(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        await floor.status(jam=True)
+        assert "belt-1|belt|jam" not in floor.watch.unsettled()
+        (row,) = await floor.journal.open_occurrences()
+    clock.reboot()
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        assert sorted(floor.watch.unsettled()) == [
+            "belt-1|belt|jam",
+            "belt-1|belt|quiet",
+            "belt-1|link|unreachable",
+            "belt-1|motor|overload",
+        ]
+        assert await floor.journal.open_occurrences() == [row]
+        clock.go(1)
+        await floor.status(jam=True)
+        assert await floor.journal.open_occurrences() == [row]
+        assert sorted(floor.watch.unsettled()) == ["belt-1|belt|quiet"]
+        clock.go(1)
+        await floor.status(jam=False)
+        assert await floor.open() == []
+
+
+async def test_what_is_no_longer_configured_is_closed_as_not_watched(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    both = [conveyor("belt-1"), conveyor("belt-2")]
+    async with watching(tmp_path, clock, both, new_id) as floor:
+        await floor.status(jam=True, device="belt-1")
+        await floor.status(jam=True, device="belt-2")
+    fewer = conveyor("belt-2", CONVEYOR.replace("fault: jam,", "fault: stuck,"))
+    async with watching(tmp_path, clock, [fewer], new_id) as floor:
+        assert await floor.open() == []
+        batch = await floor.journal.batch(max_rows=9, max_bytes=1 << 20)
+        assert [row["reason"] for row in batch.rows if isinstance(row, dict)] == ["not_watched"] * 2
+
+
+async def test_what_the_collector_closed_is_unknown_until_it_was_read(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.status(jam=True)
+        (row,) = await floor.journal.open_occurrences()
+        await floor.watch.close_here({row.uid, "f" * 32})
+        assert await floor.open() == []
+        assert "belt-1|belt|jam" in floor.watch.unsettled()
+        clock.go(1)
+        await floor.status(jam=True)
+        (fresh,) = await floor.journal.open_occurrences()
+        assert fresh.uid != row.uid
+        assert "belt-1|belt|jam" not in floor.watch.unsettled()
+
+
+async def test_what_the_collector_closed_and_is_over_stays_closed(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.status(jam=True)
+        (row,) = await floor.journal.open_occurrences()
+        await floor.watch.close_here({row.uid})
+        await floor.status(jam=False)
+        assert await floor.open() == []
+        batch = await floor.journal.batch(max_rows=9, max_bytes=1 << 20)
+        (sent,) = batch.rows
+        assert isinstance(sent, dict)
+        assert (sent["uid"], sent["reason"]) == (row.uid, "closed_here")
+
+
+async def test_a_closed_here_of_a_lost_device_is_raised_anew_while_it_is_lost(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.trouble(Trouble.NO_LINK)
+        clock.go(31)
+        await floor.trouble(Trouble.NO_LINK)
+        (row,) = await floor.journal.open_occurrences()
+        await floor.watch.close_here({row.uid})
+        clock.go(1)
+        await floor.trouble(Trouble.NO_LINK)
+        clock.go(31)
+        await floor.trouble(Trouble.NO_LINK)
+        assert await floor.open() == ["belt-1 unreachable"]
+
+
+async def test_a_change_that_could_not_be_written_is_made_with_the_next_reading(tmp_path: Path) -> None:
+    clock = HandClock()
+    devices = [conveyor(f"belt-{number}") for number in range(40)]
+    async with watching(tmp_path, clock, devices) as floor:
+        pages = await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, 0))
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages))
+        refused = []
+        for device in devices:
+            try:
+                await floor.status(jam=True, device=device.id)
+            except JournalError:
+                refused.append(device.id)
+        assert refused
+        assert {f"{device}|belt|jam" for device in refused} < set(floor.watch.unsettled())
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages + 100))
+        for device_id in refused:
+            await floor.status(jam=True, device=device_id)
+        assert len(await floor.open()) == len(devices)
+
+
+async def test_a_cancelled_reading_leaves_detector_and_journal_at_one(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        for turn in range(60):
+            clock.go(0.1)
+            reading = asyncio.create_task(floor.status(jam=turn % 2 == 0))
+            for _ in range(turn % 7):
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            clock.go(0.1)
+            jam = turn % 3 == 0
+            await floor.status(jam=jam)
+            assert await floor.open() == ["belt-1 jam"] * jam
+
+
+async def test_readings_of_one_device_are_worked_off_in_their_order(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        for turn in range(20):
+            clock.go(1)
+            await asyncio.gather(floor.status(jam=True), floor.status(jam=False))
+            assert await floor.open() == [], turn
+        batch = await floor.journal.batch(max_rows=99, max_bytes=1 << 20)
+        assert len(batch.rows) == 20
+
+
+async def test_a_deadline_raises_by_itself_when_its_time_has_come(tmp_path: Path) -> None:
+    """On the real clock: nothing is delivered after the first reading."""
+    clock = Clock()
+    text = CONVEYOR.replace("on_delay_s: 5", "on_delay_s: 0.2")
+    devices = [conveyor(text=text)]
+    journal = await Journal.open(tmp_path, new_id=ids(), stamp=clock.stamp)
+    try:
+        watch = await Watch.start(devices, journal, Recorder(devices), clock.stamp)
+        async with running(watch.run()):
+            await asyncio.sleep(0)
+            began = clock.stamp()
+            await watch.take(Reading(device="belt-1", read="status", at=began, payload=(b"0,12.5",)))
+            await wait_until(journal.changed.is_set, what="the overload is raised")
+        (row,) = await journal.open_occurrences()
+        assert row.fault == "overload"
+        assert row.first_bad == began
+        assert row.raised.mono_ns == began.mono_ns + 200_000_000
+    finally:
+        await journal.close()
