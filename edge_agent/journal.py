@@ -56,7 +56,9 @@ class Journal:
         self._stamp = stamp
         self._lock = lock
         self._waiting: asyncio.Queue[_Job | None] = asyncio.Queue(WAITING)
-        self._refuses: Exception | None = None
+        self._failure: Exception | None = None
+        self._closing = False
+        self._full = False
         self._head_seq = 0
         # Set whenever there are new rows to send; who sends them clears it.
         self.changed = asyncio.Event()
@@ -65,7 +67,7 @@ class Journal:
     @property
     def broken(self) -> bool:
         """The file is not to be trusted any more: nothing is written to it until it was opened anew."""
-        return self._refuses is not None
+        return self._failure is not None
 
     @classmethod
     async def open(cls, data_dir: Path, *, new_id: Callable[[], str], stamp: Callable[[], Stamp]) -> Journal:
@@ -147,8 +149,8 @@ class Journal:
 
     async def _do(self, unit: Callable[[Ledger], T]) -> T:
         """Raises JournalError when it did not happen and will not."""
-        if self._refuses is not None:
-            raise JournalError(f"the journal is closed: {self._refuses}")
+        if self._failure is not None or self._closing:
+            raise JournalError(f"the journal is closed: {self._failure or 'the agent stops'}")
         outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         try:
             # At once: units are committed in the order of the calls.
@@ -165,26 +167,38 @@ class Journal:
                 group.append(self._waiting.get_nowait())
             jobs = [job for job in group if job is not None]
             more = len(jobs) == len(group)
-            if not more:
-                self._refuses = JournalError("the agent stops")
-            try:
-                outcomes = await self._commit([unit for unit, _ in jobs])
-            except Exception as error:
-                # None of the group happened. After anything but a full disk the file is not to be trusted any
-                # more.
-                if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL:
-                    self._refuses = error
-                log.exception("the journal could not be written", changes=len(jobs))
-                outcomes = [JournalError(f"the journal could not be written: {error}")] * len(jobs)
+            self._closing = not more
+            outcomes = await self._commit([unit for unit, _ in jobs])
             for (_, future), outcome in zip(jobs, outcomes, strict=True):
                 _settle(future, outcome)
 
     async def _commit(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
-        outcomes, head_seq = await self._writer.run(lambda ledger: (ledger.together(units), ledger.head_seq))
+        """The outcome of each; when the file fails, none of them happened."""
+        if self._failure is not None:
+            return [JournalError(f"the journal is closed: {self._failure}")] * len(units)
+        try:
+            outcomes, head_seq = await self._writer.run(
+                lambda ledger: (ledger.together(units), ledger.head_seq)
+            )
+        except Exception as error:  # noqa: BLE001  # whatever it was, callers wait and must hear of it
+            self._failed(error)
+            return [JournalError(f"the journal could not be written: {error}")] * len(units)
+        if self._full:
+            self._full = False
+            log.info("the journal can be written again")
         if head_seq != self._head_seq:
             self._head_seq = head_seq
             self.changed.set()
         return outcomes
+
+    def _failed(self, error: Exception) -> None:
+        """A full disk may have room again; after anything else the file is not to be trusted any more."""
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL:
+            self._failure = error
+            log.error("the journal could not be written and is closed", why=str(error), exc_info=error)
+        elif not self._full:
+            self._full = True
+            log.error("the disk is full: the journal takes nothing", why=str(error))
 
 
 class _Thread(aiosqlite.Connection):
