@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FILE = "credential.json"
-PENDING = "credential.pending.json"
+# The secret of the newest enrolment token; kept, so that the same command may be given again.
+ENROLMENT = "enrolment.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +41,11 @@ def load(data_dir: Path) -> Credential | None:
 
 def save(data_dir: Path, credential: Credential) -> None:
     _write_durably(data_dir / FILE, json.dumps(asdict(credential)))
-    (data_dir / PENDING).unlink(missing_ok=True)
 
 
-def pending_secret(data_dir: Path, token: str) -> str:
-    """The secret for this token: durable before its first use, the same again after a lost reply."""
-    file = data_dir / PENDING
+def secret_for(data_dir: Path, token: str) -> str:
+    """The secret for this token: durable before its first use, the same at every repetition."""
+    file = data_dir / ENROLMENT
     token_hash = sha256(token)
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """The simulated warehouse: equipment on real protocols, and a shift in which things break and are mended.
 
-The devices are those of ``agent.toml`` beside this file. The shift repeats; two faults stay until somebody sees to them.
+The devices are those of ``agent.toml`` beside this file. The shift repeats; two faults stay until somebody
+sees to them.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Site:
         ]
 
     def collector_command(self) -> list[str]:
-        return [*self._collector("serve"), "--listen", f"127.0.0.1:{self.port}"]
+        return [*self._collector("serve"), "--listen", f"127.0.0.1:{self.port}", "--log", "text"]
 
     def agent_command(self) -> list[str]:
         return [

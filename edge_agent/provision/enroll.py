@@ -28,7 +28,7 @@ def enroll(
     except AddressError as error:
         raise EnrollError(str(error)) from error
     try:
-        secret = credential.pending_secret(data_dir, token)
+        secret = credential.secret_for(data_dir, token)
     except OSError as error:
         raise EnrollError(
             f"{data_dir} cannot be written: {error.strerror}; run as the agent's user, or as root"
