@@ -519,7 +519,7 @@ def _acknowledge(
     after = _seen_by(ticket, actor, seen, at_ms)
     reasons = [Reason.ACKNOWLEDGED]
     if after.ack is Ack.UNACKED:
-        return replace(_decided(ticket, after, reasons), refused=Reason.SEEN_LESS)
+        return Decision(ticket=ticket, reasons=tuple(reasons), refused=Reason.SEEN_LESS)
     after, settled = _settled(after, policy)
     if after == ticket:
         return Decision(ticket=ticket, reasons=tuple(reasons))
@@ -530,7 +530,7 @@ def _seen_by(ticket: Ticket, actor: Actor, seen: int | None, at_ms: int) -> Tick
     """An acknowledgement covers what its giver saw, no more."""
     covers = ticket.version if seen is None else min(seen, ticket.version)
     if ticket.ack is Ack.ACKED or covers < ticket.alarm_version:
-        return replace(ticket, ack_seen=max(ticket.ack_seen, min(covers, ticket.version)))
+        return ticket
     return replace(ticket, ack_seen=covers, acked_by=actor.name, acked_ms=at_ms)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 # initdb and postgres refuse to run as root; every distribution has this user.
 NOBODY = "nobody"
@@ -98,7 +99,7 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
         assert server.poll() is None, "PostgreSQL ended at once; see postgres.log"
         try:
             _execute(url, "SELECT 1")
-        except Exception:
+        except OperationalError:
             # Not yet: it refuses while it starts.
             subprocess.run(["sleep", "0.05"], check=False)
         else:

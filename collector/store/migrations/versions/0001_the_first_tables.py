@@ -126,6 +126,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_ticket_dedupe_key_first_ms", "ticket", ["dedupe_key", "first_ms"], unique=False)
     op.create_index("ix_ticket_received_ms", "ticket", ["received_ms", "id"], unique=False)
+    op.create_index("ix_ticket_site_device", "ticket", ["site", "device"], unique=False)
     op.create_index("ix_ticket_site_received_ms", "ticket", ["site", "received_ms", "id"], unique=False)
     op.create_index(
         "ux_ticket_open",
@@ -190,6 +191,7 @@ def upgrade() -> None:
         sa.Column("component", sa.String(length=64), nullable=False),
         sa.Column("fault", sa.String(length=64), nullable=False),
         sa.Column("rev", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(length=32), nullable=False),
         sa.Column("open", sa.Boolean(), nullable=False),
         sa.Column("unknown", sa.Boolean(), nullable=False),
         sa.Column("minted", sa.Boolean(), nullable=False),

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.dating import HOUR_MS, NEVER_SET_ERROR_MS, WAY_MS, date, dates, sample
+from edge_agent.wire import Row, Stamp
+
+BOOT = "b" * 32
+OTHER = "c" * 32
+TRUE_MS = 1_767_600_000_000
+
+
+def stamp(mono_ms: int, boot: str = BOOT, wall_ms: int = 7, source: str = "none") -> Stamp:
+    return Stamp(boot=boot, mono_ns=mono_ms * 1_000_000 + 999_999, wall_ms=wall_ms, source=source)
+
+
+def test_a_message_teaches_the_offset_of_its_boot() -> None:
+    told = sample(stamp(2 * HOUR_MS + 5), TRUE_MS)
+    assert (told.boot, told.hour, told.offset_ms) == (BOOT, 2, TRUE_MS - 2 * HOUR_MS - 5)
+
+
+@pytest.mark.parametrize(
+    ("what", "hours", "mono_ms", "offset_ms", "error_ms"),
+    [
+        ("its own hour", {1: 100, 2: 200}, HOUR_MS + 1, 100, WAY_MS),
+        ("the nearest hour", {1: 100, 9: 900}, 4 * HOUR_MS, 100, WAY_MS + 3 * 360),
+        ("of two equally near the earlier", {1: 100, 5: 500}, 3 * HOUR_MS, 100, WAY_MS + 2 * 360),
+        ("before the first contact", {9: 900}, 0, 900, WAY_MS + 9 * 360),
+    ],
+)
+def test_a_stamp_takes_the_offset_of_the_nearest_hour(
+    what: str, hours: dict[int, int], mono_ms: int, offset_ms: int, error_ms: int
+) -> None:
+    assert date(stamp(mono_ms), {BOOT: hours}, floor_ms=0) == (mono_ms + offset_ms, error_ms), what
+
+
+@pytest.mark.parametrize(
+    ("source", "wall_ms", "expected"),
+    [
+        ("ntp", TRUE_MS, (TRUE_MS, 5_000)),
+        ("collector", TRUE_MS, (TRUE_MS, 30_000)),
+        ("rtc", TRUE_MS, (TRUE_MS, HOUR_MS)),
+        ("none", 1_000, (TRUE_MS, NEVER_SET_ERROR_MS)),
+        ("a-source-of-next-year", 1_000, (TRUE_MS, NEVER_SET_ERROR_MS)),
+    ],
+)
+def test_a_boot_that_never_spoke_is_believed_as_far_as_its_clock(
+    source: str, wall_ms: int, expected: tuple[int, int]
+) -> None:
+    assert date(stamp(5, OTHER, wall_ms, source), {BOOT: {0: 1}}, floor_ms=TRUE_MS) == expected
+
+
+@given(
+    start=st.integers(0, 10 * HOUR_MS),
+    length=st.integers(0, 40 * HOUR_MS),
+    jumps=st.lists(st.integers(0, 1 << 50), min_size=2, max_size=2),
+    offsets=st.dictionaries(st.integers(0, 50), st.integers(0, 10_000), min_size=1),
+)
+def test_inside_one_boot_no_clock_changes_a_duration(
+    start: int, length: int, jumps: list[int], offsets: dict[int, int]
+) -> None:
+    row = _row(
+        first_bad=stamp(start, wall_ms=jumps[0]),
+        raised=stamp(start),
+        cleared=stamp(start + length, wall_ms=jumps[1]),
+    )
+    told = dates(row, {BOOT: offsets}, floor_ms=0)
+    assert told.end_ms is not None
+    assert told.end_ms - told.start_ms == length
+
+
+def test_an_occurrence_over_two_boots_ends_by_the_clock_of_the_second() -> None:
+    row = _row(first_bad=stamp(100), raised=stamp(200), cleared=stamp(50, OTHER))
+    told = dates(row, {BOOT: {0: 1_000}, OTHER: {0: 9_000}}, floor_ms=0)
+    assert (told.start_ms, told.raised_ms, told.end_ms) == (1_100, 1_200, 9_050)
+
+
+def test_an_end_is_never_before_its_beginning() -> None:
+    row = _row(first_bad=stamp(100), raised=stamp(100), cleared=stamp(50, OTHER))
+    told = dates(row, {BOOT: {0: 9_000}, OTHER: {0: 1_000}}, floor_ms=0)
+    assert told.end_ms == told.start_ms == 9_100
+
+
+def test_the_first_severity_counts_from_the_first_bad_sample() -> None:
+    row = _row(
+        first_bad=stamp(100),
+        raised=stamp(400),
+        cleared=stamp(900),
+        severities=[{"severity": 20, "at": stamp(400)}, {"severity": 30, "at": stamp(600)}],
+    )
+    told = dates(row, {BOOT: {0: 0}}, floor_ms=0)
+    assert told.severities == ((100, 20), (600, 30))
+
+
+def _row(**changed: Any) -> Row:
+    row = {
+        "uid": "1" * 32,
+        "device": "a",
+        "component": "x",
+        "fault": "f",
+        "rev": 2,
+        "state": "closed",
+        "severity": 30,
+        "mod_seq": 1,
+        "title": "t",
+    }
+    return Row.model_validate(row | changed)
