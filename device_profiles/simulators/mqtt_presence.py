@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,25 +47,26 @@ class MqttDevice(Simulator):
         self.style = style
         self._name = topic
         self._client: mqtt.Client | None = None
+        # paho blocks; one thread keeps what it is told in order.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=topic)
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._connect)
+        await asyncio.wrap_future(self._worker.submit(self._connect))
 
     async def stop(self) -> None:
         """Leaves in peace: the broker publishes no will."""
-        client, self._client = self._client, None
-        if client is not None:
-            await asyncio.to_thread(_leave, client)
+        await asyncio.wrap_future(self._worker.submit(self._leave))
+        self._worker.shutdown()
 
     def set(self, fault: str, on: bool = True) -> None:
         was = self.has("power_cut")
         super().set(fault, on)
         if fault == "power_cut" and on and not was:
-            self._break()
+            self._worker.submit(self._break)
         elif fault == "power_cut" and not on and was:
-            self._connect()
-        elif self._client is not None:
-            self._publish(self._client)
+            self._worker.submit(self._connect)
+        else:
+            self._worker.submit(self._publish)
 
     def _connect(self) -> None:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"simulated-{self._name}")
@@ -73,12 +75,16 @@ class MqttDevice(Simulator):
         if self.broker.ca_file is not None:
             client.tls_set(str(self.broker.ca_file))
         client.will_set(self.topic, self._word(False), qos=1, retain=True)
-        client.on_connect = lambda client, *_: self._publish(client)
-        client.connect(self.broker.host, self.broker.port, keepalive=KEEPALIVE_S)
-        client.loop_start()
+        client.on_connect = lambda *_: self._publish()
+        # In its own time, and again whenever the broker was away.
+        client.connect_async(self.broker.host, self.broker.port, keepalive=KEEPALIVE_S)
         self._client = client
+        client.loop_start()
 
-    def _publish(self, client: mqtt.Client) -> None:
+    def _publish(self) -> None:
+        client = self._client
+        if client is None:
+            return
         word = b"\xff\x00{" if self.has("babbles") else self._word(not self.has("says_offline"))
         client.publish(self.topic, word, qos=1, retain=True)
 
@@ -86,6 +92,12 @@ class MqttDevice(Simulator):
         if self.style == "json":
             return json.dumps({"online": online, "name": self._name}).encode()
         return b"Online" if online else b"Offline"
+
+    def _leave(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+            client.loop_stop()
 
     def _break(self) -> None:
         client, self._client = self._client, None
@@ -96,11 +108,6 @@ class MqttDevice(Simulator):
         line = client.socket()
         if line is not None:
             line.close()
-
-
-def _leave(client: mqtt.Client) -> None:
-    client.disconnect()
-    client.loop_stop()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,99 @@
+"""The simulated reader through the real serial and TCP transports and the shipped profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rigs.ports import wait_until
+from rigs.watched import Watched, watched
+
+from device_profiles.simulators.line_scanner import LineScanner, ean13
+from device_profiles.simulators.serving import Outlet, Pty, Tcp
+from edge_agent import decode
+
+
+def bus_of(outlet: Outlet) -> dict[str, object]:
+    if isinstance(outlet, Tcp):
+        return {"transport": "tcp", "host": outlet.host, "port": outlet.port}
+    assert isinstance(outlet, Pty)
+    return {"transport": "serial", "port": str(outlet.path)}
+
+
+@pytest.fixture(params=["serial", "tcp"])
+def outlet(request: pytest.FixtureRequest, tmp_path: Path) -> Outlet:
+    return Pty(tmp_path / "scanner") if request.param == "serial" else Tcp()
+
+
+async def parcels(scanner: LineScanner, floor: Watched, count: int) -> None:
+    """So many parcels pass, and each is heard of."""
+    for _ in range(count):
+        before = floor.seen["scan"]
+        scanner.parcel()
+        await wait_until(lambda: floor.seen["scan"] > before)  # noqa: B023
+
+
+async def connected(floor: Watched) -> None:
+    await wait_until(lambda: floor.seen["scan"])
+
+
+def test_the_codes_of_the_simulated_parcels_have_the_right_check_digit() -> None:
+    # The example of the GS1 General Specifications, 7.9.
+    assert ean13(629104150021) == "6291041500213"
+
+
+@pytest.mark.parametrize("terminator", [b"\r\n", b"\r", b"\n"])
+async def test_a_dirty_window_and_a_blind_reader_are_two_conditions(
+    outlet: Outlet, terminator: bytes
+) -> None:
+    scanner = LineScanner(outlet, terminator=terminator)
+    await scanner.start()
+    async with watched("line-scanner", bus_of(outlet)) as floor:
+        await connected(floor)
+        await parcels(scanner, floor, 40)
+        assert floor.floor.active() == frozenset()
+        scanner.set("dirty_window")
+        await parcels(scanner, floor, 24)
+        assert floor.floor.active() == {"reader/no-read-share"}
+        scanner.set("blind")
+        await parcels(scanner, floor, 10)
+        assert floor.floor.active() == {"reader/no-read-share", "reader/no-read-series"}
+        scanner.set("blind", False)
+        scanner.set("dirty_window", False)
+        await parcels(scanner, floor, 100)
+        floor.floor.wait(20)
+        assert floor.floor.active() == frozenset()
+    await scanner.stop()
+
+
+async def test_a_heartbeat_keeps_an_idle_reader_from_being_missed() -> None:
+    scanner = LineScanner(Tcp(), heartbeat_s=0.01)
+    await scanner.start()
+    overlay = {"conditions": {"reader/gone-quiet": {"when": {"no_data_s": {"s": 30}}}}}
+    async with watched("line-scanner", bus_of(scanner.outlet), overlay=overlay) as floor:
+        await connected(floor)
+        # Longer than the profile's patience by the floor's clock, with heartbeats between.
+        for _ in range(4):
+            floor.floor.wait(20)
+            before = floor.seen["scan"]
+            await wait_until(lambda: floor.seen["scan"] > before)  # noqa: B023
+        assert floor.floor.active() == frozenset()
+        scanner.set("quiet")
+        floor.floor.wait(31)
+        assert floor.floor.active() == {"reader/gone-quiet"}
+    await scanner.stop()
+
+
+async def test_nothing_of_a_scanned_code_is_in_the_evidence() -> None:
+    scanner = LineScanner(Tcp(), heartbeat_s=0)
+    await scanner.start()
+    shown: set[str] = set()
+    async with watched("line-scanner", bus_of(scanner.outlet)) as floor:
+        await connected(floor)
+        for fault in (False, True):
+            scanner.set("blind", fault)
+            await parcels(scanner, floor, 1)
+            assert floor.newest is not None
+            shown |= set(decode.shown(floor.floor.device, floor.newest))
+    assert shown == {"[redacted]", "NoRead"}
+    await scanner.stop()

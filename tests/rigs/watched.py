@@ -1,0 +1,66 @@
+"""A simulated device read by the real transport, and what its shipped profile makes of that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rigs.floor import Floor
+from rigs.ports import wait_until
+from rigs.readings import running, stamp
+
+from edge_agent import transports
+from edge_agent.device import Device
+from edge_agent.profile import parse
+from edge_agent.sample import Reading
+
+PROFILES = Path(__file__).parents[2] / "device_profiles"
+# Longer than any delay in a shipped profile.
+LONG_S = 300.0
+
+
+class Watched:
+    def __init__(self, floor: Floor) -> None:
+        self.floor = floor
+        self.seen: Counter[str] = Counter()
+        self.newest: Reading | None = None
+
+    async def deliver(self, reading: Reading) -> None:
+        self.newest = reading
+        self.floor.take(reading)
+        self.seen[reading.read] += 1
+
+    async def settled(self) -> frozenset[str]:
+        """What is active once everything was read anew and every delay is over."""
+        before = self.seen.copy()
+        # The first of the two may have been on its way already.
+        reads = self.floor.device.profile.reads
+        await wait_until(
+            lambda: all(self.seen[read] >= before[read] + 2 for read in reads), what=f"{self.seen}"
+        )
+        self.floor.wait(LONG_S)
+        return self.floor.active()
+
+
+@asynccontextmanager
+async def watched(
+    profile: str,
+    bus: Mapping[str, object],
+    *,
+    overlay: Mapping[str, object] | None = None,
+    unit: int = 1,
+    topic: str = "",
+) -> AsyncIterator[Watched]:
+    text = (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")
+    known = parse(text, name=profile, overlay=overlay)
+    device = Device(id="device-1", place="", bus="bus", profile=known, unit=unit, topic=topic)
+    module = transports.load(str(bus["transport"]))
+    assert module is not None
+    watched = Watched(Floor(known))
+    settings = module.Settings.model_validate({"name": "bus", **bus})
+    async with running(module.Transport(settings, [device], watched.deliver, stamp).run()):
+        await asyncio.sleep(0)
+        yield watched
