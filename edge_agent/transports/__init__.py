@@ -2,7 +2,8 @@
 
 A transport module has two names that the wiring uses: ``Settings`` (a ``BusSettings`` that validates its
 ``[[bus]]`` table) and ``Transport`` (below). A new transport is one module and its test, registered nowhere.
-What they share is in ``bus`` (one task, its devices), ``link`` (bytes on a descriptor) and ``stream`` (text).
+They share ``bus`` (a session kept going), ``link`` (bytes on a descriptor), ``stream`` (text on a link) and
+``broker`` (a connection of MQTT).
 """
 
 from __future__ import annotations

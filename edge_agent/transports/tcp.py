@@ -78,12 +78,12 @@ async def open_connection(host: str, port: int) -> Link:
                 except OSError as error:
                     refusal = error
                 else:
-                    return Link(connected.fileno(), close=connected.close, explain=partial(_explain, where))
+                    return Link(connected.fileno(), close=connected.close, explain=partial(explain, where))
     except TimeoutError as error:
         raise LinkError(f"{where} does not answer: switched off, or the network is down?") from error
     except OSError as error:
         raise LinkError(f"the name of {where} cannot be resolved: {error.strerror}") from error
-    raise LinkError(_explain(where, refusal))
+    raise LinkError(explain(where, refusal))
 
 
 async def _connect(
@@ -100,7 +100,8 @@ async def _connect(
     return candidate
 
 
-def _explain(where: str, error: OSError | None) -> str:
+def explain(where: str, error: OSError | None) -> str:
+    """What a technician should know of an error of a connection; None: the other side ended it."""
     if error is None:
         return f"{where} closed the connection"
     if error.errno == errno.ECONNREFUSED:

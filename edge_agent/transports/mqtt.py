@@ -1,0 +1,276 @@
+"""Devices that publish through an MQTT broker: subscribes to their topics, acknowledges what became durable.
+
+A message of QoS 1 is acknowledged after ``deliver`` returned: the broker keeps what a pulled plug would lose,
+and sends it again. What was delivered but perhaps not acknowledged when a connection broke comes again too,
+marked as a duplicate; such a message is acknowledged and not delivered twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Annotated, Literal
+
+import structlog
+from paho.mqtt.client import Client, topic_matches_sub
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edge_agent.device import Device
+from edge_agent.poll import Line, topic
+from edge_agent.profile import TopicRead
+from edge_agent.sample import Deliver, Trouble
+from edge_agent.transports import BusSettings
+from edge_agent.transports.broker import QUEUE, Arrival, Connection, Refusal
+from edge_agent.transports.bus import Bus, LinkError, RefusedError
+from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
+from edge_agent.wire import Stamp
+
+log = structlog.get_logger()
+
+MAX_PAYLOAD_BYTES = 64 << 10
+# How long a broker of MQTT 5 keeps our session while we are away: a long weekend and some.
+SESSION_EXPIRY_S = 7 * 86_400
+# Deliveries remembered across a broken connection; at least what a broker has in flight at once.
+REMEMBERED = 1_000
+VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+
+
+class Tls(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ca_file: Annotated[
+        Path | None, Field(description="PEM of the CA that signed the broker; else the system's")
+    ] = None
+    cert_file: Annotated[
+        Path | None, Field(description="PEM of our own certificate, if the broker asks for one")
+    ] = None
+    key_file: Annotated[Path | None, Field(description="PEM of its key")] = None
+
+
+class Settings(BusSettings):
+    transport: Literal["mqtt"] = "mqtt"
+    host: Annotated[str, Field(min_length=1, description="name or address of the broker")]
+    port: Annotated[int | None, Field(ge=1, le=65_535, description="default 1883, with tls 8883")] = None
+    protocol: Annotated[Literal["3.1.1", "5"], Field(description="version of MQTT")] = "3.1.1"
+    tls: Annotated[Tls | None, Field(description="an empty table: TLS with the system's CAs")] = None
+    username: str = ""
+    password_file: Annotated[
+        Path | None, Field(description="file that holds the password and nothing else")
+    ] = None
+    client_id: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="unique at the broker, for ever; default: made from this machine and the bus name",
+        ),
+    ] = ""
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+
+    @model_validator(mode="after")
+    def _password_has_a_user(self) -> Settings:
+        if self.password_file is not None and not self.username:
+            raise ValueError("password_file: needs username")
+        return self
+
+    @property
+    def port_number(self) -> int:
+        return self.port or (8883 if self.tls else 1883)
+
+    @property
+    def where(self) -> str:
+        return f"{self.host}:{self.port_number}"
+
+    @property
+    def line(self) -> Line:
+        return Line(words=f"MQTT {self.protocol} {self.where}{', TLS' if self.tls else ''}")
+
+
+class Transport(Bus):
+    """Raises ValueError for a topic that MQTT does not allow."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        devices: Sequence[Device],
+        deliver: Deliver,
+        stamp: Callable[[], Stamp],
+        *,
+        clock: Callable[[], float] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        self._settings = settings
+        self._takers: dict[str, list[tuple[str, str]]] = {}
+        self._qos: dict[str, int] = {}
+        for device in self.devices:
+            for name, read in device.profile.reads.items():
+                if isinstance(read, TopicRead):
+                    wanted = topic(device, read)
+                    if not _allowed(wanted):
+                        raise ValueError(
+                            f"device {device.id}: read {name}: {wanted!r} is no MQTT topic filter"
+                        )
+                    self._takers.setdefault(wanted, []).append((device.id, name))
+                    self._qos[wanted] = max(read.qos, self._qos.get(wanted, 0))
+        self._delivered: OrderedDict[int, str] = OrderedDict()
+
+    async def run(self) -> None:
+        if self._takers:
+            await self.keep(self._session)
+
+    async def _session(self) -> None:
+        # In a thread: name, connection and TLS take their time, and paho waits for them.
+        client = await asyncio.to_thread(_connect, self._settings)
+        connection = Connection(client, self._settings.where)
+        try:
+            if not await connection.accepted():
+                self._delivered.clear()
+            connection.subscribe(self._qos)
+            await self.back()
+            while True:
+                news = await connection.next()
+                if isinstance(news, Arrival):
+                    await self._take(connection, news)
+                else:
+                    await self._refused(connection, news)
+        finally:
+            connection.close()
+
+    async def _take(self, connection: Connection, arrival: Arrival) -> None:
+        if not (arrival.again and self._delivered.get(arrival.mid) == _digest(arrival)):
+            at = self.stamp()
+            for device, read in self._takers_of(arrival.topic):
+                if len(arrival.payload) > MAX_PAYLOAD_BYTES:
+                    detail = (
+                        f"a message of {len(arrival.payload)} bytes; at most {MAX_PAYLOAD_BYTES} are taken"
+                    )
+                    await self.tell(device, read, trouble=Trouble.WRONG_ANSWER, detail=detail, at=at)
+                else:
+                    await self.tell(
+                        device, read, payload=(arrival.payload,), retained=arrival.retained, at=at
+                    )
+        if arrival.qos:
+            self._delivered[arrival.mid] = _digest(arrival)
+            self._delivered.move_to_end(arrival.mid)
+            if len(self._delivered) > REMEMBERED:
+                self._delivered.popitem(last=False)
+            connection.acknowledge(arrival)
+
+    async def _refused(self, connection: Connection, refusal: Refusal) -> None:
+        detail = f"the broker refuses the subscription: {refusal.reason}"
+        log.warning("subscription refused", bus=self.name, topics=refusal.filters, reason=refusal.reason)
+        at = self.stamp()
+        for wanted in refusal.filters:
+            for device, read in self._takers[wanted]:
+                await self.tell(device, read, trouble=Trouble.WRONG_ANSWER, detail=detail, at=at)
+        connection.subscribe_later({wanted: self._qos[wanted] for wanted in refusal.filters})
+
+    def _takers_of(self, arrived: str | None) -> list[tuple[str, str]]:
+        if arrived is None:
+            return []
+        return [
+            taker
+            for wanted, takers in self._takers.items()
+            if wanted == arrived or topic_matches_sub(wanted, arrived)
+            for taker in takers
+        ]
+
+
+def _connect(settings: Settings) -> Client:
+    """A client that has sent its CONNECT. Blocks. Raises LinkError, RefusedError in a technician's words."""
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=settings.client_id or default_client_id(settings.name),
+        clean_session=False if settings.protocol == "3.1.1" else None,
+        protocol=VERSIONS[settings.protocol],
+        manual_ack=True,
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    _identify(client, settings)
+    try:
+        if settings.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.ReceiveMaximum = QUEUE
+            client.connect(
+                settings.host,
+                settings.port_number,
+                settings.keepalive_s,
+                clean_start=False,
+                properties=properties,
+            )
+        else:
+            client.connect(settings.host, settings.port_number, settings.keepalive_s)
+    except ssl.SSLCertVerificationError as error:
+        raise RefusedError(
+            f"the certificate of the broker {settings.where} is not accepted: {error.verify_message}"
+        ) from error
+    except ssl.SSLError as error:
+        raise RefusedError(f"no TLS with the broker {settings.where}: {error.reason or error}") from error
+    except TimeoutError as error:
+        raise LinkError(
+            f"the broker {settings.where} does not answer: switched off, or the network is down?"
+        ) from error
+    except socket.gaierror as error:
+        raise LinkError(f"the name of the broker {settings.where} cannot be resolved") from error
+    except OSError as error:
+        raise LinkError(f"the broker {explain(settings.where, error)}") from error
+    return client
+
+
+def _identify(client: Client, settings: Settings) -> None:
+    """Files are read at each attempt, so that a mended one is found."""
+    try:
+        if settings.username:
+            file = settings.password_file
+            client.username_pw_set(
+                settings.username, file.read_text("utf-8").rstrip("\r\n") if file else None
+            )
+    except (OSError, UnicodeDecodeError) as error:
+        raise RefusedError(f"the password file {settings.password_file} cannot be read") from error
+    if settings.tls is None:
+        return
+    files = settings.tls
+    try:
+        client.tls_set(_path(files.ca_file), _path(files.cert_file), _path(files.key_file))
+    except (OSError, ValueError) as error:
+        named = ", ".join(str(file) for file in (files.ca_file, files.cert_file, files.key_file) if file)
+        raise RefusedError(f"a TLS file cannot be used ({named}): {error}") from error
+
+
+def _path(file: Path | None) -> str | None:
+    return str(file) if file else None
+
+
+def default_client_id(bus: str, machine_id: Path = Path("/etc/machine-id")) -> str:
+    """The same after each start, another on each machine; the machine's id itself is not given away."""
+    try:
+        machine = machine_id.read_text("ascii").strip()
+    except OSError:
+        machine = socket.gethostname()
+    return f"andon-{hashlib.sha256(f'andon {machine}'.encode()).hexdigest()[:12]}-{bus}"
+
+
+def _allowed(wanted: str) -> bool:
+    """MQTT 5.0, 4.7.1: a wildcard fills its level, # is the last."""
+    levels = wanted.split("/")
+    return (
+        0 < len(wanted.encode()) <= 65_535
+        and "\0" not in wanted
+        and all(level in ("+", "#") or not set("+#") & set(level) for level in levels)
+        and "#" not in levels[:-1]
+    )
+
+
+def _digest(arrival: Arrival) -> str:
+    return hashlib.sha256(f"{arrival.topic}\0".encode() + arrival.payload).hexdigest()
