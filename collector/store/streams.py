@@ -208,7 +208,9 @@ def put_aside(
         return
     rows = []
     for raw, error in bad:
-        text = json.dumps(raw, sort_keys=True)
+        text = json.dumps(raw)
+        # Sent again at a new position it is the same row.
+        told = {**raw, "mod_seq": None} if isinstance(raw, dict) else raw
         uid = raw.get("uid") if isinstance(raw, dict) else None
         rows.append(
             {
@@ -217,8 +219,8 @@ def put_aside(
                 "uid": uid if isinstance(uid, str) and re.fullmatch(HEX128_PATTERN, uid) else None,
                 "received_ms": now_ms,
                 "error": clean(error),
-                "digest": hashlib.sha256(text.encode()).hexdigest(),
-                "raw": raw if len(text) <= MAX_RAW_CHARS else text[:MAX_RAW_CHARS],
+                "digest": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
+                "raw": text[:MAX_RAW_CHARS],
             }
         )
     connection.execute(insert_for(connection)(quarantine).on_conflict_do_nothing(), rows)

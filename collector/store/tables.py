@@ -271,7 +271,8 @@ quarantine = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("error", Text, nullable=False),
     Column("digest", String(64), nullable=False),
-    Column("raw", Document, nullable=False),
+    # JSON, as it was parsed; the beginning of it when it is monstrous.
+    Column("raw", Text, nullable=False),
     UniqueConstraint("gateway_id", "digest"),
 )
 

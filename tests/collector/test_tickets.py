@@ -248,7 +248,7 @@ def test_quiet_closes_only_what_is_resolved_and_over(
     assert (decision.ticket.work is Work.CLOSED and decision.ticket != ticket) is closes
 
 
-# --- people --------------------------------------------------------------------------------------------------------
+# --- people ----------------------------------------------------------------------------------------
 
 
 def test_an_acknowledgement_covers_only_what_was_seen() -> None:

@@ -63,7 +63,7 @@ class EdgeVoice:
         return {
             "boot": self.boot,
             "mono_ns": (ms + 864_000_000) * 1_000_000,
-            "wall_ms": ms + 1_000,
+            "wall_ms": max(0, ms),
             "source": "none",
         }
 

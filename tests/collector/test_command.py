@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
+from sqlalchemy import select
+
+from collector.command import Actor, Outcome, Result, carry_out
+from collector.store import Store, tables
+from collector.store import tickets as ticket_store
+from collector.tickets import Ack, Acknowledge, Assign, Command, Note, Reason, Resolve, Role, Start, Work
+
+# Tina works at the site, Leo leads it, Otto works at another one.
+TINA = Actor(name="tina", role=Role.TECHNICIAN, sites=frozenset({"north"}))
+LEO = Actor(name="leo", role=Role.LEAD, sites=frozenset({"*"}))
+OTTO = Actor(name="otto", role=Role.LEAD, sites=frozenset({"south"}))
+
+
+@pytest.fixture
+def edge(store: Store) -> EdgeVoice:
+    edge = EdgeVoice(enrol(store))
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    return edge
+
+
+def carried(
+    store: Store, edge: EdgeVoice, command: Command, actor: Actor = TINA, minute: float = 1, **how: Any
+) -> Outcome:
+    uid = next(iter(edge.rows))
+    options = {"idempotency_key": None, "if_match": None} | how
+    now_ms = MONDAY_MS + int(minute * MINUTE_MS)
+    return store.write(
+        lambda connection: carry_out(connection, actor, uid, command, now_ms=now_ms, **options)
+    )
+
+
+def audited(store: Store) -> list[Any]:
+    return list(
+        store.read(
+            lambda connection: connection.execute(select(tables.audit).order_by(tables.audit.c.id)).all()
+        )
+    )
+
+
+def history(store: Store, edge: EdgeVoice) -> list[tuple[str, str, str]]:
+    uid = next(iter(edge.rows))
+    told = store.read(lambda connection: ticket_store.detail(connection, uid))
+    assert told is not None
+    return [(entry.reason, entry.actor, entry.text) for entry in told.history]
+
+
+def test_one_tap_acknowledges_with_history_and_audit(store: Store, edge: EdgeVoice) -> None:
+    outcome = carried(store, edge, Acknowledge(), if_match=1)
+    assert (outcome.result, outcome.reason) == (Result.APPLIED, Reason.ACKNOWLEDGED)
+    assert outcome.ticket is not None
+    assert (outcome.ticket.ack, outcome.ticket.acked_by, outcome.ticket.version) == (Ack.ACKED, "tina", 2)
+    assert history(store, edge)[-1] == ("acknowledged", "tina", "")
+    (entry,) = audited(store)
+    assert (entry.actor, entry.action, entry.site) == ("tina", "ticket.acknowledge", "north")
+    assert entry.detail == {"result": "applied", "reason": "acknowledged"}
+
+
+def test_a_command_that_is_sent_twice_takes_effect_once(store: Store, edge: EdgeVoice) -> None:
+    given_ms = MONDAY_MS + 40_000
+    first = carried(store, edge, Acknowledge(given_ms=given_ms), idempotency_key="k1", if_match=1)
+    again = carried(store, edge, Acknowledge(given_ms=given_ms), minute=9, idempotency_key="k1", if_match=1)
+    assert again == first
+    assert first.ticket is not None
+    assert first.ticket.acked_ms == given_ms
+    assert len(history(store, edge)) == 2
+    assert len(audited(store)) == 1
+
+
+def test_one_key_is_not_two_commands_and_people_do_not_share_keys(store: Store, edge: EdgeVoice) -> None:
+    carried(store, edge, Note(text="hot"), idempotency_key="k1")
+    reused = carried(store, edge, Note(text="cold"), idempotency_key="k1")
+    assert (reused.result, reused.reason) == (Result.REFUSED, Reason.KEY_REUSED)
+    assert carried(store, edge, Note(text="cold"), LEO, idempotency_key="k1").result is Result.APPLIED
+
+
+def test_an_acknowledgement_of_less_than_there_is_now_is_merged(store: Store, edge: EdgeVoice) -> None:
+    uid = next(iter(edge.rows))
+    edge.clears(uid, 1)
+    edge.sync(store, 1.1)
+    edge.raises(3)
+    edge.sync(store, 3.1)
+    outcome = carried(store, edge, Acknowledge(given_ms=MONDAY_MS + 30_000), minute=5, if_match=1)
+    assert (outcome.result, outcome.reason) == (Result.MERGED, Reason.SEEN_LESS)
+    assert outcome.ticket is not None
+    assert outcome.ticket.ack is Ack.UNACKED
+    assert history(store, edge)[-1][:2] == ("acknowledged", "tina")
+
+
+def test_a_version_that_is_not_the_newest_conflicts_and_shows_what_is_now(
+    store: Store, edge: EdgeVoice
+) -> None:
+    carried(store, edge, Start())
+    outcome = carried(store, edge, Assign(assignee="tom"), LEO, if_match=1)
+    assert (outcome.result, outcome.reason) == (Result.CONFLICT, Reason.CHANGED)
+    assert outcome.ticket is not None
+    assert (outcome.ticket.version, outcome.ticket.work) == (2, Work.IN_PROGRESS)
+    assert carried(store, edge, Assign(assignee="tom"), LEO, if_match=2).result is Result.APPLIED
+
+
+def test_work_from_start_to_confirmed_end(store: Store, edge: EdgeVoice) -> None:
+    carried(store, edge, Start())
+    refused = carried(store, edge, Resolve(), if_match=2)
+    assert (refused.result, refused.reason) == (Result.REFUSED, Reason.STILL_ACTIVE)
+    edge.clears(next(iter(edge.rows)), 3)
+    edge.sync(store, 3.1)
+    done = carried(store, edge, Resolve(note="new ribbon"), minute=4, if_match=3)
+    assert done.ticket is not None
+    assert (done.result, done.ticket.work, done.ticket.resolved_by) == (Result.APPLIED, Work.RESOLVED, "tina")
+    assert history(store, edge)[-1] == ("resolved", "tina", "new ribbon")
+    assert [entry.detail["result"] for entry in audited(store)] == ["applied", "refused", "applied"]
+
+
+def test_nobody_sees_or_touches_a_ticket_of_another_site(store: Store, edge: EdgeVoice) -> None:
+    outcome = carried(store, edge, Note(text="hello"), OTTO)
+    assert (outcome.result, outcome.ticket) == (Result.NOT_FOUND, None)
+    assert len(history(store, edge)) == 1
+
+
+def test_a_note_may_say_anything(store: Store, edge: EdgeVoice) -> None:
+    carried(store, edge, Note(text="<b>\0'; DROP TABLE ticket;--"))
+    assert history(store, edge)[-1] == ("noted", "tina", "<b>\ufffd'; DROP TABLE ticket;--")
+
+
+def test_a_fault_that_returns_while_people_are_at_it_is_their_ticket_also_after_a_long_gap(
+    store: Store, edge: EdgeVoice
+) -> None:
+    carried(store, edge, Start())
+    uid = next(iter(edge.rows))
+    edge.clears(uid, 3)
+    edge.sync(store, 3.1)
+    edge.raises(45)
+    edge.sync(store, 45.1)
+    told = store.read(lambda connection: ticket_store.detail(connection, uid))
+    assert told is not None
+    assert (told.ticket.work, told.ticket.returns) == (Work.IN_PROGRESS, 1)

@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, SITE, EdgeVoice, enrol, key, send
+from sqlalchemy import func, select
+
+from collector.ingest import StreamRefusedError
+from collector.merge import BEGINNING
+from collector.store import Store, tables
+from collector.store import tickets as ticket_store
+from collector.store.devices import devices
+from collector.store.gateways import gateways
+from collector.store.tickets import State, TicketDetail, TicketFilter, TicketView
+from collector.tickets import Condition, Work
+
+
+def listed(store: Store, state: State | None = None) -> list[TicketView]:
+    wanted = TicketFilter(sites=None, state=state)
+    return store.read(lambda connection: ticket_store.find(connection, wanted, None, 100)).items
+
+
+def detail(store: Store, ticket_id: str) -> TicketDetail:
+    found = store.read(lambda connection: ticket_store.detail(connection, ticket_id))
+    assert found is not None
+    return found
+
+
+def count(store: Store, table: Any) -> int:
+    found: int = store.read(
+        lambda connection: connection.execute(select(func.count()).select_from(table)).scalar_one()
+    )
+    return found
+
+
+@pytest.fixture
+def edge(store: Store) -> EdgeVoice:
+    return EdgeVoice(enrol(store))
+
+
+def test_a_fault_becomes_a_ticket_and_its_end_resolves_it(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0, evidence={"frames": ["<STX>030,1"]})
+    first = edge.sync(store, 0.25)
+    assert [change.ticket_id for change in first.changed] == [uid]
+    (ticket,) = listed(store, State.OPEN)
+    assert (ticket.id, ticket.number, ticket.condition, ticket.severity) == (uid, 1, Condition.ACTIVE, "stop")
+    assert (ticket.occurred_ms, ticket.detection_delay_ms) == (MONDAY_MS, 15_000)
+    edge.clears(uid, 3)
+    edge.sync(store, 3.1)
+    told = detail(store, uid)
+    assert (told.ticket.work, told.ticket.ended_ms) == (Work.RESOLVED, MONDAY_MS + 3 * MINUTE_MS)
+    assert [entry.reason for entry in told.history] == ["opened", "cleared", "resolved_by_itself"]
+    assert told.occurrences[0].evidence == {"frames": ["<STX>030,1"]}
+    assert told.gateways == ("gw1",)
+
+
+def test_the_same_request_again_is_old_and_changes_nothing(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(0)
+    message = edge.message(0.1)
+    send(store, edge.gateway, message, 0.1)
+    before = detail(store, listed(store)[0].id)
+    again = send(store, edge.gateway, message, 0.2)
+    assert (again.answer.verdict, again.changed) == ("old", ())
+    assert detail(store, before.ticket.id) == before
+
+
+def test_a_heartbeat_writes_nothing_inside_five_seconds(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    before = store.read(lambda connection: connection.execute(select(tables.gateway)).one())
+    assert edge.sync(store, 0.15).answer.verdict == "ok"
+    assert store.read(lambda connection: connection.execute(select(tables.gateway)).one()) == before
+    edge.sync(store, 0.3)
+    after = store.read(lambda connection: connection.execute(select(tables.gateway)).one())
+    assert after.last_contact_ms == MONDAY_MS + 18_000
+
+
+def test_what_was_over_before_it_arrived_is_history(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0)
+    edge.clears(uid, 2)
+    edge.sync(store, 30)
+    (ticket,) = listed(store)
+    assert (ticket.history, ticket.work) == (True, Work.RESOLVED)
+
+
+def test_a_fault_that_returns_in_time_is_the_same_ticket_and_later_a_linked_one(
+    store: Store, edge: EdgeVoice
+) -> None:
+    first = edge.raises(0)
+    edge.sync(store, 0.1)
+    edge.clears(first, 1)
+    edge.sync(store, 1.1)
+    second = edge.raises(9)
+    edge.sync(store, 9.1)
+    (ticket,) = listed(store)
+    assert (ticket.id, ticket.returns, ticket.work) == (first, 1, Work.NEW)
+    edge.clears(second, 10)
+    edge.sync(store, 10.1)
+    third = edge.raises(21)
+    edge.sync(store, 21.1)
+    newer, older = listed(store)
+    assert (newer.id, newer.recurs_of, newer.number) == (third, first, 2)
+    assert (older.id, older.work) == (first, Work.CLOSED)
+    assert [entry.reason for entry in detail(store, first).history][-1] == "recurred"
+
+
+def test_two_gateways_that_see_one_fault_feed_one_ticket(store: Store, edge: EdgeVoice) -> None:
+    other = EdgeVoice(enrol(store, "gw2"), seed=2)
+    first = edge.raises(0)
+    second = other.raises(0.2)
+    edge.sync(store, 0.3)
+    other.sync(store, 0.4)
+    edge.clears(first, 5)
+    edge.sync(store, 5.1)
+    (ticket,) = listed(store)
+    assert ticket.condition is Condition.ACTIVE
+    assert detail(store, ticket.id).gateways == ("gw1", "gw2")
+    other.clears(second, 6)
+    other.sync(store, 6.1)
+    (ticket,) = listed(store)
+    assert (ticket.condition, ticket.work) == (Condition.CLEARED, Work.RESOLVED)
+
+
+def test_a_severity_that_rises_calls_again_with_its_history(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0, severity=20)
+    edge.sync(store, 0.1)
+    edge.worsens(uid, 4, 30)
+    edge.sync(store, 4.1)
+    told = detail(store, uid)
+    assert told.ticket.severity == "stop"
+    assert told.occurrences[0].severities == ((MONDAY_MS, "degraded"), (MONDAY_MS + 4 * MINUTE_MS, "stop"))
+    assert [entry.reason for entry in told.history] == ["opened", "worse"]
+
+
+# --- positions ------------------------------------------------------------------------------------------
+
+
+def test_a_collector_that_forgot_is_refilled_with_the_same_tickets(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0)
+    edge.sync(store, 0.1)
+    edge.stream = edge.new_id()
+    later = edge.raises(1, device="printer-2")
+    behind = edge.sync(store, 1.1)
+    assert (behind.answer.verdict, behind.answer.hwm) == ("behind", BEGINNING)
+    assert edge.cursor == BEGINNING
+    assert edge.sync(store, 1.2).answer.verdict == "ok"
+    assert {ticket.id for ticket in listed(store)} == {uid, later}
+    assert [entry.reason for entry in detail(store, uid).history] == ["opened"]
+
+
+def test_another_history_of_the_same_stream_is_a_fork(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    clone = EdgeVoice(edge.gateway)
+    clone.raises(0)
+    clone.boundaries.append((1, "f" * 32))
+    clone.cursor = (1, "f" * 32)
+    clone.raises(1, device="printer-2")
+    told = clone.sync(store, 1.1)
+    assert (told.answer.verdict, told.changed) == ("fork", ())
+    assert clone.stream != edge.stream
+
+
+def test_a_new_stream_supersedes_the_old_one_whose_ends_still_count(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0)
+    edge.sync(store, 0.1)
+    newer = EdgeVoice(edge.gateway, seed=9)
+    newer.unsettled = [key(edge.rows[uid])]
+    assert newer.sync(store, 1).answer.verdict == "ok"
+    edge.clears(uid, 2)
+    stray = edge.raises(3, device="printer-2")
+    told = edge.sync(store, 3.1)
+    assert told.answer.verdict == "superseded"
+    (ticket,) = listed(store)
+    assert (ticket.id, ticket.condition) == (uid, Condition.CLEARED)
+    assert count(store, tables.orphan) == 1
+    # It begins a new stream, and the stray becomes a ticket after all.
+    assert edge.sync(store, 3.2).answer.verdict == "ok"
+    assert {ticket.id for ticket in listed(store)} == {uid, stray}
+
+
+def test_a_stream_of_another_gateway_is_refused(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    thief = EdgeVoice(enrol(store, "gw2"), seed=3)
+    thief.stream = edge.stream
+    with pytest.raises(StreamRefusedError):
+        thief.sync(store, 0.2)
+
+
+def test_what_was_pruned_before_it_arrived_is_a_declared_gap(store: Store, edge: EdgeVoice) -> None:
+    edge.seq = 40
+    edge.pruned_through = 40
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    (found,) = store.read(lambda connection: connection.execute(select(tables.gap)).all())
+    assert (found.from_seq, found.to_seq) == (1, 40)
+    (shown,) = store.read(lambda connection: gateways(connection, None))
+    assert shown.gaps == 1
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"device": "UPPER"},
+        {"device": ""},
+        {"severity": 1.5},
+        {"severity": True},
+        {"state": "maybe"},
+        {"state": "closed", "cleared": None},
+        {"evidence": {"frames": ["x" * 9_000]}},
+        {"first_bad": "yesterday"},
+        {"title": 7},
+    ],
+)
+def test_a_bad_row_is_put_aside_and_the_others_go_on(sqlite_store: Store, poison: dict[str, Any]) -> None:
+    edge = EdgeVoice(enrol(sqlite_store))
+    bad = edge.raises(0)
+    edge.rows[bad] |= poison
+    good = edge.raises(0.1, device="printer-2")
+    told = edge.sync(sqlite_store, 0.2)
+    assert (told.answer.verdict, told.quarantined, told.answer.want) == ("ok", 1, [])
+    assert edge.cursor[0] == 2
+    assert [ticket.id for ticket in listed(sqlite_store)] == [good]
+    (shown,) = sqlite_store.read(lambda connection: gateways(connection, None))
+    assert shown.quarantined == 1
+    # Nothing asks for it again.
+    assert edge.sync(sqlite_store, 0.5).answer.want == []
+
+
+@pytest.mark.parametrize("raw", [None, 7, "row", [], {"uid": {"deep": []}}, {"uid": "\0" * 32}])
+def test_anything_in_the_place_of_a_row_is_put_aside_raw(store: Store, edge: EdgeVoice, raw: Any) -> None:
+    edge.raises(0)
+    message = edge.message(0.1)
+    message = message.model_copy(update={"rows": [raw, *message.rows, raw]})
+    told = send(store, edge.gateway, message, 0.1)
+    assert (told.answer.verdict, told.quarantined) == ("ok", 2)
+    found = store.read(lambda connection: connection.execute(select(tables.quarantine.c.raw)).scalars().all())
+    assert [json.loads(one) for one in found] == [raw]
+
+
+def test_a_row_that_cannot_be_read_is_kept_once_however_often_it_is_sent(
+    store: Store, edge: EdgeVoice
+) -> None:
+    uid = edge.raises(0)
+    edge.rows[uid]["uid"] = "not-hex"
+    for minute in range(4):
+        # The edge calls it open and it is not here: it is asked for, and comes at a new position.
+        assert edge.sync(store, minute).answer.want == [uid]
+    assert count(store, tables.quarantine) == 1
+
+
+def test_a_row_of_another_gateway_is_put_aside(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0)
+    edge.sync(store, 0.1)
+    other = EdgeVoice(enrol(store, "gw2"), seed=2)
+    other.rows[uid] = edge.rows[uid] | {"rev": 9, "severity": 10, "mod_seq": other._next()}
+    told = other.sync(store, 0.2)
+    assert (told.quarantined, told.changed, told.answer.want, told.answer.closed_here) == (1, (), [], [])
+    assert listed(store)[0].severity == "stop"
+
+
+def test_a_byte_that_no_database_likes_is_kept(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0, title="paper\0out", evidence={"frames": ["\0\x1b[31m<script>"]}, later_field="\0")
+    edge.sync(store, 0.1)
+    told = detail(store, uid)
+    assert told.ticket.title == "paper\ufffdout"
+    assert told.occurrences[0].evidence == {"frames": ["\0\x1b[31m<script>"]}
+
+
+def test_fields_of_a_later_version_are_kept(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0, shift="night")
+    edge.sync(store, 0.1)
+    row = store.read(
+        lambda connection: connection.execute(
+            select(tables.occurrence.c.row).where(tables.occurrence.c.uid == uid)
+        ).scalar_one()
+    )
+    assert row["shift"] == "night"
+
+
+# --- the present ----------------------------------------------------------------------------------------
+
+
+def test_what_the_edge_no_longer_names_is_closed_once_it_has_looked(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0)
+    edge.sync(store, 0.1)
+    lost = edge.rows.pop(uid)
+    edge.unsettled = [key(lost)]
+    edge.sync(store, 1)
+    assert listed(store)[0].condition is Condition.ACTIVE
+    edge.unsettled = []
+    edge.sync(store, 2)
+    (ticket,) = listed(store)
+    assert ticket.condition is Condition.CLEARED
+    (occurrence,) = detail(store, uid).occurrences
+    assert (occurrence.estimated, occurrence.reason) == (True, "reconciled")
+    # Its real end turns up after all: the estimate gives way.
+    edge.rows[uid] = lost
+    edge.clears(uid, 0.5)
+    edge.sync(store, 3)
+    (occurrence,) = detail(store, uid).occurrences
+    assert (occurrence.estimated, occurrence.end_ms) == (False, MONDAY_MS + MINUTE_MS // 2)
+
+
+def test_a_message_that_is_not_at_the_head_closes_nothing(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0)
+    edge.sync(store, 0.1)
+    edge.rows.pop(uid)
+    edge.raises(1, device="printer-2")
+    edge.raises(1, device="printer-3")
+    edge.sync(store, 1.1, limit=1)
+    assert {ticket.condition for ticket in listed(store)} == {Condition.ACTIVE}
+
+
+def test_what_is_open_there_and_unknown_here_is_asked_for(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    lost = edge.raises(0, device="printer-2")
+    edge.rows[lost]["mod_seq"] = 1
+    edge.seq = 1
+    told = edge.sync(store, 1)
+    assert told.answer.want == [lost]
+    assert edge.sync(store, 1.1).answer.want == []
+    assert len(listed(store)) == 2
+
+
+def test_a_conflict_is_told_and_holds_every_closing_back(store: Store, edge: EdgeVoice) -> None:
+    closed = edge.raises(0)
+    other = edge.raises(0, device="printer-2")
+    edge.sync(store, 0.1)
+    edge.clears(closed, 1)
+    edge.sync(store, 1.1)
+    # The disk went back in time: it calls the one open, and has lost the other.
+    edge.rows[closed] |= {"state": "open", "rev": 1}
+    edge.rows.pop(other)
+    told = edge.sync(store, 2)
+    assert told.answer.closed_here == [closed]
+    conditions = {ticket.id: ticket.condition for ticket in listed(store)}
+    assert conditions == {closed: Condition.CLEARED, other: Condition.ACTIVE}
+
+
+def test_the_inventory_is_asked_for_when_it_changed_and_names_places(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(0)
+    edge.inventory_hash = "new"
+    assert edge.sync(store, 0.1).answer.want_inventory
+    assert listed(store)[0].place == ""
+    edge.watches("printer-1", "printer-2")
+    assert not edge.sync(store, 0.2).answer.want_inventory
+    assert listed(store)[0].place == "hall/line-1"
+    edge.watches("printer-1")
+    edge.sync(store, 0.3)
+    (only,) = store.read(lambda connection: devices(connection, frozenset({SITE})))
+    assert (only.id, only.state, only.gateways, only.open_tickets) == ("printer-1", "stop", ("gw1",), 1)
+    edge.inventory = None
+    assert not edge.sync(store, 0.4).answer.want_inventory
+
+
+def test_five_hundred_rows_in_one_message(store: Store, edge: EdgeVoice) -> None:
+    uids = [edge.raises(number / 100, device=f"device-{number}") for number in range(500)]
+    told = edge.sync(store, 6)
+    assert len(told.changed) == 500
+    numbers = store.read(
+        lambda connection: (
+            connection.execute(select(tables.ticket.c.number).order_by(tables.ticket.c.first_ms))
+            .scalars()
+            .all()
+        )
+    )
+    assert list(numbers) == list(range(1, 501))
+    for uid in uids:
+        edge.clears(uid, 7)
+    assert len(edge.sync(store, 7.1).changed) == 500
+    assert not listed(store, State.ACTIVE)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import pytest
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
+from sqlalchemy import select
+
+from collector.folding import Change
+from collector.ingest import silent_uid
+from collector.store import Store, tables
+from collector.store import tickets as ticket_store
+from collector.store.devices import devices
+from collector.store.gateways import count, gateways
+from collector.store.tickets import State, TicketFilter, TicketView
+from collector.sweep import sweep
+from collector.tickets import Ack, Condition, Policy, Work
+
+
+def swept(store: Store, minute: float, started: float = 0) -> tuple[Change, ...]:
+    now_ms, started_ms = (MONDAY_MS + int(moment * MINUTE_MS) for moment in (minute, started))
+    return store.write(lambda connection: sweep(connection, now_ms, started_ms=started_ms))
+
+
+def tickets(store: Store, state: State | None = State.OPEN) -> dict[str, TicketView]:
+    wanted = TicketFilter(sites=None, state=state)
+    found = store.read(lambda connection: ticket_store.find(connection, wanted, None, 100)).items
+    return {ticket.fault if ticket.fault == "silent" else ticket.device: ticket for ticket in found}
+
+
+def states(store: Store) -> dict[str, str]:
+    return {one.id: one.state for one in store.read(lambda connection: devices(connection, None))}
+
+
+@pytest.fixture
+def edge(store: Store) -> EdgeVoice:
+    edge = EdgeVoice(enrol(store))
+    edge.watches("printer-1", "printer-2")
+    edge.raises(0)
+    edge.sync(store, 0.1)
+    return edge
+
+
+def test_a_gateway_that_falls_silent_is_a_ticket_and_its_devices_are_unknown(
+    store: Store, edge: EdgeVoice
+) -> None:
+    assert swept(store, 1.05) == ()
+    assert states(store) == {"printer-1": "stop", "printer-2": "ok"}
+    assert len(swept(store, 1.2)) == 2
+    found = tickets(store)
+    assert (found["silent"].device, found["silent"].severity) == ("gw1", "stop")
+    assert found["silent"].occurred_ms == MONDAY_MS + 6_000
+    assert found["silent"].id == silent_uid(edge.gateway.id, MONDAY_MS + 6_000)
+    assert (found["printer-1"].condition, found["printer-1"].word) == (Condition.UNKNOWN, "Unknown")
+    assert states(store) == {"printer-1": "unknown", "printer-2": "unknown"}
+    assert store.read(count) == (1, 1)
+    assert swept(store, 1.3) == ()
+
+
+def test_it_comes_back_without_a_storm(store: Store, edge: EdgeVoice) -> None:
+    swept(store, 2)
+    before = tickets(store)
+    told = edge.sync(store, 5)
+    assert {change.ticket_id for change in told.changed} == {ticket.id for ticket in before.values()}
+    after = tickets(store)
+    assert after.keys() == before.keys()
+    assert (after["silent"].work, after["silent"].ended_ms) == (Work.RESOLVED, MONDAY_MS + 5 * MINUTE_MS)
+    assert after["printer-1"].condition is Condition.ACTIVE
+    assert (after["printer-1"].id, after["printer-1"].number) == (before["printer-1"].id, 1)
+    assert states(store) == {"printer-1": "stop", "printer-2": "ok"}
+    assert swept(store, 5.5) == ()
+
+
+def test_a_technician_who_acknowledged_before_the_silence_is_not_called_again(
+    store: Store, edge: EdgeVoice
+) -> None:
+    ticket = tables.ticket
+    store.write(lambda connection: connection.execute(ticket.update().values(ack_seen=1, acked_by="tina")))
+    swept(store, 2)
+    edge.sync(store, 5)
+    assert tickets(store)["printer-1"].ack is Ack.ACKED
+
+
+def test_what_is_not_looked_at_yet_stays_unknown_after_the_return(store: Store, edge: EdgeVoice) -> None:
+    swept(store, 2)
+    edge.unsettled = ["printer-1|media|paper-out"]
+    edge.sync(store, 5)
+    assert tickets(store)["printer-1"].condition is Condition.UNKNOWN
+    edge.unsettled = []
+    edge.sync(store, 5.2)
+    assert tickets(store)["printer-1"].condition is Condition.ACTIVE
+
+
+def test_a_fault_that_ended_during_the_silence_ends_when_it_ended(store: Store, edge: EdgeVoice) -> None:
+    swept(store, 2)
+    (uid,) = edge.rows
+    edge.clears(uid, 3)
+    edge.sync(store, 9)
+    ticket = tickets(store)["printer-1"]
+    assert (ticket.condition, ticket.ended_ms) == (Condition.CLEARED, MONDAY_MS + 3 * MINUTE_MS)
+
+
+def test_a_fault_that_another_gateway_still_sees_stays_known(store: Store, edge: EdgeVoice) -> None:
+    other = EdgeVoice(enrol(store, "gw2"), seed=2)
+    other.watches("printer-1")
+    other.raises(0)
+    other.sync(store, 1)
+    swept(store, 1.5)
+    assert tickets(store)["printer-1"].condition is Condition.ACTIVE
+    assert states(store) == {"printer-1": "stop", "printer-2": "unknown"}
+
+
+def test_a_collector_that_just_started_declares_nobody_silent(store: Store, edge: EdgeVoice) -> None:
+    assert swept(store, 60, started=59.5) == ()
+    assert swept(store, 60.6, started=59.5) != ()
+
+
+def test_a_gateway_that_never_spoke_or_is_revoked_is_not_silent(store: Store, edge: EdgeVoice) -> None:
+    enrol(store, "gw9")
+    gateway = tables.gateway
+    store.write(
+        lambda connection: connection.execute(
+            gateway.update().where(gateway.c.name == "gw1").values(revoked_ms=MONDAY_MS)
+        )
+    )
+    assert swept(store, 30) == ()
+    shown = {one.name: one.state for one in store.read(lambda connection: gateways(connection, None))}
+    assert shown == {"gw1": "revoked", "gw9": "never"}
+
+
+def test_a_second_silence_soon_after_is_the_same_ticket(store: Store, edge: EdgeVoice) -> None:
+    swept(store, 2)
+    first = tickets(store)["silent"]
+    edge.sync(store, 3)
+    edge.sync(store, 4)
+    swept(store, 6)
+    ticket = tickets(store)["silent"]
+    assert (ticket.id, ticket.returns, ticket.condition) == (first.id, 1, Condition.ACTIVE)
+
+
+def test_a_restored_backup_tells_the_same_silence_once(store: Store, edge: EdgeVoice) -> None:
+    swept(store, 2)
+    gateway = tables.gateway
+    store.write(lambda connection: connection.execute(gateway.update().values(silent_ms=None)))
+    swept(store, 2.1)
+    uids = store.read(
+        lambda connection: connection.execute(
+            select(tables.occurrence.c.uid).where(tables.occurrence.c.minted)
+        ).all()
+    )
+    assert len(uids) == 1
+
+
+def test_quiet_tickets_are_closed_when_their_gateway_has_told_all(store: Store, edge: EdgeVoice) -> None:
+    (uid,) = edge.rows
+    edge.clears(uid, 1)
+    edge.sync(store, 1.1)
+    for minute in range(2, 31):
+        edge.sync(store, minute)
+        assert swept(store, minute + 0.1) == ()
+    edge.sync(store, 31)
+    assert [change.ticket_id for change in swept(store, 31.2)] == [uid]
+    assert tickets(store, State.CLOSED)["printer-1"].work is Work.CLOSED
+    assert Policy().quiet_ms == 30 * MINUTE_MS
+
+
+def test_what_a_silent_gateway_may_still_tell_keeps_a_ticket_open_for_a_day(
+    store: Store, edge: EdgeVoice
+) -> None:
+    (uid,) = edge.rows
+    edge.clears(uid, 1)
+    edge.sync(store, 1.1)
+    swept(store, 40)
+    assert tickets(store)["printer-1"].work is Work.RESOLVED
+    # It raised again at minute 5, in time; the news comes hours later, and it is the same ticket.
+    edge.raises(5)
+    edge.sync(store, 300)
+    assert (tickets(store)["printer-1"].id, tickets(store)["printer-1"].returns) == (uid, 1)
+    again = list(edge.rows)[-1]
+    edge.clears(again, 6)
+    edge.sync(store, 301, head=False)
+    swept(store, 24 * 60 + 7)
+    assert tickets(store, State.CLOSED)["printer-1"].id == uid
