@@ -1,0 +1,55 @@
+"""The installer: from a box to a verified gateway, and clear words when something is wrong."""
+
+from pathlib import Path
+
+from rigs.warehouse import Agent, serial_printer, warehouse
+
+from device_profiles.simulators.serving import Pty
+from device_profiles.simulators.zebra_zpl import ZebraPrinter
+
+
+async def test_check_enroll_run_and_the_gateway_is_seen(tmp_path: Path) -> None:
+    printer = ZebraPrinter(Pty(tmp_path / "printer"))
+    await printer.start()
+    async with warehouse(tmp_path) as site:
+        agent = Agent(tmp_path / "gw-1", "gw-1")
+        site.agents.append(agent)
+        agent.configure(serial_printer(tmp_path / "printer"))
+
+        checked = agent.command("check", "--config", str(agent.config))
+        assert checked.returncode == 0, checked.stderr
+        assert "printer-1: asks (status)" in checked.stdout
+
+        token = site.gateway_token("gw-1")
+        agent.enroll(site.collector.url, token)
+        # A lost reply burns nothing: the same command again is the same gateway.
+        agent.enroll(site.collector.url, token)
+        agent.start()
+
+        async def seen() -> bool:
+            gateways = (await site.reader.get("/api/v1/gateways"))["items"]
+            devices = (await site.reader.get("/api/v1/devices"))["items"]
+            return [g["name"] for g in gateways] == ["gw-1"] and [d["id"] for d in devices] == ["printer-1"]
+
+        await site.reader.until(seen, "the gateway and its printer are listed")
+    await printer.stop()
+
+
+async def test_a_token_that_another_box_redeemed_is_refused(tmp_path: Path) -> None:
+    async with warehouse(tmp_path) as site:
+        token = site.gateway_token("gw-1")
+        first, second = Agent(tmp_path / "gw-1", "gw-1"), Agent(tmp_path / "thief", "gw-1")
+        first.enroll(site.collector.url, token)
+        refused = second.command("enroll", site.collector.url, token, "--data-dir", str(second.data_dir))
+        assert refused.returncode == 2
+        assert "redeemed by another box" in refused.stderr
+        assert not (second.data_dir / "credential.json").exists()
+
+
+async def test_an_unknown_profile_is_refused_by_name_before_anything_runs(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "gw-1", "gw-1")
+    agent.configure(serial_printer(tmp_path / "printer").replace("zebra-zpl", "zebra-zlp"))
+    for command in ("check", "run"):
+        refused = agent.command(command, "--config", str(agent.config))
+        assert refused.returncode == 2
+        assert "device[0] (printer-1).profile: unknown profile 'zebra-zlp'" in refused.stderr
