@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import yaml
 
@@ -24,7 +25,7 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
-_FLOAT = re.compile(r"[-+]?[0-9]{1,20}\.[0-9]{1,20}([eE][-+]?[0-9]{1,2})?")
+_FLOAT = re.compile(r"[-+]?[0-9]{1,20}\.[0-9]{1,20}([eE][-+]?[0-9]{1,3})?")
 # What YAML 1.1 reads as a text and a person as a number.
 _LOOKS_LIKE_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+|0o[0-7]+")
 _STR_TAG = "tag:yaml.org,2002:str"
@@ -120,7 +121,7 @@ def _scalar(node: yaml.Node) -> Plain:
         return int(text)
     if _HEX.fullmatch(text):
         return int(text, 16)
-    if _FLOAT.fullmatch(text):
+    if _FLOAT.fullmatch(text) and isfinite(float(text)):
         return float(text)
     if node.tag != _STR_TAG or _LOOKS_LIKE_NUMBER.fullmatch(text):
         raise PlainYamlError(
