@@ -16,9 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from collector.api import enroll, floor, health, live, sync
+from collector.api import enroll, floor, health, live, shapes, sync
 from collector.api import tickets as api_tickets
-from collector.api.shapes import Refusal
 from collector.auth import TOKEN_PREFIX, Table
 from collector.config import Settings
 from collector.guard import Guard, SyncGate, wants_page
@@ -110,7 +109,11 @@ def build(parts: Parts) -> FastAPI:
         redirect_slashes=False,
         max_body_size=wire.MAX_WIRE_BYTES,
         responses={
-            "4XX": {"model": Refusal, "content": {"application/problem+json": {}}, "description": "Refused"}
+            "4XX": {
+                "model": shapes.Refusal,
+                "content": {"application/problem+json": {}},
+                "description": "Refused",
+            }
         },
     )
     app.state.parts = parts
@@ -122,7 +125,7 @@ def build(parts: Parts) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(Exception, _crash)
-    _describe_credentials(app)
+    _describe(app)
     return app
 
 
@@ -170,7 +173,7 @@ async def _crash(request: Request, _error: Exception) -> Response:
     return refuse(request, problem, wants_page(request))
 
 
-def _describe_credentials(app: FastAPI) -> None:
+def _describe(app: FastAPI) -> None:
     plain = app.openapi
 
     def described() -> dict[str, Any]:
@@ -187,6 +190,8 @@ def _describe_credentials(app: FastAPI) -> None:
                 "description": "Gateway credential, agw_<id>.<secret>",
             },
         }
+        for name, examples in shapes.examples().items():
+            found["components"]["schemas"][name]["examples"] = examples
         found["security"] = [{"token": []}]
         found["paths"][wire.SYNC_PATH]["post"]["security"] = [{"gateway": []}]
         found["paths"][wire.ENROLL_PATH]["post"]["security"] = []

@@ -36,8 +36,68 @@ TICKET: dict[str, Any] = {
 }
 
 
+FULL_TICKET: dict[str, Any] = TICKET | {
+    "word": "Unacknowledged",
+    "advice": "Put in a new roll, close the cover, press Feed once.",
+    "detected_late_ms": 760,
+    "error_ms": 12,
+    "ended_at": None,
+    "acked_by": None,
+    "acked_at": None,
+    "assignee": None,
+    "resolved_by": None,
+    "resolved_at": None,
+    "closed_at": None,
+    "returns": 0,
+    "count": 1,
+    "recurs_of": None,
+    "merged_into": None,
+    "gateways": ["gw-dock-1"],
+    "occurrences": [
+        {
+            "uid": TICKET["id"],
+            "gateway": "gw-dock-1",
+            "open": True,
+            "unknown": False,
+            "estimated": False,
+            "reason": "",
+            "severity": "stop",
+            "count": 1,
+            "started_at": TICKET["occurred_at"],
+            "raised_at": "2026-11-22T05:12:01.750Z",
+            "ended_at": None,
+            "error_ms": 12,
+            "received_at": TICKET["received_at"],
+            "evidence": {"samples": [{"signal": "paper_out", "value": True, "quality": "good", "age_ms": 0}]},
+        }
+    ],
+    "history": [
+        {
+            "at": TICKET["received_at"],
+            "reason": "opened",
+            "sentence": "The fault began.",
+            "actor": "",
+            "text": "",
+        }
+    ],
+}
+
+
 class Shape(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
+
+
+def examples() -> dict[str, list[Any]]:
+    """By the name of the shape, complete: FastAPI leaves nulls out of those that it publishes."""
+    found: dict[str, list[Any]] = {}
+    waiting = [Shape]
+    while waiting:
+        shape = waiting.pop()
+        waiting += shape.__subclasses__()
+        extra = shape.model_config.get("json_schema_extra")
+        if isinstance(extra, dict) and isinstance(given := extra.get("examples"), list):
+            found[shape.__name__] = given
+    return found
 
 
 class Ticket(Shape):
@@ -140,6 +200,8 @@ class Entry(Shape):
 
 class FullTicket(Ticket):
     """A ticket with all that is known of it. ``word`` is what screens show."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FULL_TICKET]})
 
     word: str
     advice: str

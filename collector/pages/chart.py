@@ -52,6 +52,8 @@ class Chart:
     longest_ms: int
     coverage: str
     down_share: str
+    # Devices that are down at the end of the window.
+    still_on: int
 
 
 def chart(by_device: Report, by_fault: Report, zone: ZoneInfo) -> Chart:
@@ -73,6 +75,7 @@ def chart(by_device: Report, by_fault: Report, zone: ZoneInfo) -> Chart:
         longest_ms=max((item.down_ms for item in (*by_device.items, *faults)), default=0),
         coverage=share(total.observed_ms, total.window_ms),
         down_share=share(total.down_ms, total.observed_ms),
+        still_on=sum(item.open for item in by_device.items),
     )
 
 

@@ -71,6 +71,8 @@ class Renderer:
             "exact": lambda ms: texts.exact(ms, zone),
             "age": lambda ms: texts.age(ms, now_ms()),
             "duration": texts.duration,
+            "span": texts.span,
+            "place": texts.place,
             "severity": texts.severity,
         }
         self._environment.filters.update(filters)

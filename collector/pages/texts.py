@@ -7,7 +7,7 @@ import unicodedata
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 MINUTE_S = 60
 HOUR_S = 60 * MINUTE_S
@@ -76,6 +76,21 @@ SEVERITIES = {"stop": "Stop", "degraded": "Degraded", "notice": "Notice"}
 def severity(word: str) -> str:
     """What the floor feels, as a screen says it."""
     return SEVERITIES.get(word, word)
+
+
+def span(ms: int) -> str:
+    """How long, roughly: 14 min, 2 h 5 min."""
+    return _span(max(0, ms) // 1000)
+
+
+def place(path: str) -> Markup:
+    """area/line/station, which may break after each level."""
+    return Markup("/<wbr>").join(_level(plain(level)) for level in path.split("/"))
+
+
+def _level(text: str) -> Markup:
+    """A level of a sensible length is kept in one piece, hyphens and all."""
+    return Markup('<span class="nowrap">{}</span>').format(text) if len(text) <= 24 else escape(text)
 
 
 def _span(seconds: int) -> str:

@@ -117,4 +117,9 @@ document.addEventListener("submit", (sent) => {
   }
 });
 
+// Some parts show what no ticket tells, such as when a gateway was last heard.
+for (const part of document.querySelectorAll("[data-every]")) {
+  setInterval(() => { if (!document.hidden) soon(); }, Number(part.dataset.every) * 1000);
+}
+
 if (document.querySelector("[data-live]")) listen();

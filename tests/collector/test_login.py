@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from rigs.web import PASSWORD, House, csrf_in, house
+
+from collector import admin, auth, passwords
+from collector.pages.login import safe_path
+from collector.passwords import Passwords, TooManyTriesError
+from collector.store import people, tables
+from collector.tickets import Role
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, session_idle_minutes=30, session_max_hours=2) as made:
+        made.add_cast()
+        yield made
+
+
+async def attempt(client: httpx.AsyncClient, name: str, password: str, **fields: str) -> httpx.Response:
+    form = await client.get("/login")
+    return await client.post(
+        "/login", data={"csrf": csrf_in(form.text), "name": name, "password": password} | fields
+    )
+
+
+async def test_a_person_logs_in_works_and_logs_out(home: House) -> None:
+    client = home.client()
+    assert (await client.get("/m")).headers["location"] == "/login?next=%2Fm"
+    answer = await attempt(client, "bob", PASSWORD, next="/m")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/m")
+    cookie = next(line for line in answer.headers.get_list("set-cookie") if auth.SESSION_COOKIE in line)
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/"))
+    page = await client.get("/m")
+    assert page.status_code == 200
+    kept = client.cookies[auth.SESSION_COOKIE]
+    assert (await client.post("/logout", data={"csrf": csrf_in(page.text)})).headers["location"] == "/login"
+    client.cookies.set(auth.SESSION_COOKIE, kept)
+    assert (await client.get("/m")).status_code == 303, (
+        "the session is gone at the server, not only in the browser"
+    )
+
+
+async def test_the_store_knows_sessions_and_passwords_only_as_hashes(home: House) -> None:
+    client = await home.log_in("bob")
+    cookie = client.cookies[auth.SESSION_COOKIE]
+
+    def everything(connection: object) -> str:
+        found = [connection.execute(table.select()).all() for table in tables.metadata.sorted_tables]  # type: ignore[attr-defined]
+        return repr(found)
+
+    stored = home.store.read(everything)
+    assert auth.sha256(cookie) in stored
+    assert cookie not in stored
+    assert PASSWORD not in stored
+
+
+@pytest.mark.parametrize(
+    ("name", "password"), [("bob", "wrong"), ("nobody", PASSWORD), ("", ""), ("bob", "")]
+)
+async def test_a_wrong_name_and_a_wrong_password_look_the_same(home: House, name: str, password: str) -> None:
+    answer = await attempt(home.client(), name, password)
+    assert answer.status_code == 403
+    assert "Name or password is wrong." in answer.text
+
+
+async def test_the_log_in_form_itself_cannot_be_forged(home: House) -> None:
+    client = home.client()
+    for data in (
+        {"name": "bob", "password": PASSWORD},
+        {"name": "bob", "password": PASSWORD, "csrf": "0" * 64},
+    ):
+        assert (await client.post("/login", data=data)).status_code == 403
+
+
+async def test_a_session_ends_when_nobody_uses_it_and_at_its_last_hour(home: House) -> None:
+    client = await home.log_in("bob")
+    for _ in range(3):
+        home.clock.forward(minutes=25)
+        assert (await client.get("/m")).status_code == 200
+    home.clock.forward(minutes=31)
+    assert (await client.get("/m")).status_code == 303
+    busy = await home.log_in("bob")
+    for _ in range(4):
+        home.clock.forward(minutes=29)
+        assert (await busy.get("/m")).status_code == 200
+    home.clock.forward(minutes=10)
+    assert (await busy.get("/m")).status_code == 303
+
+
+async def test_what_a_page_fetches_by_itself_keeps_no_session_alive(home: House) -> None:
+    client = await home.log_in("bob")
+    for _ in range(2):
+        home.clock.forward(minutes=14)
+        assert (await client.get("/m", headers={"X-Live": "1"})).status_code == 200
+    home.clock.forward(minutes=14)
+    assert (await client.get("/m", headers={"X-Live": "1"})).status_code == 303
+
+
+async def test_a_new_password_ends_open_sessions_and_a_new_role_counts_at_once(home: House) -> None:
+    client = await home.log_in("bob")
+    order = admin.AddPerson(
+        name="bob",
+        role=Role.INSTALLER,
+        sites=["south"],
+        password_hash=passwords.hash_password("another password"),
+    )
+    home.order(order)
+    assert (await client.get("/m")).status_code == 303
+    assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 403
+
+
+async def test_five_wrong_passwords_and_the_door_is_shut_for_that_account_and_address(home: House) -> None:
+    client = home.client()
+    for _ in range(5):
+        assert (await attempt(client, "bob", "wrong")).status_code == 403
+    shut = await attempt(client, "bob", PASSWORD)
+    assert shut.status_code == 429
+    assert int(shut.headers["retry-after"]) > 0
+    assert (await attempt(home.client(), "alice", PASSWORD)).status_code == 303, (
+        "another person at the same address"
+    )
+    home.clock.forward(minutes=6)
+    assert (await attempt(client, "bob", PASSWORD)).status_code == 303
+
+
+async def test_ten_thousand_guesses_cost_at_most_twenty_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(passwords, "_verify", lambda _stored, password: bool(hashed.append(password)))
+    door = Passwords(tries=5, window_s=300, monotonic_s=lambda: 0.0)
+    refused = 0
+    for number in range(10_000):
+        try:
+            await door.verify(
+                account=f"person-{number % 50}", address="10.0.0.1", stored=None, password=str(number)
+            )
+        except TooManyTriesError:
+            refused += 1
+    assert len(hashed) <= 20
+    assert refused == 10_000 - len(hashed)
+
+
+def test_only_a_path_of_this_collector_is_followed_after_log_in() -> None:
+    assert safe_path("/m/t/5?x=1") == "/m/t/5?x=1"
+    for path in (
+        "",
+        "https://evil.test",
+        "//evil.test",
+        "/\\evil.test",
+        "/a\\b",
+        "/login",
+        "/\n/x",
+        "/" + "a" * 600,
+    ):
+        assert safe_path(path) == "/"
+
+
+async def test_logging_in_is_in_the_audit(home: House) -> None:
+    await home.log_in("bob")
+    rows = home.store.read(lambda connection: connection.execute(tables.audit.select()).all())
+    assert ("bob", "logged in") in [(row.actor, row.action) for row in rows]
+    assert home.store.read(lambda connection: people.person(connection, "bob")) is not None

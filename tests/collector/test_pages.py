@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+from rigs.web import House, csrf_in, fields_in, house
+
+from collector import auth
+from collector.pages import render
+
+PAGES = ("/", "/m", "/downtime", "/devices", "/gateways", "/login")
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'-alert(1)-'",
+    "{{7*7}}",
+    "javascript:alert(1)",
+    "</title><svg onload=alert(1)>",
+    "\u202egnp.exe",
+    "a\u200bb\u2066c",
+    "bell\x07 and escape \x1b[31m",
+)
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        made.add_cast()
+        yield made
+
+
+class Reader(HTMLParser):
+    """What a browser would run or style inline, and the texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.bad: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        names = dict(attributes)
+        if tag == "style" or (tag == "script" and "src" not in names):
+            self.bad.append(f"inline {tag}")
+        for name, value in attributes:
+            if name == "style" or name.startswith("on"):
+                self.bad.append(f"{tag} {name}")
+            if name in ("src", "href", "action") and not (value or "").startswith(("/", "#")):
+                self.bad.append(f"{tag} {name}={value}")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+async def read(client: httpx.AsyncClient, path: str) -> Reader:
+    answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    reader = Reader(answer.text)
+    assert not reader.bad, (path, reader.bad)
+    return reader
+
+
+async def test_no_page_has_an_inline_script_or_style_or_a_foreign_address(home: House) -> None:
+    ticket = await home.ticket()
+    client = await home.log_in("alice")
+    for path in (*PAGES[:-1], f"/t/{ticket}", f"/m/t/{ticket}", "/downtime?site=north&from=2026-01-01"):
+        await read(client, path)
+    await read(home.client(), "/login")
+
+
+async def test_empty_pages_say_that_nothing_is_broken(home: House) -> None:
+    client = await home.log_in("alice")
+    assert "Nothing is broken" in (await read(client, "/m")).text
+    assert "Nothing is broken" in (await read(client, "/")).text
+    assert "No ticket fits" in (await read(client, "/?q=nothing")).text
+    assert "No gateway yet" in (await read(client, "/gateways")).text
+    assert "No device yet" in (await read(client, "/devices")).text
+    assert "add a gateway first" in (await read(client, "/downtime")).text
+
+
+async def test_what_a_device_says_is_text_and_nothing_else(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1", place="<b>hall</b>/line-1")
+    tickets = []
+    for number, payload in enumerate(PAYLOADS):
+        evidence = {
+            "samples": [{"signal": payload, "value": payload, "quality": payload, "detail": payload}],
+            "readings": [{"read": payload, "frames": [payload, 5, None]}, {"trouble": payload}, 7, "x"],
+            payload: payload,
+        }
+        tickets.append(
+            gateway.voice.raises(0, fault=f"fault-{number}", title=payload, advice=payload, evidence=evidence)
+        )
+    await home.sync(gateway)
+    client = await home.log_in("alice")
+    form = csrf_in((await client.get("/m")).text)
+    for ticket, payload in zip(tickets, PAYLOADS, strict=True):
+        await client.post(f"/t/{ticket}/note", data={"csrf": form, "text": payload})
+        for path in ("/", "/m", f"/t/{ticket}", f"/m/t/{ticket}", "/devices", "/downtime"):
+            page = await read(client, path)
+            assert not {"img", "b"} & (set(page.tags) - {"b"}), path
+            assert "49" not in page.text or "{{7*7}}" in page.text
+            assert not re.search("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\x07\x1b]", page.text), path
+    shown = (await client.get(f"/t/{tickets[6]}")).text
+    assert "\\u202egnp.exe" in shown
+
+
+async def test_the_technician_acknowledges_with_one_tap_and_sees_who_has_it(home: House) -> None:
+    ticket = await home.ticket()
+    bob = await home.log_in("bob")
+    page = (await bob.get("/m")).text
+    assert "Needs somebody" in page
+    fields = fields_in(page, f"/m/t/{ticket}/acknowledge")
+    answer = await bob.post(f"/m/t/{ticket}/acknowledge", data=fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/m?said=acknowledged")
+    after = (await bob.get(answer.headers["location"])).text
+    assert "Acknowledged." in after
+    assert "bob has seen it" in after
+    assert "Needs somebody" not in after
+    twice = await bob.post(f"/m/t/{ticket}/acknowledge", data=fields)
+    assert twice.status_code == 303, "a second send of the same form does nothing and is no error"
+
+
+async def test_stops_that_nobody_has_seen_come_first(home: House) -> None:
+    gateway = await home.enrol()
+    home.clock.forward(minutes=10)
+    for number, severity in enumerate((10, 20, 30, 30)):
+        gateway.voice.raises(number, f"printer-{number}", severity=severity)
+    await home.sync(gateway)
+    bob = await home.log_in("bob")
+    page = (await bob.get("/m")).text
+    assert re.findall(r"<b>(printer-\d)</b>", page) == ["printer-2", "printer-3", "printer-1", "printer-0"]
+    taken = re.findall(r'action="(/m/t/\w+/acknowledge)"', page)[0]
+    await bob.post(taken, data=fields_in(page, taken))
+    page = (await bob.get("/m")).text
+    assert re.findall(r"<b>(printer-\d)</b>", page) == ["printer-3", "printer-1", "printer-0", "printer-2"]
+
+
+async def test_work_from_the_handheld_until_it_is_resolved(home: House) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0)
+    await home.sync(gateway)
+    bob = await home.log_in("bob")
+    root = f"/m/t/{ticket}"
+
+    async def tap(name: str, **more: str) -> str:
+        page = (await bob.get(root)).text
+        answer = await bob.post(f"{root}/{name}", data=fields_in(page, f"{root}/{name}") | more)
+        assert answer.status_code == 303, answer.text
+        return (await bob.get(answer.headers["location"])).text
+
+    assert "bob is at it" in await tap("start")
+    assert "New roll &amp; cleaned" in await tap("note", text="New roll & cleaned")
+    assert f'action="{root}/resolve"' not in (await bob.get(root)).text, "not while it is reported"
+    gateway.voice.clears(ticket, 3)
+    home.clock.forward(minutes=4)
+    await home.sync(gateway)
+    page = (await bob.get("/m")).text
+    assert "Ended, to be confirmed" in page
+    assert "Resolved." in await tap("resolve")
+
+
+async def test_a_form_that_saw_an_older_ticket_is_shown_what_it_is_now(home: House) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0)
+    await home.sync(gateway)
+    bob, alice = await home.log_in("bob"), await home.log_in("alice")
+    root = f"/m/t/{ticket}"
+    await bob.post(f"{root}/start", data=fields_in((await bob.get(root)).text, f"{root}/start"))
+    gateway.voice.clears(ticket, 1)
+    home.clock.forward(minutes=2)
+    await home.sync(gateway)
+    stale = fields_in((await bob.get(root)).text, f"{root}/resolve")
+    seen = (await alice.get(f"/t/{ticket}")).text
+    await alice.post(f"/t/{ticket}/assign", data=fields_in(seen, f"/t/{ticket}/assign") | {"text": "erin"})
+    answer = await bob.post(f"{root}/resolve", data=stale)
+    assert answer.status_code == 409
+    assert "has changed since you looked. This is how it is now." in answer.text
+    assert "erin is at it" in answer.text
+
+
+async def test_people_see_words_and_never_the_values_of_the_code(home: House) -> None:
+    ticket = await home.ticket()
+    client = await home.log_in("bob")
+    root = f"/m/t/{ticket}"
+    await client.post(f"{root}/start", data=fields_in((await client.get(root)).text, f"{root}/start"))
+    for path in ("/", "/m", f"/t/{ticket}", root, "/devices", "/gateways"):
+        text = (await read(client, path)).text
+        for raw in ("in_progress", "unacked", "not_allowed", "on_hold", "Condition.", "Work."):
+            assert raw not in text, path
+
+
+async def test_the_desk_list_keeps_what_it_was_narrowed_to_over_its_pages(home: House) -> None:
+    gateway = await home.enrol()
+    for number in range(60):
+        gateway.voice.raises(0, f"printer-{number}", severity=20)
+    await home.sync(gateway)
+    client = await home.log_in("bob")
+    first = (await client.get("/?state=open&severity=degraded")).text
+    older = re.search(r'href="(/\?[^"]*after=[^"]*)">Older', first)
+    assert older is not None
+    second = (await client.get(older[1].replace("&amp;", "&"))).text
+    assert len(re.findall("data-ticket=", first)) == 50
+    assert len(re.findall("data-ticket=", second)) == 10
+    assert '<option value="degraded" selected>' in second
+
+
+async def test_the_downtime_page_says_the_same_in_its_picture_and_its_tables(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1")
+    uid = gateway.voice.raises(0)
+    for _ in range(12):
+        await home.sync(gateway)
+        home.clock.forward(minutes=0.5)
+    gateway.voice.clears(uid, 5)
+    await home.sync(gateway)
+    client = await home.log_in("bob")
+    page = (await client.get("/downtime?site=north&from=2026-01-05&to=2026-01-05")).text
+    assert 'fill="url(#hatch)"' in page, "what nobody saw before eight o'clock"
+    assert "5 min 00 s" in page
+    assert page.count(f'href="/t/{uid}"') == 2, "the bar and the line of the table lead to the ticket"
+    wrong = (await client.get("/downtime?site=north&from=2026-01-09&to=2026-01-05")).text
+    assert "The first day comes after the last one" in wrong
+    assert (await client.get("/downtime?site=north&from=nonsense&to=0000-00-00")).status_code == 200
+
+
+async def test_an_unknown_page_and_a_foreign_role_get_a_short_page_with_a_way_out(home: House) -> None:
+    client = await home.log_in("dave")
+    gone = await client.get("/nothing", headers={"Accept": "text/html"})
+    assert (gone.status_code, "There is nothing here" in gone.text) == (404, True)
+    ticket = await home.ticket()
+    refused = await client.post(
+        f"/m/t/{ticket}/resolve", data={"csrf": csrf_in((await client.get("/m")).text)}
+    )
+    assert (refused.status_code, "This is not for you" in refused.text) == (403, True)
+    assert 'href="/m"' in refused.text
+
+
+async def test_static_files_are_kept_for_ever_under_an_address_that_follows_their_content(
+    home: House,
+) -> None:
+    client = home.client()
+    for name, asset in render.load_assets().items():
+        exact = await client.get(f"/static/{name}?v={asset.tag}")
+        assert (exact.status_code, exact.content) == (200, asset.content)
+        assert "immutable" in exact.headers["cache-control"]
+        loose = await client.get(f"/static/{name}", headers={"If-None-Match": f'"{asset.tag}"'})
+        assert (loose.status_code, loose.headers["cache-control"]) == (304, "no-cache")
+    for path in ("../app.py", "%2e%2e/app.py", "/etc/passwd", "", "andon.css/"):
+        assert (await client.get(f"/static/{path}")).status_code == 404
+
+
+async def test_the_session_cookie_is_not_in_any_page(home: House) -> None:
+    client = await home.log_in("bob")
+    cookie = client.cookies[auth.SESSION_COOKIE]
+    for path in PAGES[:-1]:
+        assert cookie not in (await client.get(path)).text

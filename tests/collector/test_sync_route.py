@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from rigs.web import Gateway, House, house
+
+from collector.api.sync import gunzip
+from collector.problems import Problem
+from collector.store import tables
+from edge_agent import wire
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, max_syncs=2) as made:
+        made.add_cast()
+        yield made
+
+
+async def post(home: House, gateway: Gateway, content: bytes, **headers: str) -> httpx.Response:
+    return await home.client().post(wire.SYNC_PATH, content=content, headers=gateway.headers | headers)
+
+
+async def test_a_fault_on_the_floor_becomes_a_ticket_in_the_list(home: House) -> None:
+    ticket = await home.ticket()
+    client = await home.log_in("bob")
+    listed = (await client.get("/api/v1/tickets?state=open")).json()["items"]
+    assert [item["id"] for item in listed] == [ticket]
+
+
+async def test_a_gzipped_sync_is_the_same_as_a_plain_one(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.raises(0)
+    body = wire.encode(gateway.voice.message(0))
+    packed = await post(home, gateway, gzip.compress(body), **{"Content-Encoding": "gzip"})
+    again = await post(home, gateway, body)
+    assert (packed.json()["verdict"], again.json()["verdict"]) == ("ok", "old")
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer agw_0123456789abcdef.nothing", "Bearer atk_x.y", "Basic eDp5"]
+)
+async def test_a_sync_without_a_gateways_credential_is_refused(home: House, authorization: str) -> None:
+    gateway = await home.enrol()
+    answer = await post(home, gateway, b"{}", Authorization=authorization)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_logged_in_lead_is_no_gateway(home: House) -> None:
+    client = await home.log_in("alice")
+    assert (await client.post(wire.SYNC_PATH, content=b"{}")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not UTF-8"),
+        (b"[]", "message"),
+        (b'{"v":1,"v":1}', "same key twice"),
+        (b'{"v":NaN}', "NaN"),
+        (b'{"v":"\\ud800"}', "surrogate"),
+        (b"[" * 5000, "nested"),
+    ],
+)
+async def test_bytes_that_are_no_sync_are_refused_in_words(home: House, body: bytes, says: str) -> None:
+    answer = await post(home, await home.enrol(), body)
+    assert (answer.status_code, answer.json()["reason"]) == (400, "message")
+    assert says in answer.json()["detail"]
+
+
+async def test_too_many_bytes_are_refused_before_they_are_read(home: House) -> None:
+    answer = await post(home, await home.enrol(), b" " * (wire.MAX_WIRE_BYTES + 1))
+    assert answer.status_code == 413
+
+
+async def test_a_bomb_is_refused_at_the_limit(home: House) -> None:
+    bomb = gzip.compress(bytes(64 << 20))
+    answer = await post(home, await home.enrol(), bomb, **{"Content-Encoding": "gzip"})
+    assert answer.status_code == 413
+    with pytest.raises(Problem):
+        gunzip(bomb)
+
+
+@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2, b""])
+async def test_broken_gzip_is_a_bad_message(home: House, body: bytes) -> None:
+    answer = await post(home, await home.enrol(), body, **{"Content-Encoding": "gzip"})
+    assert answer.status_code == 400
+
+
+async def test_another_packing_is_refused_by_name(home: House) -> None:
+    packed = zlib.compress(b"{}")
+    answer = await post(home, await home.enrol(), packed, **{"Content-Encoding": "deflate"})
+    assert answer.status_code == 415
+
+
+async def test_the_body_cannot_say_who_the_gateway_is(home: House) -> None:
+    gateway = await home.enrol("north", "gw1")
+    gateway.voice.raises(0)
+    message: dict[str, Any] = json.loads(wire.encode(gateway.voice.message(0)))
+    message |= {"site": "south", "gateway": "gw9"}
+    assert (await post(home, gateway, json.dumps(message).encode())).status_code == 200
+    carol, bob = await home.log_in("carol"), await home.log_in("bob")
+    assert (await carol.get("/api/v1/tickets")).json()["items"] == []
+    assert len((await bob.get("/api/v1/tickets")).json()["items"]) == 1
+
+
+async def test_a_stream_of_another_gateway_is_refused_and_in_the_audit(home: House) -> None:
+    owner, other = await home.enrol("north", "gw1"), await home.enrol("south", "gw2")
+    await home.sync(owner)
+    answer = await post(home, other, wire.encode(owner.voice.message(0)))
+    assert (answer.status_code, answer.json()["reason"]) == (403, "stream")
+    rows = home.store.read(lambda connection: connection.execute(tables.audit.select()).all())
+    assert "sync refused: foreign stream" in [row.action for row in rows]
+
+
+async def test_more_syncs_than_the_collector_can_carry_are_sent_away_before_any_work(home: House) -> None:
+    gateway = await home.enrol()
+    sent = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await sent.wait()
+        yield b"}"
+
+    slow = [
+        asyncio.create_task(home.client().post(wire.SYNC_PATH, content=slowly(), headers=gateway.headers))
+        for _ in range(2)
+    ]
+    async with asyncio.timeout(30):
+        while home.parts.syncs.inside < 2:
+            await asyncio.sleep(0)  # noqa: ASYNC110  the gate has nobody to tell
+    answer = await post(home, gateway, b"{}")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    sent.set()
+    assert {(await task).status_code for task in slow} == {400}
+    assert home.parts.syncs.inside == 0
+
+
+async def test_a_sync_tells_the_open_pages_of_its_site_alone(home: House) -> None:
+    north, south = home.parts.live.subscribe({"north"}), home.parts.live.subscribe({"south"})
+    assert north is not None
+    assert south is not None
+    ticket = await home.ticket()
+    news = await north.next(5)
+    assert news is not None
+    assert (news.ticket, news.site) == (ticket, "north")
+    assert not south.waiting
