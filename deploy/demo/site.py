@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import getpass
 import json
 import os
 import secrets
@@ -21,7 +22,7 @@ from deploy.demo.programs import DemoError, Program, Supervisor
 
 SITE = "demo"
 GATEWAY = "gw-dock-1"
-PREFERRED_PORT = 8321
+PREFERRED_PORT = 8420
 COLLECTOR_READY_WITHIN_S = 60
 PEOPLE = {"tina": "technician", "leo": "lead", "ada": "admin"}
 # Easy to read aloud and to type with gloves on.
@@ -174,9 +175,10 @@ class Site:
 
     def _write_configuration(self) -> None:
         (self.folder / "floor").mkdir(exist_ok=True)
+        # Started by root it would change its user, and with it lose the order to end with its parent.
         (self.folder / "mosquitto.conf").write_text(
             f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-            "log_dest stderr\nlog_type error\nlog_type warning\n"
+            f"user {getpass.getuser()}\nlog_dest stderr\nlog_type error\nlog_type warning\n"
         )
         template = (Path(__file__).parent / "agent.toml").read_text(encoding="utf-8")
         values = {
