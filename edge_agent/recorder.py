@@ -84,13 +84,13 @@ def _age_ms(then: Stamp, now: Stamp) -> int:
 
 
 def _trimmed(evidence: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Oldest readings go first, then samples."""
+    """The oldest readings go first, then frames of the newest, and only then samples."""
+    readings = evidence["readings"]
     while len(json.dumps(evidence)) > MAX_EVIDENCE_BYTES:
-        (
-            evidence["readings"]
-            if len(evidence["readings"]) > 1
-            else evidence["samples"] or evidence["readings"]
-        ).pop()
+        if len(readings) == 1 and len(readings[0].get("frames", ())) > 1:
+            readings[0]["frames"].pop()
+        else:
+            (readings or evidence["samples"]).pop()
     return evidence
 
 

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from rigs.ports import free_port
+
+from edge_agent import post
+from edge_agent.forward import CollectorAwayError, Reply
+from edge_agent.post import http_client, http_post
+
+CREDENTIAL = "agw_0123456789.secret"
+
+
+@dataclass
+class Peer:
+    """A small HTTP server on a real socket that can be rude. ``None`` for a reply hangs up."""
+
+    port: int = 0
+    reply: Callable[[], bytes | None] = lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    hangs_up_after: bool = False
+    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                first, *lines = head.split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in lines if line)
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                self.requests.append((first, headers, body))
+                answer = self.reply()
+                if answer is None:
+                    break
+                writer.write(answer)
+                await writer.drain()
+                if self.hangs_up_after:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(peer: Peer, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=tls)
+    peer.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield (
+            f"{'https' if tls else 'http'}://localhost:{peer.port}"
+            if tls
+            else f"http://127.0.0.1:{peer.port}"
+        )
+
+
+async def test_a_sync_goes_out_with_its_credential_and_its_reply_comes_back() -> None:
+    peer = Peer()
+    async with serving(peer) as url, http_client() as client:
+        reply = await http_post(client, url + "/", CREDENTIAL)(b'{"v":1}')
+        assert reply == Reply(status=200, body=b"{}")
+        first, headers, body = peer.requests[0]
+        assert first == "POST /api/v1/sync HTTP/1.1"
+        assert headers["authorization"] == f"bearer {CREDENTIAL}"
+        assert headers["content-type"] == "application/json"
+        assert (body, "content-encoding" in headers) == (b'{"v":1}', False)
+
+
+async def test_a_large_body_is_compressed() -> None:
+    peer, body = Peer(), b'{"rows":"' + b"x" * 20_000 + b'"}'
+    async with serving(peer) as url, http_client() as client:
+        await http_post(client, url, CREDENTIAL)(body)
+        _, headers, sent = peer.requests[0]
+        assert headers["content-encoding"] == "gzip"
+        assert len(sent) < 200
+        assert gzip.decompress(sent) == body
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("", None), ("Retry-After: 7\r\n", 7.0), ("Retry-After: Wed, 21 Oct\r\n", None)]
+)
+async def test_a_busy_collector_says_for_how_long(header: str, seconds: float | None) -> None:
+    peer = Peer(reply=lambda: f"HTTP/1.1 503 Busy\r\n{header}Content-Length: 0\r\n\r\n".encode())
+    async with serving(peer) as url, http_client() as client:
+        reply = await http_post(client, url, CREDENTIAL)(b"{}")
+        assert reply == Reply(status=503, retry_after_s=seconds)
+
+
+async def test_one_connection_is_kept_for_all_syncs() -> None:
+    peer = Peer()
+    async with serving(peer) as url, http_client() as client:
+        sync = http_post(client, url, CREDENTIAL)
+        for _ in range(5):
+            await sync(b"{}")
+        assert peer.connections == 1
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_no_trouble() -> None:
+    peer = Peer(hangs_up_after=True)
+    async with serving(peer) as url, http_client() as client:
+        sync = http_post(client, url, CREDENTIAL)
+        for _ in range(5):
+            assert (await sync(b"{}")).status == 200
+
+
+async def test_nobody_there_is_said_in_words() -> None:
+    async with http_client() as client:
+        with pytest.raises(CollectorAwayError, match=r"\w"):
+            await http_post(client, f"http://127.0.0.1:{free_port()}", CREDENTIAL)(b"{}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000,
+    ],
+)
+async def test_half_an_answer_or_none_is_a_collector_that_is_away(answer: bytes | None) -> None:
+    peer = Peer(reply=lambda: answer, hangs_up_after=True)
+    async with serving(peer) as url, http_client() as client:
+        with pytest.raises(CollectorAwayError):
+            await http_post(client, url, CREDENTIAL)(b"{}")
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    peer = Peer(reply=lambda: b"HTTP/1.1 307 Go\r\nLocation: http://evil/\r\nContent-Length: 0\r\n\r\n")
+    async with serving(peer) as url, http_client() as client:
+        assert (await http_post(client, url, CREDENTIAL)(b"{}")).status == 307
+
+
+async def test_a_collector_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "READ_S", 0.2)
+    done = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server, http_client() as client:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(CollectorAwayError):
+            await http_post(client, url, CREDENTIAL)(b"{}")
+        done.set()
+
+
+async def test_only_the_private_authority_is_trusted(tmp_path: Path) -> None:
+    ours, other = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.issue_cert("localhost").configure_cert(context)
+    ours.cert_pem.write_to_path(str(tmp_path / "ours.pem"))
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    async with serving(Peer(), context) as url:
+        async with http_client(tmp_path / "ours.pem") as client:
+            assert (await http_post(client, url, CREDENTIAL)(b"{}")).status == 200
+        for ca_file in (tmp_path / "other.pem", None):
+            async with http_client(ca_file) as client:
+                with pytest.raises(CollectorAwayError, match="certificate"):
+                    await http_post(client, url, CREDENTIAL)(b"{}")
+
+
+async def test_proxies_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with serving(Peer()) as url, http_client() as client:
+        assert isinstance(client, httpx.AsyncClient)
+        assert (await http_post(client, url, CREDENTIAL)(b"{}")).status == 200
