@@ -178,46 +178,41 @@ def _take_rows(exchange: _Exchange, *, believed: bool) -> None:
     rows = _readable(exchange)
     held = occurrences.held(exchange.connection, rows.keys())
     orphans = []
-    taken: list[tuple[Row, Held | None]] = []
-    for uid, row in rows.items():
+    taken: list[tuple[Row, object, Held | None]] = []
+    for uid, (row, raw) in rows.items():
         known = held.get(uid)
         if known is not None and (known.minted or known.gateway_id != exchange.gateway.id):
-            exchange.bad.append((_as_sent(row), "uid: belongs to another gateway"))
+            exchange.bad.append((raw, "uid: belongs to another gateway"))
         elif known is not None and known.key != row.key:
-            exchange.bad.append((_as_sent(row), "uid: belongs to another condition"))
+            exchange.bad.append((raw, "uid: belongs to another condition"))
         elif not believed and row.state == "open":
-            orphans.append((uid, _as_sent(row)))
+            orphans.append((uid, raw))
         elif known is None or merge.rank_of(row) > _rank(known):
-            taken.append((row, known))
-    offsets = _offsets(exchange, [row for row, _ in taken])
-    for row, known in taken:
-        exchange.pending[row.uid] = _pending(exchange, row, known, offsets)
+            taken.append((row, raw, known))
+    offsets = _offsets(exchange, [row for row, _, _ in taken])
+    for row, raw, known in taken:
+        exchange.pending[row.uid] = _pending(exchange, row, raw, known, offsets)
     streams.keep_orphans(
         exchange.connection, exchange.gateway.id, exchange.message.stream, orphans, exchange.now_ms
     )
 
 
-def _readable(exchange: _Exchange) -> dict[str, Row]:
-    """By uid; of two forms of one row in one message the higher rank counts."""
-    rows: dict[str, Row] = {}
+def _readable(exchange: _Exchange) -> dict[str, tuple[Row, object]]:
+    """By uid, with the row as it was sent; of two forms of one row in one message the higher rank counts."""
+    rows: dict[str, tuple[Row, object]] = {}
     for raw in exchange.message.rows:
         try:
             row = read_row(raw)
         except WireError as error:
             exchange.bad.append((raw, str(error)))
             continue
-        if row.uid not in rows or merge.rank_of(row) > merge.rank_of(rows[row.uid]):
-            rows[row.uid] = row
+        if row.uid not in rows or merge.rank_of(row) > merge.rank_of(rows[row.uid][0]):
+            rows[row.uid] = row, raw
     return rows
 
 
 def _rank(known: Held) -> merge.Rank:
     return merge.rank(is_open=known.open, estimated=known.estimated, rev=known.rev, digest=known.digest)
-
-
-def _as_sent(row: Row) -> dict[str, Any]:
-    sent: dict[str, Any] = row.model_dump(mode="json", exclude_none=True)
-    return sent
 
 
 def _offsets(exchange: _Exchange, rows: Sequence[Row]) -> Offsets:
@@ -230,7 +225,7 @@ def _stamps(row: Row) -> list[Stamp]:
     return stamps if row.cleared is None else [*stamps, row.cleared]
 
 
-def _pending(exchange: _Exchange, row: Row, known: Held | None, offsets: Offsets) -> Pending:
+def _pending(exchange: _Exchange, row: Row, raw: object, known: Held | None, offsets: Offsets) -> Pending:
     gateway = exchange.gateway
     ended = row.cleared if row.state == "closed" else None
     return Pending(
@@ -257,7 +252,7 @@ def _pending(exchange: _Exchange, row: Row, known: Held | None, offsets: Offsets
             "end_boot": ended.boot if ended else None,
             "end_mono_ms": dating.mono_ms(ended) if ended else None,
             "received_ms": exchange.now_ms if known is None else known.received_ms,
-            "row": _as_sent(row),
+            "row": raw,
             **_dated(exchange, row, offsets),
         },
         advice=clean(row.advice),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal, Never, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Never, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
@@ -112,6 +112,9 @@ class Stamp:
     ``none`` (never set), ``rtc`` (kept by a battery or a saved floor), ``ntp`` (synchronised),
     ``collector`` (taken from a sync answer).
     """
+
+    # A field of a later version is no reason to refuse a row; there is no room to keep it here.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     boot: Annotated[str, Field(pattern=HEX128_PATTERN)]
     mono_ns: Count

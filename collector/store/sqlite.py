@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -48,12 +48,18 @@ class Sqlite:
             migrate(connection)
         self._reading = _engine(lambda: _open_reader(path), "BEGIN", writers=0)
         self._queue: SimpleQueue[Unit | None] = SimpleQueue()
+        self._door = Lock()
+        self._closed = False
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._thread.start()
 
     def close(self) -> None:
-        self._queue.put(None)
+        with self._door:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
         self._readers.shutdown()
         self._reading.dispose()
@@ -61,7 +67,10 @@ class Sqlite:
 
     def write(self, unit: Callable[[Connection], T]) -> Future[T]:
         future: Future[T] = Future()
-        self._queue.put(Unit(work=unit, future=future))
+        with self._door:
+            if self._closed:
+                raise RuntimeError("the store is closed")
+            self._queue.put(Unit(work=unit, future=future))
         return future
 
     def read(self, query: Callable[[Connection], T]) -> Future[T]:

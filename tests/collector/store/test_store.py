@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from rigs import postgres
+from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from collector.store import Store, tables
+
+NUMBERS = tables.site_number
+
+
+def put(connection: Connection, site: str) -> None:
+    connection.execute(insert(NUMBERS).values(site=site, last=0))
+
+
+def sites(store: Store) -> list[str]:
+    query = select(NUMBERS.c.site).order_by(NUMBERS.c.site)
+    return list(store.read(lambda connection: connection.execute(query).scalars().all()))
+
+
+def test_tables_of_an_empty_database_are_made_at_start_and_stay_at_the_next(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/collector.db"
+    for site in ("a", "b"):
+        store = Store.open(url)
+        store.write(lambda connection, site=site: put(connection, site))  # type: ignore[misc]
+        store.close()
+    store = Store.open(url)
+    assert sites(store) == ["a", "b"]
+    store.close()
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_knows(store: Store) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), tables.metadata))
+
+    assert store.read(differences) == []
+
+
+def test_several_collectors_may_start_at_once_on_one_empty_postgresql(postgres_url: str) -> None:
+    url = postgres.new_database(postgres_url)
+    opened: list[Store] = []
+    threads = [threading.Thread(target=lambda: opened.append(Store.open(url))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 4
+    for store in opened:
+        store.close()
+
+
+async def test_a_unit_that_fails_takes_nothing_with_it(store: Store) -> None:
+    def breaks(connection: Connection) -> None:
+        put(connection, "broken")
+        raise RuntimeError("in the middle")
+
+    def clashes(connection: Connection) -> None:
+        put(connection, "also broken")
+        put(connection, "also broken")
+
+    units = [breaks if number % 3 == 1 else clashes if number % 3 == 2 else None for number in range(90)]
+    outcomes = await asyncio.gather(
+        *(
+            store.write_soon(unit or (lambda connection, number=number: put(connection, f"s{number:02}")))
+            for number, unit in enumerate(units)
+        ),
+        return_exceptions=True,
+    )
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds[::3] == [type(None)] * 30
+    assert kinds[1::3] == [RuntimeError] * 30
+    assert kinds[2::3] == [IntegrityError] * 30
+    assert sites(store) == [f"s{number:02}" for number in range(0, 90, 3)]
+
+
+async def test_a_caller_that_is_cancelled_wedges_nobody(store: Store) -> None:
+    async def impatient(number: int) -> None:
+        await asyncio.wait_for(store.write_soon(lambda connection: put(connection, f"s{number}")), 1e-4)
+
+    await asyncio.gather(*(impatient(number) for number in range(100)), return_exceptions=True)
+    await store.write_soon(lambda connection: put(connection, "after"))
+    assert "after" in sites(store)
+
+
+async def test_a_reader_sees_one_moment(store: Store) -> None:
+    def twice(connection: Connection) -> tuple[int, int]:
+        count = select(func.count()).select_from(NUMBERS)
+        first = connection.execute(count).scalar_one()
+        store.write(lambda other: put(other, "meanwhile"))
+        return first, connection.execute(count).scalar_one()
+
+    assert await store.read_soon(twice) == (0, 0)
+    assert sites(store) == ["meanwhile"]
+
+
+def test_a_reader_cannot_write(store: Store) -> None:
+    with pytest.raises(DBAPIError):
+        store.read(lambda connection: put(connection, "x"))
+    assert sites(store) == []
+
+
+async def test_what_was_handed_in_before_the_end_is_written_and_nothing_after(store: Store) -> None:
+    tasks = [
+        asyncio.ensure_future(
+            store.write_soon(lambda connection, number=number: put(connection, f"s{number}"))
+        )
+        for number in range(50)
+    ]
+    await asyncio.sleep(0)
+    store.close()
+    await asyncio.gather(*tasks)
+    with pytest.raises(RuntimeError):
+        store.write(lambda connection: put(connection, "late"))
+
+
+def test_every_commit_is_synced_and_only_one_connection_may_write(sqlite_store: Store) -> None:
+    def pragmas(connection: Connection) -> tuple[object, ...]:
+        return tuple(
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "query_only")
+        )
+
+    # A file that was just made stays under EXTRA (3) until it is opened again; both sync every commit.
+    assert sqlite_store.write(pragmas) == ("wal", 3, 1, 0)
+    assert sqlite_store.read(pragmas)[3] == 1
+
+
+def test_a_file_that_is_opened_again_is_full(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/collector.db"
+    Store.open(url).close()
+    store = Store.open(url)
+    assert store.write(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()) == 2
+    store.close()
+
+
+def test_a_database_in_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="a file is needed"):
+        Store.open("sqlite://")
+
+
+@pytest.fixture
+def careless_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres.running(tmp_path_factory.mktemp("careless"), synchronous_commit="off") as url:
+        yield url
+
+
+def test_a_postgresql_that_may_forget_commits_is_refused(careless_url: str) -> None:
+    with pytest.raises(ValueError, match="synchronous_commit=off"):
+        Store.open(postgres.new_database(careless_url))
+
+
+def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
+    store = Store.open(postgres.new_database(postgres_url))
+    for site in ("a", "b"):
+        store.write(lambda connection, site=site: put(connection, site))  # type: ignore[misc]
+    meeting = threading.Barrier(2)
+    tries: list[str] = []
+
+    def crossing(first: str, second: str) -> None:
+        def unit(connection: Connection) -> None:
+            raise_by_one = text("UPDATE site_number SET last = last + 1 WHERE site = :site")
+            connection.execute(raise_by_one, {"site": first})
+            if tries.count(first) == 0:
+                tries.append(first)
+                meeting.wait(30)
+            connection.execute(raise_by_one, {"site": second})
+
+        store.write(unit)
+
+    threads = [threading.Thread(target=crossing, args=pair) for pair in (("a", "b"), ("b", "a"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last = store.read(lambda connection: connection.execute(select(NUMBERS.c.last)).scalars().all())
+    store.close()
+    assert list(last) == [2, 2]

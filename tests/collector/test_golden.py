@@ -1,0 +1,80 @@
+"""Golden messages: what agents of every release send is understood and answered the same.
+
+Each file of ``tests/wire/v1`` is one conversation, with the moments at which it came in. Files are added, never
+edited.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rigs.edge_voice import enrol
+from sqlalchemy import select
+
+from collector.ingest import apply
+from collector.store import Store, tables
+from edge_agent.wire import (
+    EnrollAnswer,
+    EnrollRequest,
+    Verdict,
+    decode_answer,
+    decode_sync,
+    encode,
+)
+
+FILES = sorted(Path(__file__).parents[1].glob("wire/v1/*.json"))
+CONVERSATIONS = [file for file in FILES if file.stem != "enroll"]
+
+
+def spoken(file: Path) -> list[dict[str, Any]]:
+    exchanges: list[dict[str, Any]] = json.loads(file.read_text())["exchanges"]
+    return exchanges
+
+
+def raw(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode()
+
+
+@pytest.mark.parametrize("file", CONVERSATIONS, ids=lambda file: file.stem)
+def test_a_conversation_is_answered_as_it_was_when_it_was_frozen(store: Store, file: Path) -> None:
+    gateway = enrol(store)
+    for exchange in spoken(file):
+        message = decode_sync(raw(exchange["request"]))
+        now_ms = exchange["at_ms"]
+        answer = store.write(partial(apply, gateway=gateway, message=message, now_ms=now_ms)).answer
+        assert json.loads(encode(answer)) == exchange["answer"]
+
+
+@pytest.mark.parametrize("file", CONVERSATIONS, ids=lambda file: file.stem)
+def test_nothing_that_was_said_is_lost_in_between(file: Path) -> None:
+    for exchange in spoken(file):
+        assert json.loads(encode(decode_sync(raw(exchange["request"])))) == exchange["request"]
+        assert json.loads(encode(decode_answer(raw(exchange["answer"])))) == exchange["answer"]
+
+
+def test_what_a_later_agent_adds_to_a_row_is_stored_as_it_came(sqlite_store: Store) -> None:
+    gateway = enrol(sqlite_store)
+    (exchange,) = spoken(next(file for file in FILES if file.stem == "later-version"))
+    message = decode_sync(raw(exchange["request"]))
+    sqlite_store.write(lambda connection: apply(connection, gateway, message, exchange["at_ms"]))
+    stored = sqlite_store.read(
+        lambda connection: connection.execute(select(tables.occurrence.c.row)).scalars().all()
+    )
+    assert list(stored) == exchange["request"]["rows"]
+
+
+def test_every_verdict_is_in_a_conversation() -> None:
+    verdicts = {exchange["answer"]["verdict"] for file in CONVERSATIONS for exchange in spoken(file)}
+    assert verdicts == set(Verdict)
+
+
+def test_enrolment_is_understood() -> None:
+    golden = json.loads(next(file for file in FILES if file.stem == "enroll").read_text())
+    asked = EnrollRequest.model_validate(golden["request"])
+    told = EnrollAnswer.model_validate(golden["answer"])
+    assert json.loads(encode(asked)) == golden["request"]
+    assert json.loads(encode(told)) == golden["answer"]
