@@ -251,18 +251,34 @@ async def _run(simulator: Simulator) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    loop.add_reader(sys.stdin.fileno(), lambda: _obey(simulator, sys.stdin.readline(), ended))
     await simulator.start()
     _tell(f"Ready. Faults: {' '.join(simulator.faults)}")
+    typed = sys.stdin.fileno()
+    # Nobody types into a file or /dev/null, and neither can be waited for.
+    with suppress(PermissionError):
+        loop.add_reader(typed, _listener(simulator, typed, ended))
     await ended.wait()
-    loop.remove_reader(sys.stdin.fileno())
+    loop.remove_reader(typed)
     await simulator.stop()
 
 
-def _obey(simulator: Simulator, line: str, ended: asyncio.Event) -> None:
-    if not line:
-        ended.set()
-        return
+def _listener(simulator: Simulator, typed: int, ended: asyncio.Event) -> Callable[[], None]:
+    heard = bytearray()
+
+    def hear() -> None:
+        chunk = os.read(typed, CHUNK)
+        heard.extend(chunk)
+        *lines, rest = heard.split(b"\n")
+        heard[:] = rest
+        for line in lines:
+            _obey(simulator, line.decode(errors="replace"))
+        if not chunk:
+            ended.set()
+
+    return hear
+
+
+def _obey(simulator: Simulator, line: str) -> None:
     match line.split():
         case [fault, ("on" | "off") as switch]:
             try:

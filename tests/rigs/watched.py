@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rigs.floor import Floor
 from rigs.ports import wait_until
 from rigs.readings import running, stamp
 
 from edge_agent import transports
 from edge_agent.device import Device
 from edge_agent.profile import parse
+from edge_agent.proof import Trial
 from edge_agent.sample import Reading
 
 PROFILES = Path(__file__).parents[2] / "device_profiles"
@@ -23,26 +23,26 @@ LONG_S = 300.0
 
 
 class Watched:
-    def __init__(self, floor: Floor) -> None:
-        self.floor = floor
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
         self.seen: Counter[str] = Counter()
         self.newest: Reading | None = None
 
     async def deliver(self, reading: Reading) -> None:
         self.newest = reading
-        self.floor.take(reading)
+        self.trial.take(reading)
         self.seen[reading.read] += 1
 
     async def settled(self) -> frozenset[str]:
         """What is active once everything was read anew and every delay is over."""
         before = self.seen.copy()
         # The first of the two may have been on its way already.
-        reads = self.floor.device.profile.reads
+        reads = self.trial.device.profile.reads
         await wait_until(
             lambda: all(self.seen[read] >= before[read] + 2 for read in reads), what=f"{self.seen}"
         )
-        self.floor.wait(LONG_S)
-        return self.floor.active()
+        self.trial.wait(LONG_S)
+        return self.trial.active()
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def watched(
     device = Device(id="device-1", place="", bus="bus", profile=known, unit=unit, topic=topic)
     module = transports.load(str(bus["transport"]))
     assert module is not None
-    watched = Watched(Floor(known))
+    watched = Watched(Trial(known))
     settings = module.Settings.model_validate({"name": "bus", **bus})
     async with running(module.Transport(settings, [device], watched.deliver, stamp).run()):
         await asyncio.sleep(0)

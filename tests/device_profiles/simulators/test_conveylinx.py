@@ -75,8 +75,8 @@ async def test_a_module_that_falls_silent_is_no_answer_and_raises_nothing_of_its
         module.set("upstream_jam", False)
         module.set("mute")
         await wait_until(lambda: floor.newest and floor.newest.trouble is Trouble.NO_ANSWER)
-        floor.floor.wait(300)
-        assert floor.floor.active() == {"upstream/jam"}, "silence clears nothing"
+        floor.trial.wait(300)
+        assert floor.trial.active() == {"upstream/jam"}, "silence clears nothing"
     await module.stop()
 
 

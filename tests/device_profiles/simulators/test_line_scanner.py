@@ -48,18 +48,18 @@ async def test_a_dirty_window_and_a_blind_reader_are_two_conditions(outlet: Outl
     async with watched("line-scanner", bus_of(outlet)) as floor:
         await connected(floor)
         await parcels(scanner, floor, 40)
-        assert floor.floor.active() == frozenset()
+        assert floor.trial.active() == frozenset()
         scanner.set("dirty_window")
         await parcels(scanner, floor, 24)
-        assert floor.floor.active() == {"reader/no-read-share"}
+        assert floor.trial.active() == {"reader/no-read-share"}
         scanner.set("blind")
         await parcels(scanner, floor, 10)
-        assert floor.floor.active() == {"reader/no-read-share", "reader/no-read-series"}
+        assert floor.trial.active() == {"reader/no-read-share", "reader/no-read-series"}
         scanner.set("blind", False)
         scanner.set("dirty_window", False)
         await parcels(scanner, floor, 100)
-        floor.floor.wait(20)
-        assert floor.floor.active() == frozenset()
+        floor.trial.wait(20)
+        assert floor.trial.active() == frozenset()
     await scanner.stop()
 
 
@@ -71,13 +71,13 @@ async def test_a_heartbeat_keeps_an_idle_reader_from_being_missed() -> None:
         await connected(floor)
         # Longer than the profile's patience by the floor's clock, with heartbeats between.
         for _ in range(4):
-            floor.floor.wait(20)
+            floor.trial.wait(20)
             before = floor.seen["scan"]
             await wait_until(lambda: floor.seen["scan"] > before)  # noqa: B023
-        assert floor.floor.active() == frozenset()
+        assert floor.trial.active() == frozenset()
         scanner.set("quiet")
-        floor.floor.wait(31)
-        assert floor.floor.active() == {"reader/gone-quiet"}
+        floor.trial.wait(31)
+        assert floor.trial.active() == {"reader/gone-quiet"}
     await scanner.stop()
 
 
@@ -91,6 +91,6 @@ async def test_nothing_of_a_scanned_code_is_in_the_evidence() -> None:
             scanner.set("blind", fault)
             await parcels(scanner, floor, 1)
             assert floor.newest is not None
-            shown |= set(decode.shown(floor.floor.device, floor.newest))
+            shown |= set(decode.shown(floor.trial.device, floor.newest))
     assert shown == {"[redacted]", "NoRead"}
     await scanner.stop()

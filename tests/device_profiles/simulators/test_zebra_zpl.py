@@ -111,7 +111,7 @@ async def test_a_printer_that_speaks_one_byte_at_a_time_is_understood(outlet: Ou
     await printer.stop()
 
 
-@pytest.mark.parametrize("fault", MUTING)
+@pytest.mark.parametrize("fault", [MUTING[0], MUTING[-1]])
 async def test_a_printer_that_falls_silent_on_host_status_still_says_what_it_lacks(fault: str) -> None:
     printer = ZebraPrinter(Tcp(), mutes=True)
     await printer.start()
@@ -128,7 +128,7 @@ async def test_an_old_printer_without_errors_query_is_judged_by_host_status(tmp_
     await printer.start()
     async with watched("zebra-zpl", bus_of(printer.outlet), overlay=IMPATIENT) as floor:
         assert await floor.settled() == frozenset()
-        assert "cutter/fault" in floor.floor.detector.unsettled(), "unknown is not clear"
+        assert "cutter/fault" in floor.trial.detector.unsettled(), "unknown is not clear"
         printer.set("paper_out")
         assert await floor.settled() == {"printer/not-answering"}
         printer.set("paper_out", False)
