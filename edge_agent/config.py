@@ -126,6 +126,11 @@ def load(path: Path) -> Settings:
             raise ConfigError(
                 f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another"
             )
+    for number, bus in enumerate(buses):
+        try:
+            bus.check([device for device in devices if device.bus == bus.name])
+        except ValueError as error:
+            raise ConfigError(f"{path}: bus[{number}] ({bus.name}): {error}") from error
     return Settings(path=path, collector=file.collector, agent=file.agent, buses=buses, devices=devices)
 
 

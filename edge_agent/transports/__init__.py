@@ -35,6 +35,9 @@ class BusSettings(BaseModel):
         """What the plan for people may assume of this bus."""
         return Line(words=self.transport)
 
+    def check(self, devices: Sequence[Device]) -> None:
+        """Raises ValueError, in words for an installer, when these devices cannot be on this bus."""
+
 
 class Transport(Protocol):
     """One bus and all devices on it. One instance has one task."""

@@ -24,7 +24,7 @@ from edge_agent.transports.bus import LinkError, RefusedError
 QUEUE = 100
 # Packets taken in one go before the rest of the agent gets its turn.
 PACKETS_AT_ONCE = 32
-CONNACK_TIMEOUT_S = 10.0
+CONNACK_TIMEOUT_S = 5.0
 # paho wants to look at its keepalive about so often.
 MISC_S = 1.0
 RESUBSCRIBE_S = 60.0

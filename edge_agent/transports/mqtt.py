@@ -81,6 +81,11 @@ class Settings(BusSettings):
             raise ValueError("password_file: needs username")
         return self
 
+    def check(self, devices: Sequence[Device]) -> None:
+        for device, name, wanted, _ in _wanted(devices):
+            if not _allowed(wanted):
+                raise ValueError(f"{device}: read {name}: {wanted!r} is no MQTT topic filter")
+
     @property
     def port_number(self) -> int:
         return self.port or (8883 if self.tls else 1883)
@@ -95,7 +100,7 @@ class Settings(BusSettings):
 
 
 class Transport(Bus):
-    """Raises ValueError for a topic that MQTT does not allow."""
+    """Raises ValueError as ``Settings.check`` does."""
 
     def __init__(
         self,
@@ -111,16 +116,10 @@ class Transport(Bus):
         self._settings = settings
         self._takers: dict[str, list[tuple[str, str]]] = {}
         self._qos: dict[str, int] = {}
-        for device in self.devices:
-            for name, read in device.profile.reads.items():
-                if isinstance(read, TopicRead):
-                    wanted = topic(device, read)
-                    if not _allowed(wanted):
-                        raise ValueError(
-                            f"device {device.id}: read {name}: {wanted!r} is no MQTT topic filter"
-                        )
-                    self._takers.setdefault(wanted, []).append((device.id, name))
-                    self._qos[wanted] = max(read.qos, self._qos.get(wanted, 0))
+        settings.check(self.devices)
+        for device, name, wanted, qos in _wanted(self.devices):
+            self._takers.setdefault(wanted, []).append((device, name))
+            self._qos[wanted] = max(qos, self._qos.get(wanted, 0))
         self._delivered: OrderedDict[int, str] = OrderedDict()
 
     async def run(self) -> None:
@@ -259,6 +258,16 @@ def default_client_id(bus: str, machine_id: Path = Path("/etc/machine-id")) -> s
     except OSError:
         machine = socket.gethostname()
     return f"andon-{hashlib.sha256(f'andon {machine}'.encode()).hexdigest()[:12]}-{bus}"
+
+
+def _wanted(devices: Sequence[Device]) -> list[tuple[str, str, str, int]]:
+    """Device, read, topic filter, QoS."""
+    return [
+        (device.id, name, topic(device, read), read.qos)
+        for device in devices
+        for name, read in device.profile.reads.items()
+        if isinstance(read, TopicRead)
+    ]
 
 
 def _allowed(wanted: str) -> bool:

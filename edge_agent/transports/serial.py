@@ -18,10 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.sample import Deliver
-from edge_agent.transports import BusSettings
 from edge_agent.transports.bus import LinkError
 from edge_agent.transports.link import Link
-from edge_agent.transports.stream import Stream
+from edge_agent.transports.stream import Stream, TextSettings
 from edge_agent.wire import Stamp
 
 
@@ -47,7 +46,7 @@ class PortSettings(BaseModel):
         return f"{self.baud} baud {self.bytesize}{self.parity}{self.stopbits}"
 
 
-class Settings(BusSettings, PortSettings):
+class Settings(TextSettings, PortSettings):
     transport: Literal["serial"] = "serial"
     port: Annotated[
         str,
@@ -73,7 +72,7 @@ class Transport(Stream):
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings, devices, deliver, stamp, clock=clock, random=random)
         self._settings = settings
 
     async def open(self) -> Link:

@@ -6,7 +6,7 @@ drained before each request, and after an unanswered one the line is left alone 
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from random import Random
@@ -16,6 +16,7 @@ from edge_agent.device import Device
 from edge_agent.poll import Ask, Schedule, asks
 from edge_agent.profile import ListenRead
 from edge_agent.sample import Deliver, Trouble
+from edge_agent.transports import BusSettings
 from edge_agent.transports.bus import Bus, LinkError, StaleLinkError
 from edge_agent.transports.link import DeafPeerError, Link
 from edge_agent.wire import Stamp
@@ -26,6 +27,15 @@ IDLE_S = 3600.0
 UNANSWERED_UNTIL_STALE = 3
 
 
+class TextSettings(BusSettings):
+    """A bus that carries text."""
+
+    def check(self, devices: Sequence[Device]) -> None:
+        if len(devices) > 1:
+            names = ", ".join(device.id for device in devices)
+            raise ValueError(f"{names}: a line of text has one device; give each a bus of its own")
+
+
 class Framer(Protocol):
     dropped: int
 
@@ -33,12 +43,12 @@ class Framer(Protocol):
     def reset(self) -> None: ...
 
 
-class Stream(Bus):
-    """What serial and tcp share; they say how to ``open``. Raises ValueError for what cannot be on a line."""
+class Stream(Bus, ABC):
+    """What serial and tcp share; they say how to ``open``. Raises ValueError as its settings' ``check``."""
 
     def __init__(
         self,
-        name: str,
+        settings: TextSettings,
         devices: Sequence[Device],
         deliver: Deliver,
         stamp: Callable[[], Stamp],
@@ -46,12 +56,8 @@ class Stream(Bus):
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(name, devices, deliver, stamp, clock=clock, random=random)
-        if len(self.devices) > 1:
-            names = ", ".join(device.id for device in self.devices)
-            raise ValueError(
-                f"bus {name}: {names}: a line of text has one device; give each a bus of its own"
-            )
+        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        settings.check(self.devices)
         self._asks = [ask for device in self.devices for ask in asks(device)]
         self._listens = [
             (device.id, read)
@@ -164,9 +170,6 @@ class Stream(Bus):
 
 
 def _framer(device: Device) -> Framer:
-    if device.profile.framing is None:
-        raise ValueError(
-            f"device {device.id}: profile {device.profile.name} has no framing for a line of text"
-        )
+    assert device.profile.framing is not None, "a profile for a line of text has a framing"
     made: Framer = import_module(f"edge_agent.framing.{device.profile.framing}").Framer()
     return made

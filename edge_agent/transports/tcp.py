@@ -15,10 +15,9 @@ from pydantic import Field
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.sample import Deliver
-from edge_agent.transports import BusSettings
 from edge_agent.transports.bus import LinkError
 from edge_agent.transports.link import Link
-from edge_agent.transports.stream import Stream
+from edge_agent.transports.stream import Stream, TextSettings
 from edge_agent.wire import Stamp
 
 CONNECT_TIMEOUT_S = 5.0
@@ -35,7 +34,7 @@ KEEPALIVE = (
 )
 
 
-class Settings(BusSettings):
+class Settings(TextSettings):
     transport: Literal["tcp"] = "tcp"
     host: Annotated[str, Field(min_length=1, description="name or address of the device")]
     port: Annotated[int, Field(ge=1, le=65_535)]
@@ -56,7 +55,7 @@ class Transport(Stream):
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings, devices, deliver, stamp, clock=clock, random=random)
         self._settings = settings
 
     async def open(self) -> Link:

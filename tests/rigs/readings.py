@@ -83,3 +83,19 @@ class LoopTicks:
         while True:
             self.count += 1
             await asyncio.sleep(0)
+
+
+class TickedReadings(Readings):
+    """Readings, and where the loop's count stood at each."""
+
+    def __init__(self) -> None:
+        self.loop = LoopTicks()
+        self._counts: list[int] = []
+
+    async def deliver(self, reading: Reading) -> None:
+        self._counts.append(self.loop.count)
+        await super().deliver(reading)
+
+    def rounds_between(self) -> int:
+        """How often the loop came round between two readings at the least."""
+        return min(later - sooner for sooner, later in itertools.pairwise(self._counts))

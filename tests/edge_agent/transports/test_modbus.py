@@ -17,7 +17,7 @@ from pymodbus.framer import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from rigs.ports import free_port, listens, wait_until
 from rigs.pty import Line
-from rigs.readings import LoopTicks, Readings, device, running, stamp
+from rigs.readings import Readings, TickedReadings, device, running, stamp
 
 from edge_agent.device import Device
 from edge_agent.poll import Block
@@ -326,13 +326,11 @@ async def test_a_serial_line_that_is_pulled_and_plugged_is_no_link_and_then_well
 
 async def test_a_line_that_takes_nothing_does_not_hold_up_the_loop(tmp_path: Path) -> None:
     line = Line(tmp_path / "line").plug(reads=False)
-    readings, ticks = Readings(), LoopTicks()
-    one = device("drive", {"all": read(0, 2, every_s=0.001, timeout_s=0.02)})
-    async with running(ticks.run()), running(over_line(line, readings, one).run()):
-        for count in range(1, 20):
-            before = ticks.count
-            await readings.until_trouble(Trouble.NO_ANSWER, count)
-            assert ticks.count - before > 5
+    readings = TickedReadings()
+    one = device("drive", {"all": read(0, 2, every_s=0.001, timeout_s=0.2)})
+    async with running(readings.loop.run()), running(over_line(line, readings, one).run()):
+        await readings.until_trouble(Trouble.NO_ANSWER, count=5)
+    assert readings.rounds_between() > 20
     line.unplug()
 
 
