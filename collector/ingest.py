@@ -47,6 +47,8 @@ NO_BOOT = "0" * 32
 RECONCILED = "reconciled"
 RETURNED = "returned"
 REPLACED = "replaced"
+REVOKED = "revoked"
+NOT_WATCHED = "not_watched"
 
 __all__ = ["Applied", "Change", "GatewayIdentity", "StreamRefusedError", "apply"]
 
@@ -170,7 +172,20 @@ def silence(
     )
 
 
-# --- rows ---------------------------------------------------------------------------------------------------
+def ended_here(values: Mapping[str, Any], reason: str, now_ms: int, *, since_ms: int) -> Pending:
+    """An occurrence that no edge has closed: it ended between ``since_ms`` and now, so now is the latest end."""
+    ended = {
+        "open": False,
+        "unknown": False,
+        "estimated": True,
+        "reason": reason,
+        "end_ms": max(values["start_ms"], now_ms),
+        "error_ms": max(values["error_ms"], now_ms - since_ms),
+    }
+    return Pending(values={**values, **ended}, advice=clean(str(values["row"].get("advice", ""))))
+
+
+# --- rows -----------------------------------------------------------------------------------------------
 
 
 def _take_rows(exchange: _Exchange, *, believed: bool) -> None:
@@ -291,7 +306,7 @@ def _date_again(exchange: _Exchange) -> None:
             exchange.pending[uid] = Pending(values=values | dated, advice=clean(row.advice))
 
 
-# --- position, presence, contact ----------------------------------------------------------------------------
+# --- position, presence, contact ------------------------------------------------------------------------
 
 
 def _advance(exchange: _Exchange, hwm: Boundary, *, new: bool) -> Boundary:
@@ -361,18 +376,8 @@ def _settle(
     whole = occurrences.whole(exchange.connection, touched)
     for uid in told.missing:
         values = exchange.pending[uid].values if uid in exchange.pending else whole[uid]
-        advice = str(values["row"].get("advice", ""))
-        end_ms = max(values["start_ms"], exchange.now_ms)
         since_ms = exchange.state.last_contact_ms or exchange.now_ms
-        closed = {
-            "open": False,
-            "unknown": False,
-            "estimated": True,
-            "reason": RECONCILED,
-            "end_ms": end_ms,
-            "error_ms": max(values["error_ms"], exchange.now_ms - since_ms),
-        }
-        exchange.pending[uid] = Pending(values={**values, **closed}, advice=clean(advice))
+        exchange.pending[uid] = ended_here(values, RECONCILED, exchange.now_ms, since_ms=since_ms)
     for uid in known_again:
         if uid not in exchange.pending:
             values = whole[uid]

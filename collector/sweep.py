@@ -1,11 +1,13 @@
-"""The hand of the clock: gateways that fell silent, resolved tickets that stayed quiet."""
+"""The hand of the clock: gateways that fell silent or were revoked, resolved tickets that stayed quiet."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import Connection
 
 from collector.folding import Change, Pending, fold
-from collector.ingest import GatewayIdentity, silence
+from collector.ingest import NOT_WATCHED, REVOKED, GatewayIdentity, ended_here, silence
 from collector.store import occurrences, streams, ticket_rows
 from collector.store.ticket_rows import Entry
 from collector.tickets import RECURS_MS, Policy, quiet
@@ -33,6 +35,9 @@ def sweep(
         for gateway_id, site, name in streams.fallen_silent(connection, before_ms=now_ms - SILENT_MS):
             gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
             changed += _silent(connection, gateway, now_ms, policy)
+    for gateway_id, site, name in streams.revoked_but_open(connection):
+        gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
+        changed += _revoked(connection, gateway, now_ms, policy)
     changed += _quiet(connection, now_ms, policy)
     return tuple(dict.fromkeys(changed))
 
@@ -48,14 +53,34 @@ def _silent(
         return ()
     streams.save_gateway(connection, gateway.id, silent_ms=since_ms)
     pending = [silence(gateway, since_ms, now_ms)]
-    told = [uid for uid, one in occurrences.open_of(connection, gateway.id).items() if not one.unknown]
-    for values in occurrences.whole(connection, told).values():
-        advice = str(values["row"].get("advice", ""))
-        pending.append(Pending(values=values | {"unknown": True}, advice=advice))
+    for values in _open(connection, gateway):
+        if not values["unknown"]:
+            advice = str(values["row"].get("advice", ""))
+            pending.append(Pending(values=values | {"unknown": True}, advice=advice))
     if occurrences.held(connection, [pending[0].uid]):
         # A restored backup, or the same silence again: it has been told.
         del pending[0]
     return fold(connection, gateway.site, pending, now_ms, policy)
+
+
+def _revoked(
+    connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
+) -> tuple[Change, ...]:
+    """Somebody decided that it is to be heard no more: what it told is watched by nobody, and ends."""
+    state = streams.lock_gateway(connection, gateway.id)
+    pending = [
+        ended_here(values, NOT_WATCHED, now_ms, since_ms=now_ms) for values in _open(connection, gateway)
+    ]
+    if state.silent_ms is not None:
+        end_ms = max(now_ms, state.silent_ms)
+        pending.append(silence(gateway, state.silent_ms, now_ms, until_ms=end_ms, reason=REVOKED))
+        streams.save_gateway(connection, gateway.id, silent_ms=None)
+    return fold(connection, gateway.site, pending, now_ms, policy)
+
+
+def _open(connection: Connection, gateway: GatewayIdentity) -> list[dict[str, Any]]:
+    """All that it told to be open; all columns of each."""
+    return list(occurrences.whole(connection, occurrences.open_of(connection, gateway.id)).values())
 
 
 def _quiet(connection: Connection, now_ms: int, policy: Policy) -> list[Change]:

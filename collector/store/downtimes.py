@@ -18,6 +18,7 @@ class Watch:
     place: str
     gateway_id: str
     first_ms: int
+    # It no longer names the device, or was revoked.
     gone_ms: int | None
 
 
@@ -47,11 +48,22 @@ def watches(connection: Connection, site: str) -> list[Watch]:
             device.c.gateway_id,
             device.c.first_ms,
             device.c.gone_ms,
+            gateway.c.revoked_ms,
         )
+        .join(gateway, gateway.c.id == device.c.gateway_id)
         .where(device.c.site == site)
         .order_by(device.c.place, device.c.id, device.c.gateway_id)
     )
-    return [Watch(**row._mapping) for row in rows]
+    return [
+        Watch(
+            device=row.device,
+            place=row.place,
+            gateway_id=row.gateway_id,
+            first_ms=row.first_ms,
+            gone_ms=min((ms for ms in (row.gone_ms, row.revoked_ms) if ms is not None), default=None),
+        )
+        for row in rows
+    ]
 
 
 def caught_up(connection: Connection, site: str) -> dict[str, int]:

@@ -15,7 +15,17 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from collector.dating import ClockSample
-from collector.store.tables import boot_offset, device, gap, gateway, orphan, quarantine, stream, ticket
+from collector.store.tables import (
+    boot_offset,
+    device,
+    gap,
+    gateway,
+    occurrence,
+    orphan,
+    quarantine,
+    stream,
+    ticket,
+)
 from edge_agent.wire import HEX128_PATTERN, Boundary, Inventory
 
 # No more of an unreadable row is kept than this; a row that can be read is far smaller.
@@ -265,6 +275,17 @@ def fallen_silent(connection: Connection, *, before_ms: int) -> list[tuple[str, 
             gateway.c.silent_ms.is_(None),
             gateway.c.revoked_ms.is_(None),
         )
+        .order_by(gateway.c.id)
+    )
+    return [(row.id, row.site, row.name) for row in rows]
+
+
+def revoked_but_open(connection: Connection) -> list[tuple[str, str, str]]:
+    """(id, site, name) of revoked gateways of which something is still open."""
+    told = select(occurrence.c.uid).where(occurrence.c.gateway_id == gateway.c.id, occurrence.c.open).exists()
+    rows = connection.execute(
+        select(gateway.c.id, gateway.c.site, gateway.c.name)
+        .where(gateway.c.revoked_ms.is_not(None), told)
         .order_by(gateway.c.id)
     )
     return [(row.id, row.site, row.name) for row in rows]

@@ -185,6 +185,7 @@ ticket = Table(
     Index("ix_ticket_site_received_ms", "site", "received_ms", "id"),
     Index("ix_ticket_received_ms", "received_ms", "id"),
     Index("ix_ticket_site_device", "site", "device"),
+    Index("ix_ticket_closed_ms", "closed_ms", "last_ms"),
 )
 
 # Promise 2: at most one open ticket of a key, with any number of writers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, or_, select, update
@@ -151,4 +151,5 @@ def quiet_since(
 
 def _values(one: Ticket) -> dict[str, Any]:
     # Plain strings: a driver need not know enumerations.
-    return asdict(one) | {"condition": one.condition.value, "work": one.work.value}
+    values = {name: getattr(one, name) for name in _FIELDS}
+    return values | {"condition": one.condition.value, "work": one.work.value}

@@ -1,7 +1,7 @@
 """Golden messages: what agents of every release send is understood and answered the same.
 
-Each file of ``tests/wire/v1`` is one conversation, with the moments at which it came in. Files are added, never
-edited.
+Each file of ``tests/wire/v1`` is one conversation, with the moments at which it came in. Files are added,
+never edited.
 """
 
 from __future__ import annotations

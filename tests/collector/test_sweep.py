@@ -121,9 +121,30 @@ def test_a_gateway_that_never_spoke_or_is_revoked_is_not_silent(store: Store, ed
             gateway.update().where(gateway.c.name == "gw1").values(revoked_ms=MONDAY_MS)
         )
     )
-    assert swept(store, 30) == ()
+    assert [change.ticket_id for change in swept(store, 30)] == list(edge.rows)
+    assert swept(store, 31) == ()
     shown = {one.name: one.state for one in store.read(lambda connection: gateways(connection, None))}
     assert shown == {"gw1": "revoked", "gw9": "never"}
+
+
+def test_what_a_revoked_gateway_told_is_watched_by_nobody_and_ends(store: Store, edge: EdgeVoice) -> None:
+    swept(store, 2)
+    gateway = tables.gateway
+    revoked_ms = MONDAY_MS + 3 * MINUTE_MS
+    store.write(lambda connection: connection.execute(gateway.update().values(revoked_ms=revoked_ms)))
+    assert len(swept(store, 3)) == 2
+    assert {ticket.work for ticket in tickets(store).values()} == {Work.RESOLVED}
+    assert states(store) == {"printer-1": "unknown", "printer-2": "unknown"}
+    assert swept(store, 4) == ()
+    # It is enrolled again, and the fault is still there: the agent is told, and raises it anew.
+    store.write(lambda connection: connection.execute(gateway.update().values(revoked_ms=None)))
+    (uid,) = edge.rows
+    assert edge.sync(store, 5).answer.closed_here == [uid]
+    edge.clears(uid, 5, reason="closed_here")
+    edge.raises(5.1)
+    edge.sync(store, 5.2)
+    ticket = tickets(store)["printer-1"]
+    assert (ticket.id, ticket.condition) == (uid, Condition.ACTIVE)
 
 
 def test_a_second_silence_soon_after_is_the_same_ticket(store: Store, edge: EdgeVoice) -> None:

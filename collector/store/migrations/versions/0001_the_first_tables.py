@@ -124,6 +124,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_ticket"),
         sa.UniqueConstraint("site", "number", name="uq_ticket_site_number"),
     )
+    op.create_index("ix_ticket_closed_ms", "ticket", ["closed_ms", "last_ms"], unique=False)
     op.create_index("ix_ticket_dedupe_key_first_ms", "ticket", ["dedupe_key", "first_ms"], unique=False)
     op.create_index("ix_ticket_received_ms", "ticket", ["received_ms", "id"], unique=False)
     op.create_index("ix_ticket_site_device", "ticket", ["site", "device"], unique=False)
