@@ -79,7 +79,7 @@ class Bus:
             try:
                 await session()
             except StaleLinkError:
-                log.info("opened anew because nothing answers", bus=self.name)
+                log.debug("opened anew because nothing answers", bus=self.name)
             except LinkError as error:
                 await self.gone(str(error))
                 if self.clock() - began > STEADY_S:
