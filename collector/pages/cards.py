@@ -74,6 +74,8 @@ class Card:
     def held_by(self) -> str:
         """Who has it, in words; empty when nobody."""
         view = self.view
+        if view.work in (Work.RESOLVED, Work.CLOSED):
+            return ""
         if view.assignee and view.work is Work.IN_PROGRESS:
             return f"{view.assignee} is at it"
         if view.assignee:

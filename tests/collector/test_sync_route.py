@@ -137,8 +137,8 @@ async def test_more_syncs_than_the_collector_can_carry_are_sent_away_before_any_
         for _ in range(2)
     ]
     async with asyncio.timeout(30):
-        while home.parts.syncs.inside < 2:
-            await asyncio.sleep(0)  # noqa: ASYNC110  the gate has nobody to tell
+        while home.parts.syncs.inside < 2:  # noqa: ASYNC110  the gate has nobody to tell
+            await asyncio.sleep(0)
     answer = await post(home, gateway, b"{}")
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0

@@ -1,0 +1,258 @@
+"""A technician with a handheld, in a real browser, against the real program: with scripts and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from rigs.browser import chromium
+from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
+
+# Generous: other tests share the machine. Nothing waits longer than it has to.
+PATIENCE_MS = 45_000
+HANDHELD = {"width": 390, "height": 844}
+NARROW = {"width": 360, "height": 740}
+DESK = {"width": 1440, "height": 900}
+LEAST_TARGET_PX = 48
+HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202egnp'
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[CollectorProgram]:
+    data_dir = tmp_path / "data"
+    for name, role in (("bob", "technician"), ("lea", "lead")):
+        run(data_dir, "user", "add", name, "--role", role, "--site", "*", "--password-stdin", text=PASSWORD)
+    with collector_program(data_dir) as started:
+        yield started
+
+
+@pytest.fixture
+def gateway(collector: CollectorProgram) -> Iterator[SpeakingGateway]:
+    speaking = SpeakingGateway(collector)
+    speaking.voice.watches("printer-7", place="outbound/line-2/pack-4")
+    speaking.sync()
+    yield speaking
+    speaking.close()
+
+
+@pytest.fixture
+def page(browser: Browser, collector: CollectorProgram) -> Iterator[Page]:
+    """Closed before the collector is: a stream that breaks off is not a complaint."""
+    yield from opened(browser.new_context(viewport=HANDHELD))
+
+
+@pytest.fixture
+def plain_page(browser: Browser, collector: CollectorProgram) -> Iterator[Page]:
+    """A browser that runs no scripts."""
+    yield from opened(browser.new_context(viewport=HANDHELD, java_script_enabled=False))
+
+
+def opened(context: BrowserContext) -> Iterator[Page]:
+    context.set_default_timeout(PATIENCE_MS)
+    made = context.new_page()
+    complaints: list[str] = []
+    made.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    yield made
+    context.close()
+    assert not complaints, "no script failed, and the content policy had nothing to block"
+
+
+def log_in(page: Page, collector: CollectorProgram, path: str, name: str = "bob") -> None:
+    page.goto(collector.url + path)
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+
+
+def test_a_ticket_appears_is_acknowledged_in_one_tap_and_resolves_by_itself(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Nothing is broken")).to_be_visible()
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.evaluate("window.sameDocument = true")
+
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    card = page.locator(f"[data-ticket='{ticket}']")
+    expect(card).to_contain_text("Labels are used up")
+    expect(card).to_contain_text("Stop")
+    expect(card).to_contain_text("printer-7")
+    assert page.evaluate("window.sameDocument"), "it came without a reload"
+
+    card.get_by_role("button", name="Acknowledge").click()
+    expect(page.get_by_text("Acknowledged.")).to_be_visible()
+    expect(card).to_contain_text("bob has seen it")
+    expect(card.get_by_role("button", name="Acknowledge")).to_have_count(0)
+
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.evaluate("window.sameDocument = true")
+    gateway.voice.clears(ticket, gateway.minute)
+    gateway.sync()
+    expect(card).to_contain_text("Resolved")
+    expect(page.get_by_role("heading", name="Just ended")).to_be_visible()
+    assert page.evaluate("window.sameDocument")
+
+
+def test_the_same_without_scripts(
+    plain_page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    page = plain_page
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Nothing is broken")).to_be_visible()
+    assert page.locator("noscript meta[http-equiv=refresh], meta[http-equiv=refresh]").count() == 1
+
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    page.reload()
+    card = page.locator(f"[data-ticket='{ticket}']")
+    card.get_by_role("button", name="Acknowledge").click()
+    expect(card).to_contain_text("bob has seen it")
+
+    card.get_by_role("link").click()
+    page.get_by_role("button", name="I am at it").click()
+    page.get_by_label("Note for those who come after").fill("New roll, head cleaned.")
+    page.get_by_role("button", name="Add note").click()
+    expect(page.get_by_text("New roll, head cleaned.")).to_be_visible()
+
+    gateway.voice.clears(ticket, gateway.minute)
+    gateway.sync()
+    page.reload()
+    page.get_by_role("button", name="Fixed: resolve").click()
+    expect(page.locator("#state")).to_contain_text("Resolved")
+    page.get_by_role("link", name="Back to the list").click()
+    expect(card).to_contain_text("Resolved")
+
+
+def test_what_is_being_typed_survives_live_news(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, f"/m/t/{ticket}")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.get_by_label("Note for those who come after").fill("Half a sent")
+    gateway.voice.clears(ticket, gateway.minute)
+    gateway.sync()
+    expect(page.locator("#state")).to_contain_text("Resolved")
+    expect(page.get_by_label("Note for those who come after")).to_have_value("Half a sent")
+
+
+def test_every_target_of_the_handheld_is_large_enough_for_a_glove(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.voice.raises(gateway.minute, "printer-7", "head-open", severity=20)
+    gateway.sync()
+    log_in(page, collector, "/m")
+    for path in ("/m", f"/m/t/{ticket}"):
+        page.goto(collector.url + path)
+        small = page.evaluate(
+            """least => [...document.querySelectorAll("button, input:not([type=hidden]), textarea, a")]
+              .filter(one => one.closest("main") && one.getClientRects().length && !one.closest(".card h3"))
+              .map(one => [one.textContent.trim(), one.getBoundingClientRect()])
+              .filter(([, box]) => box.height < least || box.width < least).map(([words]) => words)""",
+            LEAST_TARGET_PX,
+        )
+        assert small == [], path
+
+
+def test_no_page_is_wider_than_a_narrow_phone(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    gateway.voice.watches("a-device-with-a-name-of-the-longest-kind-that-is-allowed-anywher")
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="W" * 120, advice="M" * 300)
+    gateway.sync()
+    log_in(page, collector, "/m")
+    page.wait_for_url("**/m")
+    page.set_viewport_size(NARROW)
+    for path in ("/m", f"/m/t/{ticket}", "/", f"/t/{ticket}", "/downtime", "/devices", "/gateways"):
+        page.goto(collector.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path
+
+
+def test_a_device_can_put_no_markup_and_no_script_into_a_page(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(
+        gateway.minute,
+        "printer-7",
+        title=HOSTILE,
+        advice=HOSTILE,
+        evidence={"samples": [{"signal": HOSTILE, "value": HOSTILE}], "readings": [{"frames": [HOSTILE]}]},
+    )
+    gateway.sync()
+    log_in(page, collector, "/m", "lea")
+    page.wait_for_url("**/m")
+    page.set_viewport_size(DESK)
+    for path in ("/m", f"/m/t/{ticket}", "/", f"/t/{ticket}", "/downtime", "/devices"):
+        page.goto(collector.url + path)
+        assert page.locator("img").count() == 0
+        assert page.title() not in ("1", "2")
+        assert "\u202e" not in page.content()
+    page.goto(f"{collector.url}/t/{ticket}")
+    expect(page.locator("h1")).to_contain_text("<script>document.title=2</script>\\u202egnp")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_their_ground_in_light_and_in_dark(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, scheme: str
+) -> None:
+    now = gateway.minute
+    ticket = gateway.voice.raises(now - 5, "printer-7", title="Labels are used up")
+    gateway.voice.raises(now - 4, "printer-7", "head-open", severity=20)
+    gateway.voice.raises(now - 3, "printer-7", "head-wear", severity=10)
+    over = gateway.voice.raises(now - 9, "printer-8", "jam", severity=20)
+    gateway.sync()
+    gateway.voice.clears(over, now - 8)
+    gateway.sync()
+    context = browser.new_context(viewport=DESK, color_scheme="dark" if scheme == "dark" else "light")
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    log_in(page, collector, "/m", "lea")
+    for path in ("/m", "/", f"/t/{ticket}", f"/m/t/{ticket}", "/devices", "/gateways", "/downtime"):
+        page.goto(collector.url + path)
+        assert page.evaluate(FAINT_TEXTS) == [], path
+    context.close()
+
+
+# WCAG 2, 1.4.3: 4.5:1, or 3:1 for large text. Grounds are found upwards; none here is half transparent.
+FAINT_TEXTS = """() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
+      const share = part / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = getComputedStyle(one).backgroundColor;
+      if (!/, 0\\)$|transparent/.test(colour)) return colour;
+    }
+    return getComputedStyle(document.body).backgroundColor;
+  };
+  const faint = [];
+  for (const element of document.querySelectorAll("body *:not(svg, svg *, script, noscript, option)")) {
+    const words = [...element.childNodes].filter((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!words.length || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const [bright, dark] = [light(style.color), light(ground(element))].sort((a, b) => b - a);
+    const ratio = (bright + 0.05) / (dark + 0.05);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) faint.push(`${ratio.toFixed(2)} ${words[0].textContent.trim()}`);
+  }
+  return faint;
+}"""

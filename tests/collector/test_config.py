@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collector.config import ConfigError, load
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().listen == "127.0.0.1:8420"
+    monkeypatch.setenv("COLLECTOR_LISTEN", "127.0.0.1:9000")
+    assert load().port == 9000
+    assert load(listen="127.0.0.1:9001").port == 9001
+    assert load(listen=None).port == 9000
+
+
+def test_the_data_directory_is_systemds_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load().data_dir == tmp_path / ".local/share/andon-collector"
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/andon-collector")
+    assert load().data_dir == Path("/var/lib/andon-collector")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8420", "[::]:8420", "192.0.2.7:80", "collector.example:80"])
+def test_plain_http_is_refused_off_loopback_unless_told_otherwise(listen: str) -> None:
+    with pytest.raises(ConfigError, match="not loopback"):
+        load(listen=listen)
+    assert not load(listen=listen, allow_plain_http=True).tls
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.9.9.9:1", "[::1]:8420", "localhost:8420"])
+def test_loopback_needs_no_certificate(listen: str) -> None:
+    assert load(listen=listen).on_loopback
+
+
+def test_a_certificate_needs_its_key_and_both_must_be_there(tmp_path: Path) -> None:
+    file = tmp_path / "some.pem"
+    file.touch()
+    with pytest.raises(ConfigError, match="both or neither"):
+        load(tls_cert=file)
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tls_cert=file, tls_key=tmp_path / "other.pem")
+    assert load(listen="0.0.0.0:443", tls_cert=file, tls_key=file).https
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("listen", "8420", "HOST:PORT"),
+        ("listen", "127.0.0.1:99999", "HOST:PORT"),
+        ("timezone", "Mars/Olympus", "time zone"),
+        ("public_url", "andon.example", "https://"),
+        ("log", "loud", "log"),
+        ("session_idle_minutes", 0, "session_idle_minutes"),
+        ("max_syncs", "many", "max_syncs"),
+        ("enrolment_hours", 25, "enrolment_hours"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, value: object, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(**{setting: value})
+    assert str(refused.value).startswith(f"{setting}: ")
+    assert says in str(refused.value)
+
+
+def test_sqlite_has_one_writer_and_lies_in_the_data_directory(tmp_path: Path) -> None:
+    assert load(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/collector.sqlite3"
+    assert load(data_dir=tmp_path).one_writer
+    assert not load(data_dir=tmp_path, database_url="postgresql://localhost/andon").one_writer

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from rigs.edge_voice import MONDAY_MS
+
+from collector.store import Store, figures, people, tables
+
+HASH = "$argon2id$not-a-real-one"
+
+
+def add(store: Store, name: str, **changes: object) -> bool:
+    fields: dict[str, object] = {
+        "password_hash": HASH,
+        "role": "lead",
+        "sites": ["north"],
+        "now_ms": MONDAY_MS,
+    }
+    return store.write(lambda connection: people.add_person(connection, name=name, **(fields | changes)))  # type: ignore[arg-type]
+
+
+def test_a_person_is_added_once_and_changed_after_that(store: Store) -> None:
+    assert add(store, "bob")
+    assert not add(store, "bob", role="technician", sites=["*"])
+    (bob,) = store.read(people.people)
+    assert (bob.name, bob.role, bob.sites, bob.disabled) == ("bob", "technician", ("*",), False)
+    assert store.read(lambda connection: people.person(connection, "nobody")) is None
+
+
+def test_a_session_carries_its_person_and_ends(store: Store) -> None:
+    add(store, "bob")
+
+    def begin(connection: people.Connection, name: str, expires_ms: int, now_ms: int = MONDAY_MS) -> None:
+        people.add_session(
+            connection, id_hash=name, name="bob", csrf="c", now_ms=now_ms, expires_ms=expires_ms
+        )
+
+    store.write(lambda connection: begin(connection, "one", MONDAY_MS + 10))
+    found = store.read(lambda connection: people.session(connection, "one"))
+    assert found is not None
+    assert (found.person.name, found.last_seen_ms) == ("bob", MONDAY_MS)
+    store.write(lambda connection: people.touch_session(connection, "one", MONDAY_MS + 5))
+    store.write(lambda connection: begin(connection, "two", MONDAY_MS + 99, MONDAY_MS + 11))
+    assert store.read(lambda connection: people.session(connection, "one")) is None, (
+        "swept at the next log-in"
+    )
+    store.write(lambda connection: people.end_session(connection, "two"))
+    assert store.read(lambda connection: people.session(connection, "two")) is None
+
+
+def test_a_token_and_a_line_of_the_audit_are_kept(store: Store) -> None:
+    store.write(
+        lambda connection: people.add_api_token(
+            connection, token_id="t", secret_sha256="0" * 64, role="read", sites=["*"], label="x", now_ms=1
+        )
+    )
+    token = store.read(lambda connection: people.api_token(connection, "t"))
+    assert token is not None
+    assert (token.role, token.sites, token.revoked_ms) == ("read", ("*",), None)
+    store.write(
+        lambda connection: people.write_audit(
+            connection, actor="a", action="did", object_="it", site="*", detail={"how": "well"}, now_ms=1
+        )
+    )
+    (line,) = store.read(lambda connection: connection.execute(tables.audit.select()).all())
+    assert (line.actor, line.action, line.object, line.detail) == ("a", "did", "it", {"how": "well"})
+
+
+def test_an_empty_collector_counts_nothing(store: Store) -> None:
+    found = store.read(figures.figures)
+    assert (found.open_tickets, found.gateways, found.gateways_silent) == ({}, 0, 0)
+    assert store.read(figures.answers)
+    assert store.read(lambda connection: figures.sites(connection, None)) == []

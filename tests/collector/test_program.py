@@ -1,0 +1,246 @@
+"""The program itself: it starts, takes orders while it runs, keeps SQLite to one writer, and stops at
+once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from rigs.collector_program import PASSWORD, SpeakingGateway, collector_program, run
+from rigs.web import csrf_in
+
+from collector.config import LOCK_NAME, SOCKET_NAME
+
+
+def test_orders_work_before_the_server_runs_and_while_it_runs(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    added = run(
+        data_dir,
+        "user",
+        "add",
+        "alice",
+        "--role",
+        "lead",
+        "--site",
+        "north",
+        "--password-stdin",
+        text=PASSWORD,
+    )
+    assert added == "alice (lead, north) added.\n"
+    with collector_program(data_dir) as collector:
+        printed = collector.command("gateway", "add", "north", "gw1")
+        token = next(word for word in printed.split() if word.startswith("enr_"))
+        assert f"edge-agent enroll {collector.url} {token}" in printed
+        atk = collector.command("token", "add", "--role", "read", "--site", "*", "--label", "x").strip()
+        answer = httpx.get(f"{collector.url}/api/v1/me", headers={"Authorization": f"Bearer {atk}"})
+        assert answer.json() == {"name": "token x", "role": "read", "sites": ["*"]}
+        gateway = SpeakingGateway(collector)
+        gateway.sync()
+        gateway.close()
+        assert collector.command("gateway", "list").startswith("north/gw1\tok\t0 devices\t")
+        collector.command("gateway", "revoke", "north", "gw1")
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            collector.command("gateway", "revoke", "north", "gw1")
+        assert "no gateway north/gw1" in refused.value.stderr
+        assert collector.command("user", "list") == "alice\tlead\tnorth\n"
+    assert run(data_dir, "user", "list") == "alice\tlead\tnorth\n"
+    log = [json.loads(line) for line in (tmp_path / "data.log").read_text().splitlines()]
+    assert {entry["event"] for entry in log} >= {"the collector listens", "the collector has stopped"}
+    assert token not in str(log)
+    assert atk not in str(log)
+
+
+def test_nobody_else_on_the_machine_can_give_orders_or_read(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with collector_program(data_dir):
+        assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+        assert stat.S_IMODE((data_dir / SOCKET_NAME).stat().st_mode) == 0o600
+        assert stat.S_IMODE((data_dir / LOCK_NAME).stat().st_mode) == 0o600
+
+
+def test_a_second_collector_on_the_same_directory_is_refused(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with collector_program(data_dir):
+        second = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "collector",
+                "serve",
+                "--data-dir",
+                str(data_dir),
+                "--listen",
+                "127.0.0.1:0",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert second.returncode == 1
+        assert "another collector runs" in second.stderr
+
+
+def test_a_socket_that_a_killed_collector_left_behind_is_no_hindrance(tmp_path: Path) -> None:
+    data_dir = tmp_path / ("a-long-name-" * 12)
+    command = [
+        sys.executable,
+        "-m",
+        "collector",
+        "serve",
+        "--data-dir",
+        str(data_dir),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert killed.stdout is not None
+    assert killed.stdout.readline()
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    assert (data_dir / SOCKET_NAME).exists()
+    with collector_program(data_dir) as collector:
+        assert collector.command("user", "list") == ""
+
+
+def test_an_open_page_does_not_delay_the_end(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    run(
+        data_dir,
+        "user",
+        "add",
+        "bob",
+        "--role",
+        "technician",
+        "--site",
+        "*",
+        "--password-stdin",
+        text=PASSWORD,
+    )
+    with collector_program(data_dir) as collector, httpx.Client(base_url=collector.url, timeout=60) as client:
+        form = client.get("/login").text
+        client.post("/login", data={"csrf": csrf_in(form), "name": "bob", "password": PASSWORD})
+        opened, ended = threading.Event(), threading.Event()
+
+        def listen() -> None:
+            with client.stream("GET", "/live") as stream:
+                for line in stream.iter_lines():
+                    if line.startswith(": listening"):
+                        opened.set()
+            ended.set()
+
+        page = threading.Thread(target=listen)
+        page.start()
+        assert opened.wait(60)
+        collector.process.send_signal(signal.SIGTERM)
+        assert ended.wait(60), "the stream was ended by the server, in order"
+        page.join()
+        assert collector.process.wait(60) == 0
+
+
+def test_without_people_it_says_how_to_add_the_first(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    command = [
+        sys.executable,
+        "-m",
+        "collector",
+        "serve",
+        "--data-dir",
+        str(data_dir),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+    assert "collector user add NAME --role lead --site '*'" in lines[1]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "says"),
+    [
+        (
+            ("user", "add", "bob", "--role", "technician", "--site", "*", "--password-stdin"),
+            "short",
+            "at least 10",
+        ),
+        (
+            ("user", "add", "Bob!", "--role", "technician", "--site", "*", "--password-stdin"),
+            PASSWORD,
+            "name",
+        ),
+        (
+            ("user", "add", "bob", "--role", "technician", "--site", "NORTH", "--password-stdin"),
+            PASSWORD,
+            "sites",
+        ),
+        (
+            ("user", "add", "bob", "--role", "read", "--site", "*", "--password-stdin"),
+            PASSWORD,
+            "for API tokens",
+        ),
+        (("gateway", "add", "north", "gw 1"), "", "name"),
+        (("serve", "--listen", "0.0.0.0:1"), "", "not loopback"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, words: tuple[str, ...], text: str, says: str
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        run(tmp_path / "data", *words, text=text)
+    assert says in refused.value.stderr
+    assert refused.value.stderr.count("\n") == 1
+
+
+def test_tls_with_a_certificate_of_the_sites_own_authority(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    flags = ("--tls-cert", str(cert), "--tls-key", str(key))
+    with collector_program(tmp_path / "data", *flags) as collector:
+        assert collector.url.startswith("https://127.0.0.1:")
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        answer = httpx.get(f"{collector.url}/login", verify=trusting)
+        assert "strict-transport-security" in answer.headers
+        assert "; Secure" in answer.headers["set-cookie"]
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{collector.url}/login")
+
+
+def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path) -> None:
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        systemd.settimeout(60)
+        environment = os.environ | {"NOTIFY_SOCKET": str(address)}
+        command = [sys.executable, "-m", "collector", "serve", "--data-dir", str(tmp_path / "data")]
+        with subprocess.Popen(
+            [*command, "--listen", "127.0.0.1:0"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            heard: list[bytes] = []
+            while not (any(b"READY=1" in line for line in heard) and b"WATCHDOG=1" in heard):
+                heard.append(systemd.recv(1024))
+            process.terminate()
+            while b"STOPPING=1" not in heard:
+                heard.append(systemd.recv(1024))
+        assert process.returncode == 0

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from collector.moments import parse, rfc3339
+from collector.pages import chart, evidence, texts
+from collector.report import Interval
+
+SOME_MS = 1_767_600_000_000
+HOUR_MS = 3_600_000
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"),
+    [
+        (0, "0 s"),
+        (59_999, "59 s"),
+        (200_000, "3 min 20 s"),
+        (2 * HOUR_MS + 300_000, "2 h 05 min"),
+        (76 * HOUR_MS, "3 d 4 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_durations_read_as_people_say_them(ms: int, words: str) -> None:
+    assert texts.duration(ms) == words
+
+
+@pytest.mark.parametrize(
+    ("ago_ms", "words"),
+    [
+        (0, "just now"),
+        (-9_000, "just now"),
+        (45_000, "45 s ago"),
+        (61_000, "1 min ago"),
+        (HOUR_MS, "1 h 0 min ago"),
+    ],
+)
+def test_ages_read_as_people_say_them(ago_ms: int, words: str) -> None:
+    assert texts.age(SOME_MS - ago_ms, SOME_MS) == words
+
+
+def test_coverage_never_rounds_up_to_all() -> None:
+    assert texts.share(99_999, 100_000) == "99.9 %"
+    assert texts.share(5, 5) == "100 %"
+    assert texts.share(0, 0) == "none"
+
+
+@given(st.text())
+def test_whatever_a_string_holds_nothing_in_it_is_hidden(text: str) -> None:
+    shown = texts.plain(text)
+    assert all(character.isprintable() or character in "\n\t" or character.isspace() for character in shown)
+    assert not set(shown) & set("\u200b\u202e\u2066\x00\x1b\ufeff")
+    assert texts.plain(shown) == shown
+
+
+def test_places_may_break_after_each_level_and_are_escaped() -> None:
+    assert str(texts.place("hall/<b>")) == (
+        '<span class="nowrap">hall</span>/<wbr><span class="nowrap">&lt;b&gt;</span>'
+    )
+    assert isinstance(texts.place("x" * 200), Markup)
+
+
+@pytest.mark.parametrize("ms", [0, SOME_MS, SOME_MS + 1, 4_102_444_800_000])
+def test_moments_survive_the_way_to_text_and_back(ms: int) -> None:
+    assert parse(rfc3339(ms)) == ms
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026-01-05", "2026-01-05T08:00:00", "08:00Z", "now", "2026-13-01T00:00:00Z"]
+)
+def test_a_moment_without_an_offset_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="offset"):
+        parse(text)
+
+
+def test_a_plus_that_got_lost_in_a_query_is_found_again() -> None:
+    assert parse("2026-01-05T09:00:00 01:00") == parse("2026-01-05T08:00:00Z")
+
+
+def test_ticks_stand_at_round_local_times_also_when_summer_time_begins() -> None:
+    # 2026-03-29 02:00 is 03:00 in Berlin.
+    start = parse("2026-03-29T00:00:00+01:00")
+    found = chart.ticks(start, start + 23 * HOUR_MS, BERLIN)
+    assert [tick.words for tick in found] == [
+        "29 Mar",
+        "03:00",
+        "06:00",
+        "09:00",
+        "12:00",
+        "15:00",
+        "18:00",
+        "21:00",
+        "30 Mar",
+    ]
+    assert found[1].x == pytest.approx(100 * 2 / 23, abs=0.01)
+    assert found[-1].x == 100
+
+
+@pytest.mark.parametrize("days", [0.02, 1, 7, 31, 366])
+def test_no_axis_has_more_ticks_than_can_be_read(days: float) -> None:
+    assert 0 < len(chart.ticks(SOME_MS, SOME_MS + int(days * 24 * HOUR_MS), BERLIN)) <= 14
+
+
+def test_a_stop_of_a_second_in_a_month_can_still_be_seen_and_stays_inside() -> None:
+    month = 30 * 24 * HOUR_MS
+    interval = Interval(
+        from_ms=month - 1000, to_ms=month, kind="down", open=True, ticket=None, device="printer-1"
+    )
+    bar = chart.bar(interval, 0, month, BERLIN)
+    assert bar.width == chart.MIN_WIDTH
+    assert bar.x + bar.width <= 100
+    assert bar.words.endswith("still on")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["samples", "readings", "frames", "x"]), inner)
+        ),
+    )
+)
+def test_any_evidence_can_be_shown(found: object) -> None:
+    given_evidence = found if isinstance(found, dict) else {"samples": found, "readings": [found]}
+    shown = evidence.shown(given_evidence)
+    assert shown is None or isinstance(shown.rest, str)
