@@ -173,7 +173,7 @@ def silence(
 
 
 def ended_here(values: Mapping[str, Any], reason: str, now_ms: int, *, since_ms: int) -> Pending:
-    """An occurrence that no edge has closed: it ended between ``since_ms`` and now, so now is the latest end."""
+    """An occurrence that no edge has closed: it ended after ``since_ms``, at the latest now."""
     ended = {
         "open": False,
         "unknown": False,
