@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from edge_agent import config, credential, poll, profile
+from edge_agent import config, credential, poll, profile, proof
 from edge_agent.__main__ import DEFAULT_CONFIG
 from edge_agent.__main__ import run as run_agent
 from edge_agent.config import ConfigError, ProfileFolders
@@ -92,16 +92,19 @@ def enroll(
 
 @profiles.command("check")
 def profile_check(file: Annotated[Path, typer.Argument(help="a profile's YAML file")]) -> None:
-    """Say whether a profile is valid, and if not, which key is wrong and what was expected."""
+    """Say whether a profile is valid and its examples are true, and if not, where and what was expected."""
     try:
-        found = profile.parse(file.read_text(encoding="utf-8"), name=file.stem)
+        text = file.read_text(encoding="utf-8")
+        problems = proof.problems(text, name=file.stem)
+        found = profile.parse(text, name=file.stem)
     except (OSError, UnicodeDecodeError) as error:
         _refuse(f"{file}: cannot be read: {error}")
     except ProfileError as error:
         _refuse(f"{file}: {error}")
+    if problems:
+        _refuse("\n".join(f"{file}: {problem}" for problem in problems))
     console.print(
-        f"{file}: {len(found.reads)} reads, {len(found.signals)} signals, "
-        f"{len(found.conditions)} conditions, no fault found.",
+        f"{file}: {len(found.conditions)} conditions, {len(found.examples)} examples, no fault found.",
         highlight=False,
         soft_wrap=True,
     )

@@ -143,7 +143,9 @@ class People:
             assert time.monotonic() < end, f"not within {PATIENCE_S:g} s: {what}"
             await asyncio.sleep(LOOK_AGAIN_S)
 
-    async def ticket(self, device: str, fault: str, **fields: object) -> Json:
+    async def ticket(
+        self, device: str, fault: str, *, patience_s: float = PATIENCE_S, **fields: object
+    ) -> Json:
         """Wait for the newest ticket of that fault with these fields."""
 
         def look(tickets: list[Json]) -> Json | None:
@@ -152,7 +154,7 @@ class People:
                     return ticket if fields.items() <= ticket.items() else None
             return None
 
-        found: Json = await self.eventually(look, f"{device} {fault} {fields}")
+        found: Json = await self.eventually(look, f"{device} {fault} {fields}", patience_s)
         return found
 
 
