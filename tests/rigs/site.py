@@ -72,18 +72,15 @@ class Site:
             (self.folder / file.name.replace("-X.", f"-{self._generation}.")).write_bytes(file.read_bytes())
         self._open()
 
-    def occurrences(self) -> dict[str, tuple[str, bool, bool]]:
-        """uid -> (device, open, closed here by an estimate), without what the collector made itself."""
+    def open_uids(self) -> dict[str, str]:
+        """Uid -> dedupe key of what is open here, without what the collector made itself."""
         table = tables.occurrence
         found = self.store.read(
             lambda c: c.execute(
-                select(table.c.uid, table.c.device, table.c.open, table.c.estimated).where(~table.c.minted)
+                select(table.c.uid, table.c.dedupe_key).where(table.c.open, ~table.c.minted)
             ).all()
         )
-        return {uid: (device, bool(is_open), bool(estimated)) for uid, device, is_open, estimated in found}
-
-    def open_uids(self) -> set[str]:
-        return {uid for uid, (_, is_open, _) in self.occurrences().items() if is_open}
+        return {str(uid): str(key) for uid, key in found}
 
     def open_tickets(self) -> list[str]:
         """Dedupe keys of the tickets whose condition is active."""
