@@ -26,7 +26,7 @@ async def advertised(url: str, *, interfaces: list[str] | None = None) -> AsyncI
 
 
 def service(url: str) -> ServiceInfo:
-    """What is announced. A host name goes along, because a certificate holds names rather than addresses."""
+    """What is announced. With TLS the host's name goes along, because certificates hold names."""
     parts = urlsplit(url)
     tls = parts.scheme == "https"
     host = parts.hostname or socket.gethostname()
@@ -35,16 +35,30 @@ def service(url: str) -> ServiceInfo:
         SERVICE_TYPE,
         f"{name}.{SERVICE_TYPE}",
         port=parts.port or (443 if tls else 80),
-        properties={"url": url, "tls": "1" if tls else "0", "host": host},
+        properties={"url": url, "tls": "1" if tls else "0"} | ({"host": host} if tls else {}),
         server=f"{name}.local.",
         parsed_addresses=addresses(host),
     )
 
 
 def addresses(host: str) -> list[str]:
-    """Where the name leads; a name that leads nowhere here is announced with the loopback."""
+    """Where other machines reach ``host``: this machine's own name often leads to its loopback only."""
+    if host == socket.gethostname() and (outward := _outward_address()):
+        return [outward]
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return ["127.0.0.1"]
     return sorted({str(entry[4][0]) for entry in found})
+
+
+def _outward_address() -> str | None:
+    """The address from which packets leave; nothing is sent to find out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # TEST-NET-1 (RFC 5737): belongs to nobody.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = probe.getsockname()[0]
+        return address

@@ -10,7 +10,6 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +19,7 @@ from collector.api import enroll, floor, health, live, shapes, sync
 from collector.api import tickets as api_tickets
 from collector.auth import TOKEN_PREFIX, Table
 from collector.config import Settings
-from collector.guard import Guard, SyncGate, wants_page
+from collector.guard import DATABASE_AWAY, Guard, SyncGate, database_away, wants_page
 from collector.identity import StoredIdentities
 from collector.live import Live
 from collector.metrics import Metrics, collector_version
@@ -31,7 +30,7 @@ from collector.pages.refuse import refuse
 from collector.pages.render import Renderer
 from collector.parts import Parts
 from collector.passwords import Passwords
-from collector.problems import Problem, busy
+from collector.problems import Problem
 from collector.shield import Shield
 from collector.store import Store
 from edge_agent import wire
@@ -52,7 +51,6 @@ ROUTERS = (
     downtime.router,
     floor_pages.router,
 )
-DATABASE_RETRY_S = 10
 
 
 class UnruledRouteError(Exception):
@@ -123,7 +121,8 @@ def build(parts: Parts) -> FastAPI:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(DBAPIError, _database)
+    for away in DATABASE_AWAY:
+        app.add_exception_handler(away, _database)
     app.add_exception_handler(Exception, _crash)
     _describe(app)
     return app
@@ -160,10 +159,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _database(request: Request, error: Exception) -> Response:
-    """A full disk or a database that is away: nothing was stored, nothing is acknowledged."""
-    log.error("the database refused", path=request.url.path, error=str(error.__cause__ or error))
-    problem = busy("the database does not take this now", retry_after_s=DATABASE_RETRY_S)
-    return refuse(request, problem, wants_page(request))
+    return refuse(request, database_away(request, error), wants_page(request))
 
 
 async def _crash(request: Request, _error: Exception) -> Response:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl
 
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +25,8 @@ from collector.auth import Rule, Table, Who
 from collector.ingest import GatewayIdentity
 from collector.problems import Problem, busy, not_found, unauthorized
 from collector.tickets import Actor
+
+log = structlog.get_logger()
 
 MAX_FORM_BYTES = 64 << 10
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -58,6 +63,10 @@ class SyncGate:
         self.inside = 0
 
 
+# A full disk, a database that is gone or has no connection left: not the fault of who asks.
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+DATABASE_RETRY_S = 10
+
 Refuse = Callable[[Request, Problem, bool], Response]
 
 
@@ -88,7 +97,13 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._http(scope, receive, send)
+            try:
+                await self._http(scope, receive, send)
+            except DATABASE_AWAY as error:
+                # Only from here: what the application meets it answers itself.
+                request = Request(scope, receive)
+                answer = self._refuse(request, database_away(request, error), wants_page(request))
+                await answer(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -181,6 +196,12 @@ class Guard:
         if not expected or not auth.same(token, expected):
             raise refused
         return receive
+
+
+def database_away(request: Request, error: Exception) -> Problem:
+    """Nothing was stored, nothing is acknowledged."""
+    log.error("the database refused", path=request.url.path, error=str(error.__cause__ or error))
+    return busy("the database does not take this now", retry_after_s=DATABASE_RETRY_S)
 
 
 def _no_door(scope: Scope, allowed: tuple[str, ...]) -> Problem:

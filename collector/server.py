@@ -28,6 +28,8 @@ SWEEP_EVERY_S = 1.0
 SWEEP_AGAIN_S = 5.0
 FINISH_WITHIN_S = 2
 BACKLOG = 1024
+# "All addresses" is where to listen, not where to go.
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
 
 class Server(uvicorn.Server):
@@ -83,7 +85,9 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
     if settings.public_url:
         return settings.public_url
     host, port = listener.getsockname()[:2]
-    if settings.host != host and not settings.host.replace(".", "").isdecimal():
+    if host in WILDCARDS:
+        host = socket.gethostname()
+    elif settings.host == "localhost":
         host = settings.host
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if settings.tls else 'http'}://{shown}:{port}"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sqlite3
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from rigs.web import Gateway, House, house
+from sqlalchemy.exc import OperationalError
 
 from collector.api.sync import gunzip
 from collector.problems import Problem
@@ -145,6 +147,27 @@ async def test_more_syncs_than_the_collector_can_carry_are_sent_away_before_any_
     sent.set()
     assert {(await task).status_code for task in slow} == {400}
     assert home.parts.syncs.inside == 0
+
+
+@pytest.mark.parametrize("at", ["read_soon", "write_soon"])
+async def test_a_database_that_is_away_acknowledges_nothing_and_asks_to_come_back(
+    home: House, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    gateway = await home.enrol()
+    gateway.voice.raises(0)
+    message = wire.encode(gateway.voice.message(0))
+
+    async def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(home.store), at, full)
+        answer = await post(home, gateway, message)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["reason"] == "busy"
+        assert "content-security-policy" in answer.headers
+    assert (await post(home, gateway, message)).json()["verdict"] == "ok"
 
 
 async def test_a_sync_tells_the_open_pages_of_its_site_alone(home: House) -> None:
