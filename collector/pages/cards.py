@@ -10,6 +10,8 @@ from collector.pages.texts import severity
 from collector.store.tickets import TicketView
 from collector.tickets import Ack, Condition, Work
 
+# Of those that have just ended; the desk list has them all.
+ENDED_SHOWN = 8
 SEVERITY_ORDER = {"stop": 0, "degraded": 1, "notice": 2}
 
 
@@ -111,6 +113,7 @@ def grouped(views: Iterable[TicketView]) -> list[tuple[Group, Sequence[Card]]]:
     for group, members in found.items():
         if group is Group.ENDED:
             members.sort(key=lambda one: -(one.view.ended_ms or one.view.received_ms))
+            del members[ENDED_SHOWN:]
         else:
             members.sort(key=lambda one: (SEVERITY_ORDER.get(one.view.severity, 3), one.view.occurred_ms))
     return [(group, members) for group, members in found.items() if members]
