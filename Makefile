@@ -5,8 +5,6 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
-# pip is quiet about everything but its progress; the locks carry a hash for every file.
-PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help run clean-run test check format lock bench
 
@@ -19,15 +17,11 @@ $(VENV)/bin/python:
 	@"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/.installed-run: deploy/requirements.lock pyproject.toml | $(VENV)/bin/python
-	@echo "Installing the locked packages (once; a minute or two) ..."
-	@$(PIP) install --quiet --progress-bar on --require-hashes -r deploy/requirements.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@deploy/install $(BIN)/python deploy/requirements.lock
 	@touch $@
 
 $(VENV)/.installed-dev: deploy/requirements-dev.lock pyproject.toml | $(VENV)/bin/python
-	@echo "Installing the locked packages for tests (once; a minute or two) ..."
-	@$(PIP) install --quiet --progress-bar on --require-hashes -r deploy/requirements-dev.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@deploy/install $(BIN)/python deploy/requirements-dev.lock
 	@touch $@ $(VENV)/.installed-run
 
 run: $(VENV)/.installed-run ## a collector, a simulated warehouse and an edge agent on this machine
