@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from rigs.warehouse import Agent, serial_printer, warehouse
+from rigs.collector_program import collector_program
+from rigs.warehouse import SITE, Agent, serial_printer, warehouse
 
 from device_profiles.simulators.serving import Pty
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
@@ -53,3 +54,14 @@ async def test_an_unknown_profile_is_refused_by_name_before_anything_runs(tmp_pa
         refused = agent.command(command, "--config", str(agent.config))
         assert refused.returncode == 2
         assert "device[0] (printer-1).profile: unknown profile 'zebra-zlp'" in refused.stderr
+
+
+async def test_a_collector_that_advertises_itself_is_found_with_a_token_alone(tmp_path: Path) -> None:
+    with collector_program(tmp_path / "collector", "--advertise") as collector:
+        printed = collector.command("gateway", "add", SITE, "gw-1")
+        token = next(word for word in printed.split() if word.startswith("enr_"))
+        agent = Agent(tmp_path / "gw-1", "gw-1")
+        done = agent.command("enroll", "--discover", token, "--data-dir", str(agent.data_dir))
+        assert done.returncode == 0, done.stderr
+        assert f"found {collector.url}" in done.stdout
+        assert f"Enrolled as {SITE}/gw-1 at {collector.url}" in done.stdout
