@@ -1,4 +1,4 @@
-"""The commands an installer types: check, enroll, profile. `run` is in __main__."""
+"""The commands an installer types: check, enroll, profile. `run` is in run.py."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from edge_agent import config, credential, poll, profile, proof
-from edge_agent.__main__ import DEFAULT_CONFIG
-from edge_agent.__main__ import run as run_agent
 from edge_agent.config import ConfigError, ProfileFolders
 from edge_agent.profile import ProfileError
 from edge_agent.provision import discover
@@ -34,11 +32,13 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="agent.toml")]
 )
 def run(context: typer.Context) -> None:
     """Watch the equipment until stopped."""
+    from edge_agent.run import run as run_agent
+
     raise typer.Exit(run_agent(context.args))
 
 
 @app.command()
-def check(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
     """Validate agent.toml and print what will be read from each bus, and how fast."""
     try:
         settings = config.load(config_file)

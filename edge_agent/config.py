@@ -22,6 +22,7 @@ from edge_agent.transports import BusSettings
 from edge_agent.wire import Id
 
 ENVIRONMENT_PREFIX = "EDGE_AGENT_"
+DEFAULT_FILE = Path("/etc/andon/agent.toml")
 DEFAULT_DATA_DIR = Path("/var/lib/edge-agent")
 
 
