@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Settings:
 def load(path: Path) -> Settings:
     """Raises ConfigError."""
     file = _read(path)
+    _check_ca_file(path, file.collector.ca_file)
     shipped_and_own = ProfileFolders.of(file.agent.profiles_dir)
     buses = tuple(_bus(path, number, table) for number, table in enumerate(file.bus))
     _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
@@ -185,6 +187,15 @@ def _read(path: Path) -> File:
         return File(**table)
     except ValidationError as error:
         raise ConfigError(_explain(path, "", error, File)) from error
+
+
+def _check_ca_file(path: Path, ca_file: Path | None) -> None:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{path}: collector.ca_file: {ca_file} is not a PEM certificate file: {error}"
+        ) from error
 
 
 def _bus(path: Path, number: int, table: dict[str, Any]) -> BusSettings:

@@ -118,6 +118,7 @@ def test_a_site_profile_wins_over_the_shipped_one(folder: Path) -> None:
         ("[[device]]", "[[devices]]", ["devices", "unknown key", "device"]),
         ('url = "https://', 'url = "ftp://', ["collector.url", "pattern"]),
         ("[collector]", "[collector", ["not TOML", "line 1"]),
+        ("[agent]", 'ca_file = "/nowhere/ca.pem"\n[agent]', ["collector.ca_file", "/nowhere/ca.pem", "PEM"]),
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_what_was_expected(

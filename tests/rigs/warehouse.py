@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -36,9 +37,10 @@ class Agent:
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def configure(self, buses_and_devices: str, url: str = "") -> None:
+    def configure(self, buses_and_devices: str, collector: str = "") -> None:
+        """``collector``: keys of that table; empty: as enrolled."""
         head = (
-            f'[collector]\nurl = "{url}"\n[agent]\nsite = "{SITE}"\ngateway = "{self.gateway}"\n'
+            f'[collector]\n{collector}\n[agent]\nsite = "{SITE}"\ngateway = "{self.gateway}"\n'
             f'data_dir = "{self.data_dir}"\nunreachable_after_s = 2\n'
         )
         self.config.write_text(head + buses_and_devices)
@@ -48,8 +50,8 @@ class Agent:
             [sys.executable, "-m", "edge_agent", *words], capture_output=True, text=True, timeout=60
         )
 
-    def enroll(self, url: str, token: str) -> None:
-        done = self.command("enroll", url, token, "--data-dir", str(self.data_dir))
+    def enroll(self, url: str, token: str, *options: str) -> None:
+        done = self.command("enroll", url, token, "--data-dir", str(self.data_dir), *options)
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
@@ -87,11 +89,12 @@ class Agent:
 class People:
     """Somebody with an API token of a role."""
 
-    def __init__(self, collector: CollectorProgram, role: str) -> None:
+    def __init__(self, collector: CollectorProgram, role: str, *, ca_file: Path | None = None) -> None:
         token = collector.command("token", "add", "--role", role, "--site", SITE, "--label", role).strip()
         self._client = httpx.AsyncClient(
             base_url=collector.url,
             headers={"Authorization": f"Bearer {token}"},
+            verify=ssl.create_default_context(cafile=ca_file),
             trust_env=False,
             timeout=30,
         )

@@ -1,4 +1,4 @@
-"""The technician: sees live what is broken, acknowledges with one tap, and watches it resolve when the fault ends."""
+"""The technician: sees live what is broken, acknowledges with one tap, watches it resolve by itself."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One gateway, every kind of line: serial, TCP, Modbus TCP, Modbus RTU and MQTT, each fault a ticket that ends."""
+"""One gateway, every kind of line: serial, TCP, Modbus TCP and RTU, MQTT; each fault is a ticket that ends."""
 
 from pathlib import Path
 
