@@ -1,4 +1,4 @@
-"""One gateway, every kind of line: serial, TCP, Modbus TCP and RTU, MQTT; each fault is a ticket that ends."""
+"""One gateway, every kind of line: serial, TCP, Modbus TCP and RTU, MQTT; each fault becomes a ticket."""
 
 from pathlib import Path
 
