@@ -250,10 +250,24 @@ class Detector:
         return frozenset(key for key, phase in self.phases.items() if not phase.settled)
 
     def put_back(self, phases: Mapping[str, Phase]) -> None:
-        """Stand where ``phases`` say: what was decided since was never written down, so decide it anew."""
-        self.phases.update(phases)
-        for key in phases:
+        """Stand where ``phases`` say: what was decided since is not written down; ``look`` redoes it."""
+        for key, phase in phases.items():
+            if self.phases[key] != phase:
+                self.phases[key] = phase
+                self._ask_again(key)
+
+    def forget(self, key: str, *, ask_again: bool) -> None:
+        """That condition is unknown until it is asked: with its next sample, or at the next ``look``."""
+        self.phases[key] = Phase()
+        if ask_again:
+            self._ask_again(key)
+        else:
             self._plan(self.rules[key])
+
+    def _ask_again(self, key: str) -> None:
+        """At the next ``look``, also when the moment at which time alone would speak has passed."""
+        self._plan(self.rules[key])
+        self._due_ns[key] = min(self._newest.mono_ns, self._due_ns.get(key, self._newest.mono_ns))
 
     def _evaluate(self, rule: Rule) -> list[Transition]:
         """Ask the rule as of the newest moment."""

@@ -7,24 +7,24 @@ that could not be written is taken back and decided anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 from edge_agent import decode, detect, occurrence
-from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Transition
+from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Rule, Transition
 from edge_agent.device import Device
-from edge_agent.journal import Journal, JournalError
-from edge_agent.occurrence import Closing, Opening, Reason
+from edge_agent.journal import Journal
+from edge_agent.occurrence import Change, Closing, Opening, Reason
+from edge_agent.profile import ModbusRead, RequestRead
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Quality, Reading, Sample, Trouble
 from edge_agent.verdict import NS_PER_S
 from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_key
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,7 +117,11 @@ class Watch:
                         await self._write(watched, watched.detector.look(now), before)
 
     async def close_here(self, uids: Collection[str]) -> None:
-        """The collector has closed these; what is still active gets a fresh uid once it was read again."""
+        """The collector has closed these; what is still active gets a fresh uid once it was read again.
+
+        What is not read again by itself is asked at once: silence, a link whose going is told once, a device
+        that speaks only when something changes.
+        """
         for row in await self._journal.open_occurrences():
             if row.uid not in uids:
                 continue
@@ -128,7 +132,9 @@ class Watch:
                 continue
             async with watched.lock:
                 if await self._journal.commit([closing]):
-                    watched.detector.put_back({f"{row.component}/{row.fault}": Phase()})
+                    rule = watched.detector.rules[f"{row.component}/{row.fault}"]
+                    watched.detector.forget(rule.key, ask_again=not _is_polled(watched.device, rule))
+                    self._wake(watched)
 
     def unsettled(self) -> list[str]:
         """Keys of the conditions of which nothing is known since the start."""
@@ -143,15 +149,32 @@ class Watch:
     async def _write(
         self, watched: _Watched, transitions: Sequence[Transition], before: Mapping[str, Phase]
     ) -> None:
-        if transitions:
-            changes = occurrence.changes(watched.device.id, transitions, self._evidence(watched.device.id))
-            try:
-                await _to_its_end(self._journal.commit(changes))
-            except JournalError:
+        try:
+            if transitions:
+                changes = occurrence.changes(
+                    watched.device.id, transitions, self._evidence(watched.device.id)
+                )
+                await self._commit(watched, changes, before)
+        finally:
+            self._wake(watched)
+
+    async def _commit(
+        self, watched: _Watched, changes: Sequence[Change], before: Mapping[str, Phase]
+    ) -> None:
+        """Also when the caller is cancelled meanwhile: the detector has to know what was written."""
+        writing = asyncio.ensure_future(self._journal.commit(changes))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            await asyncio.wait({writing})
+            if writing.cancelled() or writing.exception() is not None:
                 watched.detector.put_back(before)
-                raise
-            for change in changes:
-                _tell(change)
+            else:
+                for change in changes:
+                    _tell(change)
+
+    def _wake(self, watched: _Watched) -> None:
+        """Have ``run`` look sooner if it would sleep for too long."""
         due_ns = watched.detector.deadline_ns()
         if due_ns is not None and (self._sleeps_until_ns is None or due_ns < self._sleeps_until_ns):
             self._sooner.set()
@@ -173,17 +196,6 @@ class Watch:
             pass
 
 
-async def _to_its_end(commit: Coroutine[Any, Any, T]) -> T:
-    """Its outcome, also when the caller is cancelled meanwhile: the detector has to know what was written."""
-    writing = asyncio.ensure_future(commit)
-    try:
-        return await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        await asyncio.wait({writing})
-        await writing
-        raise
-
-
 def _restored(device: Device, start: Stamp, active: Collection[str], unreachable_after_s: float) -> _Watched:
     rules = detect.rules(device.profile.conditions, unreachable_after_s=unreachable_after_s)
     was_active = [
@@ -199,12 +211,18 @@ def _link_sample(watched: _Watched, reading: Reading) -> Sample:
     )
 
 
+def _is_polled(device: Device, rule: Rule) -> bool:
+    """Whether what the rule looks at is read again and again."""
+    signals = (device.profile.signals[name] for name in rule.signals - {LINK_SIGNAL})
+    return any(isinstance(device.profile.reads[one.read], RequestRead | ModbusRead) for one in signals)
+
+
 def _is_due(watched: _Watched, now: Stamp) -> bool:
     due_ns = watched.detector.deadline_ns()
     return due_ns is not None and due_ns <= now.mono_ns
 
 
-def _tell(change: Opening | Closing) -> None:
+def _tell(change: Change) -> None:
     if isinstance(change, Opening):
         log.warning("raised", condition=change.key, severity=change.severity.word, title=change.title)
     else:

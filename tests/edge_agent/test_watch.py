@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from rigs.journals import at_ledger, limit_pages
 from rigs.moments import HandClock, ids
 from rigs.ports import wait_until
@@ -166,6 +168,30 @@ async def test_a_closed_here_of_a_lost_device_is_raised_anew_while_it_is_lost(tm
         assert await floor.open() == ["belt-1 unreachable"]
 
 
+async def test_a_closed_here_of_what_nobody_reads_again_is_raised_anew_by_itself(tmp_path: Path) -> None:
+    """A bus tells once that its link is gone; silence says nothing at all."""
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await floor.voice(b"x")
+        clock.go(61)
+        await floor.status()
+        await floor.trouble(Trouble.NO_LINK, "status", "voice", device="belt-1")
+        clock.go(31)
+        assert await floor.look() == ["belt-1 quiet", "belt-1 unreachable"]
+        rows = await floor.journal.open_occurrences()
+        await floor.watch.close_here({row.uid for row in rows})
+        assert await floor.look() == []
+        clock.go(31)
+        assert await floor.look() == ["belt-1 unreachable"]
+        await floor.reading("voice", "belt-1")
+        clock.go(61)
+        assert await floor.look() == ["belt-1 quiet"]
+        (row,) = await floor.journal.open_occurrences()
+        await floor.watch.close_here({row.uid})
+        assert await floor.look() == ["belt-1 quiet"]
+        assert (await floor.journal.open_occurrences())[0].uid != row.uid
+
+
 async def test_a_change_that_could_not_be_written_is_made_with_the_next_reading(tmp_path: Path) -> None:
     clock = HandClock()
     devices = [conveyor(f"belt-{number}") for number in range(40)]
@@ -184,6 +210,51 @@ async def test_a_change_that_could_not_be_written_is_made_with_the_next_reading(
         for device_id in refused:
             await floor.status(jam=True, device=device_id)
         assert len(await floor.open()) == len(devices)
+
+
+async def test_a_change_that_could_not_be_written_is_made_by_time_alone_when_nothing_is_read(
+    tmp_path: Path,
+) -> None:
+    """A quiet that began while the disk was full: no reading will ever bring it up again."""
+    clock = HandClock()
+    async with watching(tmp_path, clock, [conveyor(f"belt-{number}") for number in range(40)]) as floor:
+        pages = await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, 0))
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages))
+        due = clock.go(60)
+        with pytest.raises(JournalError):
+            async with running(floor.watch.run()) as watching_time:
+                await asyncio.wait({watching_time})
+        assert len(await floor.open()) < 40
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages + 100))
+        clock.go(5)
+        async with running(floor.watch.run()):
+            await wait_until(lambda: not floor.late(), what="all are raised")
+        rows = await floor.journal.open_occurrences()
+        assert len(rows) == 40
+        assert {row.raised.mono_ns for row in rows} == {due.mono_ns}
+
+
+async def test_a_stop_while_the_disk_is_full_is_a_stop(tmp_path: Path) -> None:
+    """What the journal refuses must not hide that the reading was cancelled, or its bus would go on."""
+    clock = HandClock()
+    devices = [conveyor(f"belt-{number}") for number in range(40)]
+    async with watching(tmp_path, clock, devices) as floor:
+        pages = await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, 0))
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages))
+        for device in devices:
+            with suppress(JournalError):
+                await floor.status(jam=True, device=device.id)
+        assert "belt-39 jam" not in await floor.open()
+        for turn in range(60):
+            reading = asyncio.create_task(floor.status(jam=True, device="belt-39"))
+            for _ in range(turn % 8):
+                await asyncio.sleep(0)
+            if reading.cancel():
+                await asyncio.wait({reading})
+                assert reading.cancelled(), turn
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages + 100))
+        await floor.status(jam=True, device="belt-39")
+        assert "belt-39 jam" in await floor.open()
 
 
 async def test_a_cancelled_reading_leaves_detector_and_journal_at_one(tmp_path: Path) -> None:

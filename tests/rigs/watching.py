@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rigs.journals import opened
 from rigs.moments import HandClock, ids
+from rigs.ports import wait_until
+from rigs.readings import running
 
 from edge_agent import profile
 from edge_agent.device import Device
@@ -75,6 +77,20 @@ class Floor:
         await self.watch.take(
             Reading(device=device, read=read, at=at, payload=payload, trouble=trouble, detail="")
         )
+
+    def late(self) -> bool:
+        """Something is due that nobody has looked at."""
+        now_ns = self.clock.stamp().mono_ns
+        return any(
+            due_ns is not None and due_ns <= now_ns
+            for due_ns in (one.detector.deadline_ns() for one in self.watch._watched.values())
+        )
+
+    async def look(self) -> list[str]:
+        """What is open once all that is due was looked at."""
+        async with running(self.watch.run()):
+            await wait_until(lambda: not self.late(), what="all that was due")
+        return await self.open()
 
     async def open(self) -> list[str]:
         return sorted(f"{row.device} {row.fault}" for row in await self.journal.open_occurrences())
