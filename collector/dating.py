@@ -25,6 +25,8 @@ DRIFT_MS_PER_HOUR = 360
 # How far a wall clock may be off, by what last set it; a source that is not known is not trusted.
 WALL_ERROR_MS = {"ntp": 5_000, "collector": 30_000, "rtc": HOUR_MS}
 NEVER_SET_ERROR_MS = 365 * 24 * HOUR_MS
+# 2100-01-01. A wall clock that reads later says nothing, and a date must stay one that can be printed.
+LAST_WALL_MS = 4_102_444_800_000
 
 # boot -> hour of that boot -> offset in ms
 Offsets = Mapping[str, Mapping[int, int]]
@@ -66,9 +68,10 @@ def date(stamp: Stamp, offsets: Offsets, *, floor_ms: int) -> tuple[int, int]:
         wanted = mono // HOUR_MS
         nearest = min(hours, key=lambda hour: (abs(hour - wanted), hour))
         return mono + hours[nearest], WAY_MS + DRIFT_MS_PER_HOUR * abs(nearest - wanted)
-    if stamp.source in WALL_ERROR_MS:
-        return stamp.wall_ms, WALL_ERROR_MS[stamp.source]
-    return max(stamp.wall_ms, floor_ms), NEVER_SET_ERROR_MS
+    wall_ms = min(stamp.wall_ms, LAST_WALL_MS)
+    if stamp.source in WALL_ERROR_MS and wall_ms == stamp.wall_ms:
+        return wall_ms, WALL_ERROR_MS[stamp.source]
+    return max(wall_ms, floor_ms), NEVER_SET_ERROR_MS
 
 
 def dates(row: Row, offsets: Offsets, *, floor_ms: int) -> Dates:

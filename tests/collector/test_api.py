@@ -227,6 +227,7 @@ async def test_a_version_is_one_number_in_quotes(bob: httpx.AsyncClient, if_matc
         ("GET", "/api/v1/downtime?site=north&from=2026-01-05T00:00:00&to=2026-01-05T01:00:00Z", 422),
         ("GET", "/api/v1/downtime?site=north&from=2026-01-05T01:00:00Z&to=2026-01-05T00:00:00Z", 422),
         ("GET", "/api/v1/downtime?site=north&from=2020-01-05T01:00:00Z&to=2026-01-05T00:00:00Z", 422),
+        ("GET", "/api/v1/downtime?site=north&from=0001-01-01T00:00:00%2B14:00&to=0001-01-01T01:00:00Z", 422),
         ("GET", "/api/v1/downtime?site=south&from=2026-01-05T00:00:00Z&to=2026-01-05T01:00:00Z", 404),
         ("GET", "/api/v1/tickets?q=%00", 400),
     ],
@@ -357,3 +358,26 @@ async def test_health_and_readiness(home: House) -> None:
     home.parts.live.close()
     assert (await client.get("/readyz")).status_code == 503
     assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_clock_that_reads_the_year_287396_hides_no_ticket(
+    home: House, bob: httpx.AsyncClient
+) -> None:
+    gateway = await home.enrol()
+    far = {"boot": "f" * 32, "mono_ns": 5, "wall_ms": 1 << 53, "source": "ntp"}
+    steps = [{"severity": 30, "at": far}]
+    uid = gateway.voice.raises(0, first_bad=far, raised=far, severities=steps)
+    gateway.voice.rows[uid] |= {"state": "closed", "cleared": far}
+    await home.sync(gateway)
+    assert await numbers(bob, "") == ["paper-out"]
+    for path in (f"/api/v1/tickets/{uid}", f"/t/{uid}", f"/m/t/{uid}", "/", "/m"):
+        assert (await bob.get(path)).status_code == 200, path
+
+
+async def test_an_acknowledgement_that_was_given_before_1970_is_refused(
+    home: House, bob: httpx.AsyncClient
+) -> None:
+    ticket = await home.ticket()
+    body = {"given_at": "0001-01-01T00:00:00+14:00"}
+    assert (await bob.post(f"/api/v1/tickets/{ticket}/acknowledge", json=body)).status_code == 422
+    assert (await bob.get(f"/api/v1/tickets/{ticket}")).json()["ack"] == "unacked"

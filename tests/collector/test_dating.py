@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.dating import HOUR_MS, NEVER_SET_ERROR_MS, WAY_MS, date, dates, sample
-from edge_agent.wire import Row, Stamp
+from collector.dating import HOUR_MS, LAST_WALL_MS, NEVER_SET_ERROR_MS, WAY_MS, date, dates, sample
+from collector.moments import rfc3339
+from edge_agent.wire import MAX_INT, Row, Stamp
 
 BOOT = "b" * 32
 OTHER = "c" * 32
@@ -46,6 +47,8 @@ def test_a_stamp_takes_the_offset_of_the_nearest_hour(
         ("rtc", TRUE_MS, (TRUE_MS, HOUR_MS)),
         ("none", 1_000, (TRUE_MS, NEVER_SET_ERROR_MS)),
         ("a-source-of-next-year", 1_000, (TRUE_MS, NEVER_SET_ERROR_MS)),
+        ("ntp", 1 << 53, (LAST_WALL_MS, NEVER_SET_ERROR_MS)),
+        ("none", 1 << 53, (LAST_WALL_MS, NEVER_SET_ERROR_MS)),
     ],
 )
 def test_a_boot_that_never_spoke_is_believed_as_far_as_its_clock(
@@ -109,3 +112,18 @@ def _row(**changed: Any) -> Row:
         "title": "t",
     }
     return Row.model_validate(row | changed)
+
+
+@given(mono_ms=st.integers(0, MAX_INT // 1_000_000 - 1), sent_ms=st.integers(0, MAX_INT // 1_000_000 - 1))
+def test_whatever_a_clock_says_the_date_can_be_printed(mono_ms: int, sent_ms: int) -> None:
+    told = sample(stamp(sent_ms), TRUE_MS)
+    far = stamp(mono_ms, wall_ms=1 << 53, source="ntp")
+    for offsets in ({}, {BOOT: {told.hour: told.offset_ms}}):
+        assert rfc3339(date(far, offsets, floor_ms=0)[0])
+        row = Row(
+            uid="a" * 32, device="d", component="c", fault="f", rev=1, state="closed", severity=30,
+            mod_seq=1, first_bad=stamp(0, wall_ms=1 << 53, source="ntp"), raised=far, cleared=far, title="t",
+        )  # fmt: skip
+        end_ms = dates(row, offsets, floor_ms=0).end_ms
+        assert end_ms is not None
+        assert rfc3339(end_ms)

@@ -72,7 +72,18 @@ def test_moments_survive_the_way_to_text_and_back(ms: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2026-01-05", "2026-01-05T08:00:00", "08:00Z", "now", "2026-13-01T00:00:00Z"]
+    "text",
+    [
+        "",
+        "2026-01-05",
+        "2026-01-05T08:00:00",
+        "08:00Z",
+        "now",
+        "2026-13-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-14:00",
+    ],
 )
 def test_a_moment_without_an_offset_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="offset"):
