@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -19,7 +19,7 @@ from collector.api import enroll, floor, health, live, shapes, sync
 from collector.api import tickets as api_tickets
 from collector.auth import TOKEN_PREFIX, Table
 from collector.config import Settings
-from collector.guard import DATABASE_AWAY, Guard, SyncGate, database_away, wants_page
+from collector.guard import DATABASE_AWAY, ENDED_EARLY, Guard, SyncGate, database_away, wants_page
 from collector.identity import StoredIdentities
 from collector.live import Live
 from collector.metrics import Metrics, collector_version
@@ -123,6 +123,7 @@ def build(parts: Parts) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     for away in DATABASE_AWAY:
         app.add_exception_handler(away, _database)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _crash)
     _describe(app)
     return app
@@ -160,6 +161,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _database(request: Request, error: Exception) -> Response:
     return refuse(request, database_away(request, error), wants_page(request))
+
+
+async def _gone(request: Request, _error: Exception) -> Response:
+    """The network is theirs, not ours: nobody reads this, and nothing broke."""
+    return refuse(request, Problem(400, ENDED_EARLY, reason="request"), wants_page(request))
 
 
 async def _crash(request: Request, _error: Exception) -> Response:

@@ -8,7 +8,9 @@ token as well.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -29,8 +31,13 @@ from collector.tickets import Actor
 log = structlog.get_logger()
 
 MAX_FORM_BYTES = 64 << 10
+# PostgreSQL keeps none in text.
+NO_NUL = "no name or text here has a NUL in it"
+ENDED_EARLY = "the request ended early"
 FORM_TYPE = "application/x-www-form-urlencoded"
 BUSY_RETRY_AFTER_S = 5
+# An agent has one under way; the other is the one that it gave up and that is still being worked on.
+SYNCS_OF_ONE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,31 @@ class SyncGate:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.inside = 0
+        self._of: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def enter(self) -> Iterator[None]:
+        """Raises Problem 503."""
+        if self.inside >= self.limit:
+            raise busy("too many syncs at once", retry_after_s=BUSY_RETRY_AFTER_S)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    @contextlib.contextmanager
+    def enter_as(self, gateway_id: str) -> Iterator[None]:
+        """One gateway cannot take the room of all. Raises Problem 503."""
+        if self._of[gateway_id] >= SYNCS_OF_ONE:
+            raise busy("this gateway has other syncs under way", retry_after_s=BUSY_RETRY_AFTER_S)
+        self._of[gateway_id] += 1
+        try:
+            yield
+        finally:
+            self._of[gateway_id] -= 1
+            if not self._of[gateway_id]:
+                del self._of[gateway_id]
 
 
 # A full disk, a database that is gone or has no connection left: not the fault of who asks.
@@ -108,7 +140,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            problem = Problem(400, "no name here has a NUL in it", reason="request")
+            problem = Problem(400, NO_NUL, reason="request")
             await self._refuse(request, problem, False)(scope, receive, send)
             return
         door = self._table.find(scope["method"], scope["path"])
@@ -117,28 +149,22 @@ class Guard:
             problem = _no_door(scope, door.allowed)
             await self._refuse(request, problem, wants_page(request))(scope, receive, send)
         elif rule.who is Who.GATEWAY:
-            await self._gateway(request, rule, send)
+            await self._gateway(request, send)
         else:
             await self._person(request, rule, send)
 
-    async def _gateway(self, request: Request, rule: Rule, send: Send) -> None:
-        scope, receive = request.scope, request.receive
-        if self._syncs.inside >= self._syncs.limit:
-            problem = busy("too many syncs at once", retry_after_s=BUSY_RETRY_AFTER_S)
-            await self._refuse(request, problem, False)(scope, receive, send)
-            return
-        self._syncs.inside += 1
+    async def _gateway(self, request: Request, send: Send) -> None:
         try:
-            bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
-            gateway = await self._identities.gateway(bearer) if bearer else None
-            if gateway is None:
-                problem = unauthorized("this needs the credential of an enrolled gateway")
-                await self._refuse(request, problem, False)(scope, receive, send)
-                return
-            request.state.gateway = gateway
-            await self._app(scope, receive, send)
-        finally:
-            self._syncs.inside -= 1
+            with self._syncs.enter():
+                bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
+                gateway = await self._identities.gateway(bearer) if bearer else None
+                if gateway is None:
+                    raise unauthorized("this needs the credential of an enrolled gateway")
+                with self._syncs.enter_as(gateway.id):
+                    request.state.gateway = gateway
+                    await self._app(request.scope, request.receive, send)
+        except Problem as problem:
+            await self._refuse(request, problem, False)(request.scope, request.receive, send)
 
     async def _person(self, request: Request, rule: Rule, send: Send) -> None:
         receive: Receive = request.receive
@@ -185,6 +211,8 @@ class Guard:
         token = request.headers.get(auth.CSRF_HEADER, "")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
             body = await _read(request.receive)
+            if b"%00" in body or b"\0" in body:
+                raise Problem(400, NO_NUL, reason="request")
             request.state.form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
             receive = _replay(body, request.receive)
             token = token or request.state.form.get(auth.CSRF_FIELD, "")
@@ -241,7 +269,7 @@ async def _read(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Problem(400, "the request ended early", reason="request")
+            raise Problem(400, ENDED_EARLY, reason="request")
         body += message.get("body", b"")
         if len(body) > MAX_FORM_BYTES:
             raise Problem(413, f"a form has at most {MAX_FORM_BYTES} bytes", reason="too-large")

@@ -29,6 +29,11 @@ class Metrics:
             "andon_syncs_refused", "Syncs refused, by status.", ["status"], registry=registry
         )
         self.rows = Counter("andon_rows", "Occurrence rows received.", registry=registry)
+        self.rows_quarantined = Counter(
+            "andon_rows_quarantined",
+            "Of those, put aside because they could not be taken.",
+            registry=registry,
+        )
         self.sync_seconds = Histogram(
             "andon_sync_seconds",
             "From request to answer, commit included.",

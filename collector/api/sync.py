@@ -26,6 +26,8 @@ log = structlog.get_logger()
 # Above this, reading the JSON would hold up the others for some milliseconds: it goes to a thread.
 INLINE_BYTES = 64 << 10
 GZIP_WINDOW = 31
+# A sync that trickles in takes the room of another.
+BODY_WITHIN_S = 60.0
 
 
 @router.post(
@@ -46,7 +48,6 @@ async def sync(request: Request) -> Response:
     parts = parts_of(request)
     gateway = gateway_of(request)
     started_s = parts.monotonic_s()
-    parts.metrics.syncs_in_flight.set(parts.syncs.inside)
     try:
         message = await read_message(request)
     except Problem as problem:
@@ -64,6 +65,7 @@ async def sync(request: Request) -> Response:
         raise Problem(403, "this stream belongs to another gateway", reason="stream") from refused
     parts.metrics.syncs.labels(verdict=applied.answer.verdict).inc()
     parts.metrics.rows.inc(len(message.rows))
+    parts.metrics.rows_quarantined.inc(applied.quarantined)
     parts.metrics.sync_seconds.observe(parts.monotonic_s() - started_s)
     if applied.answer.verdict != wire.Verdict.OK:
         log.info(
@@ -71,6 +73,13 @@ async def sync(request: Request) -> Response:
             gateway=gateway.name,
             site=gateway.site,
             verdict=applied.answer.verdict,
+        )
+    if applied.quarantined:
+        log.warning(
+            "rows could not be taken and were put aside",
+            gateway=gateway.name,
+            site=gateway.site,
+            rows=applied.quarantined,
         )
     parts.publish(applied.changed)
     return Response(wire.encode(applied.answer), media_type="application/json")
@@ -89,7 +98,7 @@ def _audit(connection: Connection, gateway: ingest.GatewayIdentity, stream: str,
 
 
 async def read_message(request: Request) -> wire.SyncRequest:
-    """Raises Problem 400, 413 or 415."""
+    """Raises Problem 400, 408, 413 or 415."""
     body = await _read(request)
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip"):
@@ -104,12 +113,16 @@ async def read_message(request: Request) -> wire.SyncRequest:
 
 async def _read(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > wire.MAX_WIRE_BYTES:
-            raise Problem(
-                413, f"a sync has at most {wire.MAX_WIRE_BYTES} bytes on the wire", reason="too-large"
-            )
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > wire.MAX_WIRE_BYTES:
+                    raise Problem(
+                        413, f"a sync has at most {wire.MAX_WIRE_BYTES} bytes on the wire", reason="too-large"
+                    )
+    except TimeoutError as error:
+        raise Problem(408, f"the body took more than {BODY_WITHIN_S:.0f} s", reason="too-slow") from error
     return bytes(body)
 
 

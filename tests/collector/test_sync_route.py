@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import sqlite3
@@ -13,8 +14,11 @@ import httpx
 import pytest
 from rigs.web import Gateway, House, house
 from sqlalchemy.exc import OperationalError
+from starlette.types import Message
 
+from collector.api import sync
 from collector.api.sync import gunzip
+from collector.guard import SYNCS_OF_ONE
 from collector.problems import Problem
 from collector.store import tables
 from edge_agent import wire
@@ -126,7 +130,25 @@ async def test_a_stream_of_another_gateway_is_refused_and_in_the_audit(home: Hou
 
 
 async def test_more_syncs_than_the_collector_can_carry_are_sent_away_before_any_work(home: House) -> None:
-    gateway = await home.enrol()
+    async with trickling(home, await home.enrol("north", "gw1"), await home.enrol("north", "gw2")):
+        answer = await post(home, await home.enrol("north", "gw3"), b"{}")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert home.parts.syncs.inside == 0
+
+
+async def test_one_gateway_cannot_take_the_room_of_all(tmp_path: Path) -> None:
+    async with house(tmp_path, max_syncs=8) as home:
+        greedy, other = await home.enrol("north", "gw1"), await home.enrol("north", "gw2")
+        async with trickling(home, *[greedy] * SYNCS_OF_ONE):
+            assert (await post(home, greedy, b"{}")).status_code == 503
+            assert (await home.sync(other)).verdict == "ok"
+        assert (await home.sync(greedy)).verdict == "ok"
+
+
+@contextlib.asynccontextmanager
+async def trickling(home: House, *gateways: Gateway) -> AsyncIterator[None]:
+    """While inside, each of these has a sync under way that does not come to its end."""
     sent = asyncio.Event()
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -136,17 +158,63 @@ async def test_more_syncs_than_the_collector_can_carry_are_sent_away_before_any_
 
     slow = [
         asyncio.create_task(home.client().post(wire.SYNC_PATH, content=slowly(), headers=gateway.headers))
-        for _ in range(2)
+        for gateway in gateways
     ]
     async with asyncio.timeout(30):
-        while home.parts.syncs.inside < 2:  # noqa: ASYNC110  the gate has nobody to tell
+        while home.parts.syncs.inside < len(gateways):  # noqa: ASYNC110  the gate has nobody to tell
             await asyncio.sleep(0)
-    answer = await post(home, gateway, b"{}")
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    yield
     sent.set()
     assert {(await task).status_code for task in slow} == {400}
-    assert home.parts.syncs.inside == 0
+
+
+async def test_a_body_that_trickles_in_for_ever_is_given_up(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await home.enrol()
+    monkeypatch.setattr(sync, "BODY_WITHIN_S", 0.0)
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    answer = await home.client().post(wire.SYNC_PATH, content=never(), headers=gateway.headers)
+    assert (answer.status_code, answer.json()["reason"]) == (408, "too-slow")
+    assert (await home.sync(gateway)).verdict == "ok"
+
+
+async def test_a_gateway_whose_link_breaks_in_the_middle_is_no_crash(home: House) -> None:
+    gateway = await home.enrol()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": wire.SYNC_PATH,
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in gateway.headers.items()],
+    }
+    given = iter(({"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}))
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return next(given)
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    await home.app(scope, receive, send)
+    assert said[0]["status"] == 400
+    assert b"andon_crashes_total 0.0" in home.parts.metrics.text()
+    assert (await home.sync(gateway)).verdict == "ok"
+
+
+async def test_a_row_that_is_put_aside_is_counted(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.raises(0, severity=5_000)
+    assert (await home.sync(gateway)).verdict == "ok"
+    assert b"andon_rows_quarantined_total 1.0" in home.parts.metrics.text()
 
 
 @pytest.mark.parametrize("at", ["read_soon", "write_soon"])
