@@ -9,6 +9,7 @@ anything is hashed.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,8 @@ MAX_WAITING = 16
 # Failures that one address may make on all accounts together, as a multiple of those on one account.
 ADDRESS_FACTOR = 4
 MAX_REMEMBERED = 10_000
+# One customer of a provider has at least so much of IPv6, and may come from any address in it.
+IPV6_PREFIX = 64
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -50,13 +53,14 @@ def weakness(password: str) -> str | None:
 
 
 class Passwords:
-    """Verifies one password at a time per caller; lives on one event loop."""
+    """Counts tries, and verifies what is left of them; lives on one event loop."""
 
     def __init__(self, *, tries: int, window_s: int, monotonic_s: Callable[[], float]) -> None:
         self._tries = tries
         self._window_s = window_s
         self._monotonic_s = monotonic_s
-        self._failures: dict[tuple[str, str], deque[float]] = {}
+        # By (account, network); the account None stands for all of them.
+        self._failures: dict[tuple[str | None, str], deque[float]] = {}
         self._slots = asyncio.Semaphore(HASHES_AT_ONCE)
         self._waiting = 0
         # Verified when the account does not exist, so that its absence takes as long as a wrong password.
@@ -64,11 +68,12 @@ class Passwords:
 
     async def verify(self, *, account: str, address: str, stored: str | None, password: str) -> bool:
         """Raises TooManyTriesError before anything is hashed."""
-        self._refuse_if_exhausted(account, address)
+        network = network_of(address)
+        self._refuse_if_exhausted(account, network)
         if self._waiting >= MAX_WAITING:
             raise TooManyTriesError(1)
         # Counted as a failure until it succeeds: guesses sent at the same moment count too.
-        self._count(account, address)
+        self._count(account, network)
         self._waiting += 1
         try:
             async with self._slots:
@@ -77,15 +82,15 @@ class Passwords:
             self._waiting -= 1
         right = right and stored is not None
         if right:
-            self._forgive(account, address)
+            self._forgive(account, network)
         return right
 
-    def _keys(self, account: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
-        return ((account, address), self._tries), (("", address), self._tries * ADDRESS_FACTOR)
+    def _keys(self, account: str, network: str) -> tuple[tuple[tuple[str | None, str], int], ...]:
+        return ((account, network), self._tries), ((None, network), self._tries * ADDRESS_FACTOR)
 
-    def _refuse_if_exhausted(self, account: str, address: str) -> None:
+    def _refuse_if_exhausted(self, account: str, network: str) -> None:
         now = self._monotonic_s()
-        for key, limit in self._keys(account, address):
+        for key, limit in self._keys(account, network):
             times = self._failures.get(key)
             while times and times[0] <= now - self._window_s:
                 times.popleft()
@@ -94,17 +99,30 @@ class Passwords:
             elif times is not None and len(times) >= limit:
                 raise TooManyTriesError(max(1, int(times[0] + self._window_s - now) + 1))
 
-    def _count(self, account: str, address: str) -> None:
+    def _count(self, account: str, network: str) -> None:
         now = self._monotonic_s()
-        for key, limit in self._keys(account, address):
+        for key, limit in self._keys(account, network):
             self._failures.setdefault(key, deque(maxlen=limit)).append(now)
         while len(self._failures) > MAX_REMEMBERED:
             del self._failures[next(iter(self._failures))]
 
-    def _forgive(self, account: str, address: str) -> None:
-        self._failures.pop((account, address), None)
-        if times := self._failures.get(("", address)):
+    def _forgive(self, account: str, network: str) -> None:
+        self._failures.pop((account, network), None)
+        if times := self._failures.get((None, network)):
             times.pop()
+
+
+def network_of(address: str) -> str:
+    """What is counted as one address: IPv4 alone, also when it comes mapped, IPv6 by its network."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, IPV6_PREFIX), strict=False))
 
 
 def _verify(stored: str, password: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -142,6 +143,44 @@ async def test_ten_thousand_guesses_cost_at_most_twenty_hashes(monkeypatch: pyte
             refused += 1
     assert len(hashed) <= 20
     assert refused == 10_000 - len(hashed)
+
+
+async def test_an_empty_name_first_does_not_lift_the_limit_of_the_address() -> None:
+    door = Passwords(tries=5, window_s=300, monotonic_s=lambda: 0.0)
+    assert await tries_until_shut(door, ["", *(f"person-{number}" for number in range(40))]) == 20
+
+
+@pytest.mark.parametrize(
+    ("addresses", "how_many"),
+    [
+        ([f"2001:db8:0:1::{number:x}" for number in range(40)], 20),
+        ([f"2001:db8:0:{number:x}::1" for number in range(40)], 40),
+        ([f"::ffff:10.0.0.{number % 2}" for number in range(60)], 40),
+    ],
+)
+async def test_addresses_of_one_network_are_one_guesser(addresses: list[str], how_many: int) -> None:
+    door = Passwords(tries=5, window_s=300, monotonic_s=lambda: 0.0)
+    accounts = [f"person-{number}" for number in range(len(addresses))]
+    assert await tries_until_shut(door, accounts, addresses) == how_many
+
+
+async def tries_until_shut(
+    door: Passwords, accounts: Sequence[str], addresses: Sequence[str] | None = None
+) -> int:
+    """How many of these were hashed."""
+    done = 0
+    for account, address in zip(accounts, addresses or ["10.0.0.1"] * len(accounts), strict=True):
+        with contextlib.suppress(TooManyTriesError):
+            await door.verify(account=account, address=address, stored=None, password="x")
+            done += 1
+    return done
+
+
+async def test_a_name_with_a_nul_in_it_is_refused_before_the_database_sees_it(home: House) -> None:
+    for content in ("name=%00&password=x", "name=\0&password=x"):
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = await home.client().post("/login", content=content, headers=headers)
+        assert answer.status_code == 400
 
 
 def test_only_a_path_of_this_collector_is_followed_after_log_in() -> None:
