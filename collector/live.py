@@ -64,9 +64,14 @@ class Live:
     def __len__(self) -> int:
         return len(self._subscribers)
 
+    @property
+    def full(self) -> bool:
+        """Nobody more can listen: the limit is reached, or the collector is stopping."""
+        return self.closed or len(self._subscribers) >= self.limit
+
     def subscribe(self, sites: Iterable[str]) -> Subscriber | None:
-        """``None`` when the limit is reached or the collector is stopping."""
-        if self.closed or len(self._subscribers) >= self.limit:
+        """``None`` when it is full."""
+        if self.full:
             return None
         subscriber = Subscriber(sites=frozenset(sites))
         self._subscribers.add(subscriber)

@@ -28,6 +28,7 @@ SWEEP_EVERY_S = 1.0
 SWEEP_AGAIN_S = 5.0
 FINISH_WITHIN_S = 2
 BACKLOG = 1024
+MAX_HEADER_BYTES = 64 << 10
 # "All addresses" is where to listen, not where to go.
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
@@ -126,6 +127,8 @@ def _uvicorn(parts: Parts) -> uvicorn.Config:
     settings = parts.settings
     return uvicorn.Config(
         assemble(parts),
+        # The other parser takes headers without end into memory.
+        http="h11",
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -138,7 +141,7 @@ def _uvicorn(parts: Parts) -> uvicorn.Config:
         # Longer than an agent's heartbeat, so that it keeps one connection.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=FINISH_WITHIN_S,
-        h11_max_incomplete_event_size=64 << 10,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
 
 

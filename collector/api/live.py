@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from collector.live import Subscriber
+from collector.guard import Session
 from collector.parts import Parts, parts_of, session_of
 from collector.problems import busy
 
@@ -20,29 +20,34 @@ router = APIRouter()
 CHECK_SESSION_S = 20.0
 # What a browser waits before it connects again, ms.
 RETRY_MS = 2000
+# Time in which a stream ends by itself when the collector stops; less than the server waits for it.
+FAREWELL_S = 1.0
 
 
 @router.get("/live", include_in_schema=False)
 async def live(request: Request) -> Response:
     parts = parts_of(request)
-    session = session_of(request)
+    if parts.live.full:
+        raise busy("too many pages listen at once", retry_after_s=15)
+    return EventSourceResponse(tell(parts, session_of(request)), ping=15, shutdown_grace_period=FAREWELL_S)
+
+
+async def tell(parts: Parts, session: Session) -> AsyncIterator[ServerSentEvent]:
+    """Subscribes only when the answer is under way: a browser that has left before is not remembered."""
     subscriber = parts.live.subscribe(session.actor.sites)
     if subscriber is None:
-        raise busy("too many pages listen at once", retry_after_s=15)
-    return EventSourceResponse(_tell(parts, subscriber, session.cookie), ping=15)
-
-
-async def _tell(parts: Parts, subscriber: Subscriber, cookie: str) -> AsyncIterator[ServerSentEvent]:
-    parts.metrics.live_pages.set(len(parts.live))
+        return
     try:
+        checked_s = parts.monotonic_s()
         yield ServerSentEvent(comment="listening", retry=RETRY_MS)
         while not subscriber.closed:
             news = await subscriber.next(CHECK_SESSION_S)
+            if parts.monotonic_s() - checked_s >= CHECK_SESSION_S:
+                if await parts.identities.session(session.cookie, touch=False) is None:
+                    return
+                checked_s = parts.monotonic_s()
             if news is not None:
                 body = json.dumps({"ticket": news.ticket, "site": news.site})
                 yield ServerSentEvent(event=news.word.value, data=body)
-            elif await parts.identities.session(cookie, touch=False) is None:
-                return
     finally:
         parts.live.leave(subscriber)
-        parts.metrics.live_pages.set(len(parts.live))

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+from rigs.web import house
+
+from collector import auth
+from collector.api.live import CHECK_SESSION_S, tell
 from collector.live import QUEUE_LENGTH, Live, News, Word
 
 
@@ -63,3 +68,44 @@ async def test_there_is_an_end_to_how_many_may_listen() -> None:
     live.leave(first)
     assert len(live) == 1
     assert live.subscribe({"*"}) is not None
+
+
+async def test_a_session_that_ended_hears_no_more_however_much_there_is_to_tell(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.add_cast()
+        client = await home.log_in("bob")
+        session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
+        assert session is not None
+        stream = tell(home.parts, session)
+        assert (await anext(stream)).comment == "listening"
+        await client.post("/logout", data={"csrf": session.csrf})
+        heard = 0
+        async with asyncio.timeout(60):
+            while heard < 100:
+                home.parts.live.publish([(f"t{heard}", "north")])
+                home.clock.forward(minutes=CHECK_SESSION_S / 60 / 4)
+                if await anext(stream, None) is None:
+                    break
+                heard += 1
+        assert heard == 3, "until the session is looked at again"
+        assert len(home.parts.live) == 0
+
+
+async def test_a_page_that_leaves_before_the_answer_begins_takes_no_room(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.add_cast()
+        client = await home.log_in("bob")
+        session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
+        assert session is not None
+        stream = tell(home.parts, session)
+        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+        assert len(home.parts.live) == 0
+
+
+async def test_one_page_too_many_is_asked_to_come_back(tmp_path: Path) -> None:
+    async with house(tmp_path, max_live=1) as home:
+        home.add_cast()
+        client = await home.log_in("bob")
+        assert home.parts.live.subscribe({"north"}) is not None
+        answer = await client.get("/live")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "15")

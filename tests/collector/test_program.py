@@ -3,6 +3,7 @@ once."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -222,6 +224,20 @@ def test_tls_with_a_certificate_of_the_sites_own_authority(tmp_path: Path) -> No
         assert "; Secure" in answer.headers["set-cookie"]
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{collector.url}/login")
+
+
+def test_headers_without_end_are_cut_off(tmp_path: Path) -> None:
+    with collector_program(tmp_path / "data") as collector:
+        address = urlsplit(collector.url)
+        with socket.create_connection((address.hostname, address.port), timeout=60) as peer:
+            peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(64):
+                    peer.sendall(b"a" * (64 << 10))
+                assert b" 400 " in peer.recv(1024).partition(b"\r\n")[0]
+                while peer.recv(1024):
+                    pass
+        assert httpx.get(f"{collector.url}/healthz").status_code == 200
 
 
 def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path) -> None:
