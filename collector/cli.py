@@ -1,0 +1,238 @@
+"""The commands of the collector: serve, and orders for people, gateways and tokens."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from collector import admin, auth, clock, local, log, passwords
+from collector.config import ConfigError, Settings, load
+from collector.local import DataDirectory, UnreachableError
+from collector.moments import rfc3339
+from collector.tickets import Role
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+user = typer.Typer(no_args_is_help=True, help="People who may log in.")
+gateway = typer.Typer(no_args_is_help=True, help="Gateways that may send.")
+token = typer.Typer(no_args_is_help=True, help="API tokens for programs.")
+app.add_typer(user, name="user")
+app.add_typer(gateway, name="gateway")
+app.add_typer(token, name="token")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the database, lock and socket lie.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database-url", help="postgresql://... instead of SQLite in the data directory."),
+]
+SiteList = Annotated[list[str], typer.Option("--site", help="A site; repeat for several; '*' is all.")]
+
+
+@app.callback()
+def main_options() -> None:
+    """Andon collector: folds what edge agents report into tickets."""
+
+
+@app.command()
+def serve(
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    allow_plain_http: Annotated[
+        bool | None, typer.Option("--allow-plain-http", help="When a proxy in front speaks TLS.")
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="What people type, when a proxy is in front.")
+    ] = None,
+    advertise: Annotated[
+        bool | None, typer.Option("--advertise", help="Let agents find it by --discover.")
+    ] = None,
+    log_style: Annotated[str | None, typer.Option("--log", help="auto, json or text.")] = None,
+) -> None:
+    """Run the collector until SIGTERM or Ctrl-C."""
+    from collector.server import serve as run
+
+    settings = _settings(
+        data_dir=data_dir,
+        database_url=database_url,
+        listen=listen,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        allow_plain_http=allow_plain_http,
+        public_url=public_url,
+        advertise=advertise,
+        log=log_style,
+    )
+    log.configure(style=settings.log, level=settings.log_level)
+    try:
+        run(settings, say=lambda line: print(line, flush=True))
+    except ConfigError as error:
+        _fail(str(error))
+
+
+@user.command("add")
+def user_add(
+    name: str,
+    role: Annotated[Role, typer.Option()],
+    site: SiteList,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read it from standard input.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Add a person, or give a known one a new password, role and sites."""
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if (why := passwords.weakness(password)) is not None:
+        _fail(why)
+    password_hash = passwords.hash_password(password)
+    order = _order(
+        {"do": "add-person", "name": name, "role": role, "sites": site, "password_hash": password_hash}
+    )
+    answer = _carry_out(order, data_dir, database_url)
+    done = "added" if answer["new"] else "changed; open sessions have ended"
+    print(f"{name} ({role}, {', '.join(site)}) {done}.")
+
+
+@user.command("list")
+def user_list(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Everybody who may log in."""
+    for person in _rows(_carry_out(admin.ListPeople(), data_dir, database_url), "people"):
+        sites = person["sites"]
+        shown = ", ".join(sites) if isinstance(sites, list) else ""
+        print(f"{person['name']}\t{person['role']}\t{shown}{'  (disabled)' if person['disabled'] else ''}")
+
+
+@gateway.command("add")
+def gateway_add(
+    site: str,
+    name: str,
+    url: Annotated[str | None, typer.Option(help="The collector as the gateway reaches it.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Print a one-off token for a new gateway, or for one whose box is replaced."""
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    one_off = f"enr_{auth.new_secret()}"
+    order = _order(
+        {
+            "do": "add-gateway",
+            "site": site,
+            "name": name,
+            "token_hash": auth.sha256(one_off),
+            "hours": settings.enrolment_hours,
+        }
+    )
+    answer = _carry_out(order, data_dir, database_url)
+    expires_ms = answer["expires_ms"]
+    assert isinstance(expires_ms, int)
+    print(f"Enrolment token for {site}/{name}, good once, until {rfc3339(expires_ms)}:")
+    print(f"  {one_off}")
+    print("On the gateway:")
+    root = url or settings.public_url or answer.get("url") or _own_url(settings)
+    print(f"  edge-agent enroll {root} {one_off}")
+
+
+@gateway.command("list")
+def gateway_list(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Every gateway, and when it last spoke."""
+    for found in _rows(_carry_out(admin.ListGateways(), data_dir, database_url), "gateways"):
+        heard = found["last_contact_ms"]
+        shown = rfc3339(heard) if isinstance(heard, int) else "not heard yet"
+        print(f"{found['site']}/{found['name']}\t{found['state']}\t{found['devices']} devices\t{shown}")
+
+
+@gateway.command("revoke")
+def gateway_revoke(site: str, name: str, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Refuse a gateway from now on, for a box that was stolen or copied."""
+    _carry_out(_order({"do": "revoke-gateway", "site": site, "name": name}), data_dir, database_url)
+    print(f"{site}/{name} is revoked.")
+
+
+@token.command("add")
+def token_add(
+    role: Annotated[Role, typer.Option()],
+    site: SiteList,
+    label: Annotated[str, typer.Option(help="What it is for.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Print an API token, once."""
+    token_id, secret = auth.new_id(), auth.new_secret()
+    order = _order(
+        {
+            "do": "add-token",
+            "id": token_id,
+            "secret_sha256": auth.sha256(secret),
+            "role": role,
+            "sites": site,
+            "label": label,
+        }
+    )
+    _carry_out(order, data_dir, database_url)
+    print(f"{auth.TOKEN_PREFIX}{token_id}.{secret}")
+
+
+def _carry_out(order: admin.AnyOrder, data_dir: Path | None, database_url: str | None) -> admin.Answer:
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    try:
+        directory = DataDirectory(settings.data_dir)
+        try:
+            if not directory.holder and settings.one_writer:
+                return local.ask(settings.data_dir, order)
+            return _directly(settings, order)
+        finally:
+            directory.close()
+    except (admin.OrderError, UnreachableError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}")
+
+
+def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
+    from collector.store import Store
+
+    store = Store.open(settings.database)
+    try:
+        return store.write(lambda connection: admin.perform(connection, order, clock.now_ms()))
+    finally:
+        store.close()
+
+
+def _order(fields: dict[str, object]) -> admin.AnyOrder:
+    try:
+        return admin.ORDER.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "order"
+        _fail(f"{where}: {first['msg']}")
+
+
+def _rows(answer: admin.Answer, name: str) -> list[dict[str, object]]:
+    found = answer[name]
+    assert isinstance(found, list)
+    return found
+
+
+def _own_url(settings: Settings) -> str:
+    return f"{'https' if settings.tls else 'http'}://{settings.listen}"
+
+
+def _settings(**given: object) -> Settings:
+    try:
+        return load(**given)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _fail(text: str) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise typer.Exit(1)
