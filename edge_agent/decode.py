@@ -161,6 +161,16 @@ def _sample(name: str, signal: Signal, answer: _Answer) -> Sample | None:
             at=reading.at,
             detail=str(bad),
         )
+    if reading.retained:
+        # True as far as we know, but no sign of life: its sender may be dead for days.
+        return Sample(
+            device=reading.device,
+            signal=name,
+            value=value,
+            quality=Quality.UNCERTAIN,
+            at=reading.at,
+            detail="kept by the broker, of unknown age",
+        )
     return Sample(device=reading.device, signal=name, value=value, quality=Quality.GOOD, at=reading.at)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent import detect
 from edge_agent.decode import MAX_SHOWN_CHARACTERS, escaped, samples, shown
 from edge_agent.device import Device
 from edge_agent.profile import Profile, Read, parse
@@ -257,6 +259,24 @@ def test_a_value_in_json_is_found_where_the_profile_says(
 ) -> None:
     found = one(JSON, signal, (message,))
     assert (type(found), found) == (type(value), value)
+
+
+def test_what_a_broker_kept_from_before_has_a_value_and_is_no_sign_of_life() -> None:
+    """Or the silence of a dead device would end whenever we connect to its broker anew."""
+    sensor = device(TOPIC | {"qos": 1}, {"type": "text"})
+    detector = detect.Detector(detect.rules(sensor.profile.conditions), start=AT)
+
+    def hears(second: int, *, retained: bool) -> list[detect.Act]:
+        at = replace(AT, mono_ns=second * 1_000_000_000)
+        reading = Reading(device="d", read="r", at=at, payload=(b"21.5",), retained=retained)
+        (sample,) = samples(sensor, reading)
+        assert (sample.value, sample.quality is Quality.GOOD) == ("21.5", not retained)
+        return [one.act for one in detector.take([sample], at)]
+
+    assert hears(1, retained=False) == []
+    assert hears(60, retained=True) == [detect.Act.RAISE]
+    assert hears(61, retained=True) == []
+    assert hears(62, retained=False) == [detect.Act.CLEAR]
 
 
 def test_an_mqtt_text_is_one_frame() -> None:
