@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, error_string
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
@@ -103,6 +104,14 @@ class Connection:
                 raise self._ended
             self._news.clear()
             await self._news.wait()
+
+    async def next_within(self, seconds: float) -> Arrival | Refusal | None:
+        """As ``next``; None when nothing came in time."""
+        try:
+            async with asyncio.timeout(None if seconds == inf else max(0.0, seconds)):
+                return await self.next()
+        except TimeoutError:
+            return None
 
     def subscribe(self, wanted: dict[str, int]) -> None:
         """Topic filters and the QoS of each; a refusal is news."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from random import Random
 from typing import NoReturn
 
@@ -24,7 +25,9 @@ REOPEN_FLOOR_S = 0.1
 # A refusal (wrong password) does not heal by itself.
 REFUSED_FIRST_S = 10.0
 REFUSED_CAP_S = 60.0
-# A link that held so long was well: the next attempt is quick again.
+# A link that held so long was well: the next attempt is quick again. After one that did not, the next must first
+# hold so long: a port that accepts and hangs up would else be news twice in each attempt, and would look like a
+# link to devices that only listen.
 STEADY_S = 5.0
 
 
@@ -59,8 +62,14 @@ class Bus:
         self.random = random or Random()  # noqa: S311  # jitter, no secret
         self._deliver = deliver
         self._clock = clock
-        # What the devices were told last; None before anything was, "" for a link that is up.
+        # Why there is no link as the log said last; "" for one that is up, None before anything was said.
+        self._said: str | None = None
+        # The same as the devices were told; None once they heard anything else.
         self._told: str | None = None
+        self._opened_at: float | None = None
+        self._broke_soon = False
+        # When a link that has come is to be believed; inf when there is nothing to wait for.
+        self.believed_at = inf
 
     def clock(self) -> float:
         """Monotonic seconds."""
@@ -75,33 +84,48 @@ class Bus:
             random=self.random, first_s=REFUSED_FIRST_S, cap_s=REFUSED_CAP_S, floor_s=REOPEN_FIRST_S
         )
         while True:
-            began = self.clock()
+            self._opened_at = None
             try:
                 await session()
             except StaleLinkError:
                 log.debug("opened anew because nothing answers", bus=self.name)
             except LinkError as error:
+                if self._opened_at is not None:
+                    self._broke_soon = self.clock() - self._opened_at < STEADY_S
+                    if not self._broke_soon:
+                        reopen.reset()
+                        refused.reset()
+                self.believed_at = inf
                 await self.gone(str(error))
-                if self.clock() - began > STEADY_S:
-                    reopen.reset()
                 await asyncio.sleep((refused if isinstance(error, RefusedError) else reopen).next())
 
     async def gone(self, detail: str) -> None:
         """Every read of every device has no link; told again only when the reason changes."""
+        if detail != self._said:
+            self._said = detail
+            log.warning("no link", bus=self.name, detail=detail)
         if detail == self._told:
             return
-        self._told = detail
-        log.warning("no link", bus=self.name, detail=detail)
         at = self.stamp()
         for device in self.devices:
             for read in device.profile.reads:
                 await self.tell(device.id, read, trouble=Trouble.NO_LINK, detail=detail, at=at)
+        self._told = detail
 
-    async def back(self) -> None:
-        """The link is there. What only listens hears of it by a reading without payload."""
-        if self._told == "":
+    async def opened(self) -> None:
+        """The session has its link. From now on it calls ``believe`` at ``believed_at``."""
+        self._opened_at = self.clock()
+        self.believed_at = self._opened_at + (STEADY_S if self._broke_soon else 0.0)
+        await self.believe()
+
+    async def believe(self) -> None:
+        """Say that the link is there, once it is time. What only listens hears it by an empty reading."""
+        if self.clock() < self.believed_at:
             return
-        self._told = ""
+        self.believed_at = inf
+        if self._said == "":
+            return
+        self._said = ""
         log.info("link is up", bus=self.name)
         at = self.stamp()
         for device in self.devices:
@@ -121,6 +145,7 @@ class Bus:
         at: Stamp | None = None,
     ) -> None:
         """Returns once what the reading changed is durable."""
+        self._told = None
         await self._deliver(
             Reading(
                 device=device,

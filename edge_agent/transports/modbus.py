@@ -199,7 +199,7 @@ class Transport(Bus):
     async def _session(self) -> None:
         link = await self._open()
         try:
-            await self.back()
+            await self.opened()
             await self._use(link)
         except LinkError:
             # Who is silent and who is due has to be found out anew.
@@ -219,10 +219,11 @@ class Transport(Bus):
             self._blocks, now=self.clock(), random=self.random, timeouts_lost=2 if self._on_line else 1
         )
         while True:
+            await self.believe()
             due, block = schedule.next() or (self.clock() + IDLE_S, None)
             if self.clock() < due:
                 # Nobody was asked: what comes is for nobody. Looking for it notices a hang-up.
-                await link.read_within(due - self.clock())
+                await link.read_within(min(due, self.believed_at) - self.clock())
             elif block is not None:
                 schedule.asked(block, self.clock())
                 outcome = await self._ask(link, block)

@@ -134,9 +134,12 @@ class Transport(Bus):
             if not await connection.accepted():
                 self._delivered.clear()
             connection.subscribe(self._qos)
-            await self.back()
+            await self.opened()
             while True:
-                news = await connection.next()
+                await self.believe()
+                news = await connection.next_within(self.believed_at - self.clock())
+                if news is None:
+                    continue
                 if isinstance(news, Arrival):
                     await self._take(connection, news)
                 else:

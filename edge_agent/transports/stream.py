@@ -80,7 +80,7 @@ class Stream(Bus, ABC):
     async def _session(self) -> None:
         link = await self.open()
         try:
-            await self.back()
+            await self.opened()
             await self._use(link)
         except LinkError:
             self._schedule = None
@@ -96,9 +96,10 @@ class Stream(Bus, ABC):
             self._asks, now=self.clock(), random=self.random
         )
         while True:
+            await self.believe()
             due, ask = schedule.next() or (self.clock() + IDLE_S, None)
             if self.clock() < due:
-                if chunk := await link.read_within(due - self.clock()):
+                if chunk := await link.read_within(min(due, self.believed_at) - self.clock()):
                     await self._heard(framer.feed(chunk))
             elif ask is not None:
                 schedule.asked(ask, self.clock())

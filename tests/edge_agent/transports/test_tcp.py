@@ -13,6 +13,7 @@ from rigs.readings import Readings, TickedReadings, device, running, stamp
 
 from edge_agent.profile import ListenRead, RequestRead
 from edge_agent.sample import Trouble
+from edge_agent.transports import bus
 from edge_agent.transports.link import Link
 from edge_agent.transports.tcp import Settings, Transport, open_connection
 
@@ -150,6 +151,49 @@ async def test_a_printer_that_never_reads_does_not_hold_up_the_loop() -> None:
         stuck = await readings.until_trouble(Trouble.NO_ANSWER, count=3)
     assert "does not take what we send" in stuck.detail
     assert readings.rounds_between() > 20
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A device server whose only place is taken accepts everybody and hangs up."""
+
+
+async def test_a_port_that_accepts_and_hangs_up_is_no_link_until_one_holds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise each attempt would look like a link to what only listens, and it would never be missed."""
+    monkeypatch.setattr(bus, "STEADY_S", 2.0)
+    readings = Readings()
+    server = Server()
+    await server.start(hangs_up)
+    async with running(printer(server.port, readings, scan=ListenRead(listen=True)).run()):
+        await wait_until(lambda: server.connections >= 3)
+        assert [reading.trouble for reading in readings] == [None, Trouble.NO_LINK]
+        await server.stop()
+        await server.start(silent)
+        await wait_until(lambda: readings[-1].detail == "the link is up")
+        await server.stop()
+    said = capsys.readouterr().out
+    assert said.count("link is up") == 2
+    assert said.count("closed the connection") <= 2
+
+
+async def test_a_printer_that_hangs_up_after_each_answer_is_told_each_time_and_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Or a device that vanished for good would stand there with its last answer for ever."""
+
+    async def one_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(3)
+        writer.write(ANSWER)
+        writer.write_eof()
+        await reader.read()
+
+    readings = Readings()
+    async with serving(one_answer) as server, running(printer(server.port, readings).run()):
+        await readings.until_trouble(Trouble.NO_LINK, count=4)
+        troubles = [reading.trouble for reading in readings]
+    assert troubles[:7] == [None, Trouble.NO_LINK] * 3 + [None]
+    assert capsys.readouterr().out.count("closed the connection") == 1
 
 
 async def test_a_name_that_nobody_knows_is_said_in_words() -> None:
