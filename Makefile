@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock bench
+.PHONY: help run clean-run test check format lock bench kill-test power-cuts
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,15 @@ check: $(VENV)/.installed-dev ## format, lint, types, import laws, generated fil
 format: $(VENV)/.installed-dev ## format and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+kill-test: $(VENV)/.installed-dev ## kill -9 of the agent and of the collector, KILLS times each, under load
+	@KILLS=$(KILLS) $(BIN)/python -m pytest tests/kills -q -s --timeout=0
+KILLS := 300
+
+power-cuts: $(VENV)/.installed-dev ## the journal after IMAGES power cuts and FLIPS flipped bits
+	@PYTHONPATH=.:tests $(BIN)/python -m powercut --images $(IMAGES) --flips $(FLIPS)
+IMAGES := 5000
+FLIPS  := 600
 
 bench: $(VENV)/.installed-dev ## the benchmarks of docs/performance.md
 	@$(BIN)/python -m pytest tests/bench --benchmark

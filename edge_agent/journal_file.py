@@ -61,12 +61,13 @@ def _open(path: Path) -> sqlite3.Connection:
         # power cut and empty the file. From then on FULL syncs the WAL at each commit.
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA journal_mode = WAL")
-        _sync_folder(path.parent)
         connection.execute("PRAGMA synchronous = FULL")
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _Broken(str(verdict))
         _migrate(path, connection)
+        # Last, for by now each of its files is there under its name; nothing was confirmed yet.
+        _sync_folder(path.parent)
     except BaseException:
         connection.close()
         raise
