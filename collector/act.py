@@ -21,6 +21,7 @@ STATUS = {
     Reason.VERSION_NEEDED: 428,
     Reason.REASON_NEEDED: 422,
     Reason.KEY_REUSED: 422,
+    Reason.NO_SUCH_PERSON: 422,
 }
 
 

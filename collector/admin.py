@@ -12,18 +12,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sqlalchemy import Connection
 
-from collector.auth import EVERY_SITE
-from collector.store import enrolment, people
+from collector.auth import PERSON_NAME
+from collector.store import audit, enrolment, people
 from collector.store import gateways as gateway_store
-from collector.tickets import Role
+from collector.tickets import EVERY_SITE, Role
 from edge_agent import wire
 
 # In the audit: whoever may run commands as the collector's user on its machine.
 OPERATOR = "command line"
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# As typed on the handheld: no spaces, no upper case to get wrong.
-PersonName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$")]
+PersonName = Annotated[str, Field(pattern=PERSON_NAME)]
 Sites = Annotated[
     list[Annotated[str, Field(pattern=rf"^(\*|{wire.ID_PATTERN.strip('^$')})$")]], Field(min_length=1)
 ]
@@ -77,7 +76,8 @@ class AddToken(_Order):
     secret_sha256: Sha256
     role: Role
     sites: Sites
-    label: Annotated[str, Field(min_length=1, max_length=128)]
+    # With "token " before it, it is the name of an actor.
+    label: Annotated[str, Field(pattern=r"^[ -~]{1,58}$")]
 
 
 AnyOrder = AddPerson | ListPeople | AddGateway | RevokeGateway | ListGateways | AddToken
@@ -160,13 +160,13 @@ def _add_token(connection: Connection, order: AddToken, now_ms: int) -> Answer:
 def _audit(
     connection: Connection,
     action: str,
-    object_: str,
+    subject: str,
     site: str,
     detail: dict[str, object] | None,
     now_ms: int,
 ) -> None:
-    people.write_audit(
-        connection, actor=OPERATOR, action=action, object_=object_, site=site, detail=detail, now_ms=now_ms
+    audit.write(
+        connection, at_ms=now_ms, actor=OPERATOR, action=action, subject=subject, site=site, detail=detail
     )
 
 

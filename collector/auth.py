@@ -17,10 +17,23 @@ from enum import StrEnum
 
 from starlette.routing import compile_path
 
-from collector.tickets import ALLOWED, Acknowledge, Actor, Assign, Command, Note, Reopen, Resolve, Role, Start
+from collector.tickets import (
+    ALLOWED,
+    EVERY_SITE,
+    Acknowledge,
+    Actor,
+    Assign,
+    Command,
+    Note,
+    Reopen,
+    Resolve,
+    Role,
+    Start,
+)
 
-EVERY_SITE = "*"
 SECRET_BYTES = 32
+# As typed on the handheld: no spaces, no upper case to get wrong.
+PERSON_NAME = r"^[a-z0-9][a-z0-9._@-]{0,63}$"
 GATEWAY_PREFIX = "agw_"
 TOKEN_PREFIX = "atk_"  # noqa: S105  the public start of every token
 SESSION_COOKIE = "andon_session"

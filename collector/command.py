@@ -9,10 +9,21 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
-from collector.store import commands, occurrences, ticket_rows
+from collector.store import audit, commands, occurrences, people, ticket_rows
 from collector.store.ticket_rows import Entry
 from collector.store.tickets import TicketView, view
-from collector.tickets import Acknowledge, Actor, Command, Decision, Policy, Reason, decide
+from collector.tickets import (
+    Acknowledge,
+    Actor,
+    Assign,
+    Command,
+    Decision,
+    Policy,
+    Reason,
+    Ticket,
+    decide,
+    may_see,
+)
 
 __all__ = ["Actor", "Outcome", "Result", "carry_out"]
 
@@ -72,10 +83,16 @@ def carry_out(
     if idempotency_key is not None:
         earlier = commands.earlier(connection, actor.name, idempotency_key)
         if earlier is not None:
-            return _again(connection, earlier, asked, ticket_id)
+            return _again(connection, earlier, asked, found)
     ticket = ticket_rows.load(connection, ticket_id)
     assert ticket is not None, "tickets are never deleted"
     decision = decide(ticket, command, actor=actor, seen=if_match, now_ms=now_ms, policy=policy)
+    if (
+        isinstance(command, Assign)
+        and not decision.refused
+        and not _works_at(connection, command, found.site)
+    ):
+        decision = Decision(ticket=ticket, refused=Reason.NO_SUCH_PERSON)
     reason = decision.refused or decision.reasons[0]
     result = _REFUSALS.get(decision.refused, Result.REFUSED) if decision.refused else Result.APPLIED
     if decision.ticket != ticket:
@@ -84,7 +101,7 @@ def carry_out(
     if idempotency_key is not None:
         outcome = {"result": result.value, "reason": reason.value}
         commands.remember(connection, actor.name, idempotency_key, ticket_id, asked, outcome, now_ms)
-    commands.audit(
+    audit.write(
         connection,
         at_ms=now_ms,
         actor=actor.name,
@@ -96,15 +113,19 @@ def carry_out(
     return Outcome(result=result, reason=reason, ticket=view(decision.ticket))
 
 
-def _again(connection: Connection, earlier: commands.Earlier, asked: str, ticket_id: str) -> Outcome:
+def _again(connection: Connection, earlier: commands.Earlier, asked: str, found: Ticket) -> Outcome:
+    now = view(ticket_rows.load(connection, found.id) or found)
     if earlier.digest != asked:
-        return Outcome(result=Result.REFUSED, reason=Reason.KEY_REUSED, ticket=None)
-    ticket = ticket_rows.load(connection, ticket_id)
+        return Outcome(result=Result.REFUSED, reason=Reason.KEY_REUSED, ticket=now)
     return Outcome(
-        result=Result(earlier.outcome["result"]),
-        reason=Reason(earlier.outcome["reason"]),
-        ticket=None if ticket is None else view(ticket),
+        result=Result(earlier.outcome["result"]), reason=Reason(earlier.outcome["reason"]), ticket=now
     )
+
+
+def _works_at(connection: Connection, command: Assign, site: str) -> bool:
+    """Given to a name that nobody has, or that cannot see it, a ticket would be nobody's."""
+    person = people.person(connection, command.assignee)
+    return person is not None and not person.disabled and may_see(person.sites, site)
 
 
 def _digest(ticket_id: str, command: Command) -> str:

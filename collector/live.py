@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from collector.tickets import may_see
+
 QUEUE_LENGTH = 64
-EVERY_SITE = "*"
 
 
 class Word(StrEnum):
@@ -40,7 +41,7 @@ class Subscriber:
     closed: bool = False
 
     def sees(self, site: str) -> bool:
-        return EVERY_SITE in self.sites or site in self.sites
+        return may_see(self.sites, site)
 
     async def next(self, timeout_s: float) -> News | None:
         """The next news; ``None`` after the timeout or when closed."""

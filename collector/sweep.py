@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from collector.folding import Change, Pending, fold
 from collector.ingest import NOT_WATCHED, REVOKED, GatewayIdentity, ended_here, silence
 from collector.store import occurrences, streams, ticket_rows
+from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
 from collector.tickets import RECURS_MS, Policy, quiet
 
@@ -55,7 +56,7 @@ def _silent(
     pending = [silence(gateway, since_ms, now_ms)]
     for values in _open(connection, gateway):
         if not values["unknown"]:
-            advice = str(values["row"].get("advice", ""))
+            advice = clean(str(values["row"].get("advice", "")))
             pending.append(Pending(values=values | {"unknown": True}, advice=advice))
     if occurrences.held(connection, [pending[0].uid]):
         # A restored backup, or the same silence again: it has been told.

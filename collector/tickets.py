@@ -12,6 +12,7 @@ matter.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -22,6 +23,8 @@ REOPEN_WINDOW_MS = 10 * MINUTE_MS
 QUIET_MS = 30 * MINUTE_MS
 # A ticket that opens within this time after another one of its key ended is linked to it.
 RECURS_MS = 24 * 60 * MINUTE_MS
+# In the place of a list of sites.
+EVERY_SITE = "*"
 
 
 class Condition(StrEnum):
@@ -90,6 +93,7 @@ class Reason(StrEnum):
     ALREADY_RESOLVED = "already_resolved"
     SEEN_LESS = "seen_less"
     KEY_REUSED = "key_reused"
+    NO_SUCH_PERSON = "no_such_person"
 
     @property
     def sentence(self) -> str:
@@ -127,6 +131,7 @@ SENTENCES = {
     Reason.ALREADY_RESOLVED: "The ticket is already resolved.",
     Reason.SEEN_LESS: "Kept, but the fault has come back or become worse since you looked.",
     Reason.KEY_REUSED: "This idempotency key was used for another command.",
+    Reason.NO_SUCH_PERSON: "Nobody of that name works at this site.",
 }
 
 
@@ -136,11 +141,15 @@ class Actor:
 
     name: str
     role: Role
-    # Site names; "*" stands for all.
+    # Names of sites, or EVERY_SITE.
     sites: frozenset[str]
 
     def may_see(self, site: str) -> bool:
-        return "*" in self.sites or site in self.sites
+        return may_see(self.sites, site)
+
+
+def may_see(sites: Collection[str], site: str) -> bool:
+    return EVERY_SITE in sites or site in sites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

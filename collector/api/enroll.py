@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from collector import auth
 from collector.parts import parts_of
 from collector.problems import Problem
-from collector.store import enrolment, people
+from collector.store import audit, enrolment
 from collector.store.enrolment import Enrolled, Refusal, Refused
 from edge_agent import wire
 
@@ -56,14 +56,14 @@ async def enroll(request: Request, asked: wire.EnrollRequest) -> wire.EnrollAnsw
         )
         action = "gateway enrolled" if isinstance(outcome, Enrolled) else f"enrolment refused: {outcome.why}"
         if outcome.site:
-            people.write_audit(
+            audit.write(
                 connection,
                 actor=f"gateway {outcome.gateway}",
                 action=action,
-                object_=outcome.gateway,
+                subject=outcome.gateway,
                 site=outcome.site,
                 detail={"facts": {name[:64]: fact[:200] for name, fact in asked.facts.items()}},
-                now_ms=now_ms,
+                at_ms=now_ms,
             )
         return outcome
 

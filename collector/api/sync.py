@@ -17,7 +17,7 @@ from starlette.responses import Response
 from collector import ingest
 from collector.parts import gateway_of, parts_of
 from collector.problems import Problem
-from collector.store import people
+from collector.store import audit
 from edge_agent import wire
 
 router = APIRouter()
@@ -86,14 +86,13 @@ async def sync(request: Request) -> Response:
 
 
 def _audit(connection: Connection, gateway: ingest.GatewayIdentity, stream: str, now_ms: int) -> None:
-    people.write_audit(
+    audit.write(
         connection,
         actor=f"gateway {gateway.name}",
         action="sync refused: foreign stream",
-        object_=stream,
+        subject=stream,
         site=gateway.site,
-        detail=None,
-        now_ms=now_ms,
+        at_ms=now_ms,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from collector import act
 from collector.api.shapes import Commanded, FullTicket, Refusal, Severity, Ticket, Tickets
-from collector.auth import scope_of
+from collector.auth import PERSON_NAME, scope_of
 from collector.moments import parse
 from collector.parts import actor_of, parts_of
 from collector.problems import Problem, not_found
@@ -69,7 +69,7 @@ class ResolveBody(BaseModel):
 class AssignBody(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"assignee": "bob"}]})
 
-    assignee: Annotated[str, Field(min_length=1, max_length=64)]
+    assignee: Annotated[str, Field(pattern=PERSON_NAME)]
 
 
 class ReopenBody(BaseModel):

@@ -11,7 +11,8 @@ from collector import auth
 from collector.pages.render import renderer_of
 from collector.parts import Parts, form_of, parts_of, session_of
 from collector.passwords import TooManyTriesError
-from collector.store import people
+from collector.store import audit, people
+from collector.tickets import EVERY_SITE
 
 router = APIRouter(include_in_schema=False)
 log = structlog.get_logger()
@@ -83,9 +84,7 @@ async def _welcome(request: Request, parts: Parts, name: str, next_path: str) ->
             now_ms=now_ms,
             expires_ms=expires_ms,
         )
-        people.write_audit(
-            connection, actor=name, action="logged in", object_=name, site="*", detail=None, now_ms=now_ms
-        )
+        audit.write(connection, at_ms=now_ms, actor=name, action="logged in", subject=name, site=EVERY_SITE)
 
     await parts.store.write_soon(begin)
     answer = RedirectResponse(safe_path(next_path), 303)

@@ -1,14 +1,17 @@
-"""What people commanded: outcomes by idempotency key, and the audit log."""
+"""What people commanded: outcomes by idempotency key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, select
 
 from collector.store import tables
-from collector.store.streams import clean, insert_for
+from collector.store.streams import insert_for
+
+# Longer than a handheld lies in a drawer with an acknowledgement that it has not sent.
+KEPT_MS = 90 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,30 +37,11 @@ def remember(
     outcome: Mapping[str, str],
     now_ms: int,
 ) -> None:
+    """What this actor commanded long ago is forgotten with it."""
+    command = tables.command
+    connection.execute(delete(command).where(command.c.actor == actor, command.c.at_ms < now_ms - KEPT_MS))
     connection.execute(
-        insert_for(connection)(tables.command)
+        insert_for(connection)(command)
         .values(actor=actor, key=key, ticket_id=ticket_id, digest=digest, outcome=outcome, at_ms=now_ms)
         .on_conflict_do_nothing()
-    )
-
-
-def audit(
-    connection: Connection,
-    *,
-    at_ms: int,
-    actor: str,
-    action: str,
-    subject: str,
-    site: str,
-    detail: Mapping[str, object] | None = None,
-) -> None:
-    connection.execute(
-        insert(tables.audit).values(
-            at_ms=at_ms,
-            actor=clean(actor),
-            action=action,
-            object=clean(subject)[:128],
-            site=site,
-            detail=detail,
-        )
     )

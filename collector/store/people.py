@@ -1,4 +1,4 @@
-"""Stores people, their sessions and API tokens, and what was done in their name. Secrets only as hashes."""
+"""Stores people, their sessions and API tokens. Secrets only as hashes."""
 
 from __future__ import annotations
 
@@ -161,24 +161,6 @@ def api_token(connection: Connection, token_id: str) -> ApiToken | None:
         label=row["label"],
         created_ms=row["created_ms"],
         revoked_ms=row["revoked_ms"],
-    )
-
-
-def write_audit(
-    connection: Connection,
-    *,
-    actor: str,
-    action: str,
-    object_: str,
-    site: str,
-    detail: dict[str, object] | None,
-    now_ms: int,
-) -> None:
-    """Append one line of what was done, by whom, to what. Never a secret."""
-    connection.execute(
-        insert(tables.audit).values(
-            at_ms=now_ms, actor=actor, action=action, object=object_, site=site, detail=detail
-        )
     )
 
 

@@ -7,7 +7,7 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from sqlalchemy import select
 
 from collector.command import Actor, Outcome, Result, carry_out
-from collector.store import Store, tables
+from collector.store import Store, people, tables
 from collector.store import tickets as ticket_store
 from collector.tickets import Ack, Acknowledge, Assign, Command, Note, Reason, Resolve, Role, Start, Work
 
@@ -33,6 +33,14 @@ def carried(
     now_ms = MONDAY_MS + int(minute * MINUTE_MS)
     return store.write(
         lambda connection: carry_out(connection, actor, uid, command, now_ms=now_ms, **options)
+    )
+
+
+def add_person(store: Store, name: str, *sites: str) -> None:
+    store.write(
+        lambda connection: people.add_person(
+            connection, name=name, password_hash="", role=Role.TECHNICIAN, sites=sites, now_ms=MONDAY_MS
+        )
     )
 
 
@@ -96,12 +104,39 @@ def test_an_acknowledgement_of_less_than_there_is_now_is_merged(store: Store, ed
 def test_a_version_that_is_not_the_newest_conflicts_and_shows_what_is_now(
     store: Store, edge: EdgeVoice
 ) -> None:
+    add_person(store, "tom", "north")
     carried(store, edge, Start())
     outcome = carried(store, edge, Assign(assignee="tom"), LEO, if_match=1)
     assert (outcome.result, outcome.reason) == (Result.CONFLICT, Reason.CHANGED)
     assert outcome.ticket is not None
     assert (outcome.ticket.version, outcome.ticket.work) == (2, Work.IN_PROGRESS)
     assert carried(store, edge, Assign(assignee="tom"), LEO, if_match=2).result is Result.APPLIED
+
+
+def test_a_ticket_is_given_only_to_somebody_who_can_see_it(store: Store, edge: EdgeVoice) -> None:
+    add_person(store, "sam", "south")
+    for name in ("nobody", "sam"):
+        outcome = carried(store, edge, Assign(assignee=name), LEO, if_match=1)
+        assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.NO_SUCH_PERSON)
+        assert outcome.ticket is not None
+        assert (outcome.ticket.assignee, outcome.ticket.version) == (None, 1)
+    add_person(store, "sam", "*")
+    assert carried(store, edge, Assign(assignee="sam"), LEO, if_match=1).result is Result.APPLIED
+
+
+def test_keys_of_long_ago_are_forgotten_when_their_actor_commands_again(
+    store: Store, edge: EdgeVoice
+) -> None:
+    def keys() -> list[str]:
+        return list(store.read(lambda connection: connection.execute(select(tables.command.c.key)).scalars()))
+
+    day = 24 * 60
+    carried(store, edge, Note(text="one"), minute=1, idempotency_key="one-of-tina")
+    carried(store, edge, Note(text="one"), LEO, minute=1, idempotency_key="one-of-leo")
+    carried(store, edge, Note(text="two"), minute=80 * day, idempotency_key="two-of-tina")
+    assert len(keys()) == 3
+    carried(store, edge, Note(text="three"), minute=91 * day, idempotency_key="three-of-tina")
+    assert sorted(keys()) == ["one-of-leo", "three-of-tina", "two-of-tina"]
 
 
 def test_work_from_start_to_confirmed_end(store: Store, edge: EdgeVoice) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rigs.edge_voice import MONDAY_MS
 
-from collector.store import Store, figures, people, tables
+from collector.store import Store, audit, figures, people, tables
 
 HASH = "$argon2id$not-a-real-one"
 
@@ -56,12 +56,22 @@ def test_a_token_and_a_line_of_the_audit_are_kept(store: Store) -> None:
     assert token is not None
     assert (token.role, token.sites, token.revoked_ms) == ("read", ("*",), None)
     store.write(
-        lambda connection: people.write_audit(
-            connection, actor="a", action="did", object_="it", site="*", detail={"how": "well"}, now_ms=1
+        lambda connection: audit.write(
+            connection, at_ms=1, actor="a", action="did", subject="it", site="*", detail={"how": "well"}
         )
     )
     (line,) = store.read(lambda connection: connection.execute(tables.audit.select()).all())
     assert (line.actor, line.action, line.object, line.detail) == ("a", "did", "it", {"how": "well"})
+
+
+def test_a_line_of_the_audit_is_written_whatever_somebody_is_called(store: Store) -> None:
+    store.write(
+        lambda connection: audit.write(
+            connection, at_ms=1, actor="gateway " + "g" * 64, action="did", subject="a\0b" * 64, site="*"
+        )
+    )
+    (line,) = store.read(lambda connection: connection.execute(tables.audit.select()).all())
+    assert (len(line.actor), len(line.object), "\0" in line.object) == (64, 128, False)
 
 
 def test_an_empty_collector_counts_nothing(store: Store) -> None:

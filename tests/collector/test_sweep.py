@@ -9,7 +9,8 @@ from collector.ingest import silent_uid
 from collector.store import Store, tables
 from collector.store import tickets as ticket_store
 from collector.store.devices import devices
-from collector.store.gateways import count, gateways
+from collector.store.figures import figures
+from collector.store.gateways import gateways
 from collector.store.tickets import State, TicketFilter, TicketView
 from collector.sweep import sweep
 from collector.tickets import Ack, Condition, Policy, Work
@@ -51,8 +52,17 @@ def test_a_gateway_that_falls_silent_is_a_ticket_and_its_devices_are_unknown(
     assert found["silent"].id == silent_uid(edge.gateway.id, MONDAY_MS + 6_000)
     assert (found["printer-1"].condition, found["printer-1"].word) == (Condition.UNKNOWN, "Unknown")
     assert states(store) == {"printer-1": "unknown", "printer-2": "unknown"}
-    assert store.read(count) == (1, 1)
+    counted = store.read(figures)
+    assert (counted.gateways, counted.gateways_silent) == (1, 1)
     assert swept(store, 1.3) == ()
+
+
+def test_a_nul_in_what_a_gateway_advised_does_not_stop_the_clock_of_all(store: Store) -> None:
+    edge = EdgeVoice(enrol(store))
+    edge.raises(0, advice="Pull\0the plug.", title="No\0paper")
+    edge.sync(store, 0.1)
+    assert len(swept(store, 2)) == 2
+    assert tickets(store)["printer-1"].advice == "Pull\ufffdthe plug."
 
 
 def test_it_comes_back_without_a_storm(store: Store, edge: EdgeVoice) -> None:
