@@ -59,10 +59,6 @@ def busy(detail: str, *, retry_after_s: int) -> Problem:
     return Problem(503, detail, reason="busy", headers={"Retry-After": str(retry_after_s)})
 
 
-def too_many(detail: str, *, retry_after_s: int) -> Problem:
-    return Problem(429, detail, reason="too-many-tries", headers={"Retry-After": str(retry_after_s)})
-
-
 def respond(problem: Problem) -> Response:
     return Response(
         json.dumps(problem.body(), separators=(",", ":")),

@@ -63,14 +63,6 @@ def gateways(
     ]
 
 
-def count(connection: Connection) -> tuple[int, int]:
-    """(gateways that are not revoked, those of them that are silent)."""
-    row = connection.execute(
-        select(func.count(), func.count(gateway.c.silent_ms)).where(gateway.c.revoked_ms.is_(None))
-    ).one()
-    return row[0], row[1]
-
-
 def _counted(owner: Column[str], *terms: ColumnElement[bool]) -> ScalarSelect[int]:
     return (
         select(func.count())

@@ -181,16 +181,6 @@ def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
     )
 
 
-def count_open(connection: Connection) -> dict[tuple[str, str], int]:
-    """Open tickets of all sites by (condition, work)."""
-    rows = connection.execute(
-        select(ticket.c.condition, ticket.c.work, func.count())
-        .where(ticket.c.closed_ms.is_(None))
-        .group_by(ticket.c.condition, ticket.c.work)
-    )
-    return {(condition, work): number for condition, work, number in rows}
-
-
 def view(one: Ticket) -> TicketView:
     return TicketView(
         id=one.id,

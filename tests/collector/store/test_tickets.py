@@ -4,7 +4,8 @@ import pytest
 from rigs.edge_voice import EdgeVoice, enrol
 
 from collector.store import Store
-from collector.store.tickets import Page, State, TicketFilter, count_open, detail, find
+from collector.store.figures import figures
+from collector.store.tickets import Page, State, TicketFilter, detail, find
 
 EVERY = TicketFilter(sites=None)
 
@@ -77,6 +78,14 @@ def test_the_list_is_narrowed(
     assert found(store, **wanted) == expected
 
 
+def test_capital_letters_of_any_alphabet_are_found(store: Store) -> None:
+    edge = EdgeVoice(enrol(store))
+    edge.raises(0, device="press-1", title="ÖLSTAND zu niedrig")
+    edge.sync(store, 0.1)
+    for words in ("ÖLSTAND", "ölstand", "Öl"):
+        assert found(store, text=words) == ["press-1"], words
+
+
 def test_a_severity_that_is_none_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="severity"):
         found(store, severity="fatal")
@@ -111,4 +120,4 @@ def test_a_ticket_that_is_not_there_has_no_detail(store: Store) -> None:
 
 
 def test_open_tickets_are_counted_by_condition_and_work(store: Store, edge: EdgeVoice) -> None:
-    assert store.read(count_open) == {("active", "new"): 2, ("cleared", "resolved"): 1}
+    assert store.read(figures).open_tickets == {("active", "new"): 2, ("cleared", "resolved"): 1}
