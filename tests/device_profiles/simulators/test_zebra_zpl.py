@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rigs.watched import watched
 
 from device_profiles.simulators.serving import Outlet, Pty, Tcp
 from device_profiles.simulators.zebra_zpl import MUTING, ZebraPrinter
+from edge_agent import decode
 from edge_agent.sample import Trouble
 
 OFTEN = {"reads": {name: {"every_s": 0.02, "timeout_s": 5} for name in ("status", "errors")}}
@@ -156,4 +158,20 @@ async def test_a_printer_that_was_unplugged_is_understood_again(outlet: Outlet) 
         await outlet.replug()
         await wait_until(lambda: floor.newest and floor.newest.trouble is None)
         assert await floor.settled() == {"media/paper-out"}
+    await printer.stop()
+
+
+async def test_no_evidence_shows_the_password_of_the_printer(outlet: Outlet) -> None:
+    printer = ZebraPrinter(outlet, password=4711)
+    await printer.start()
+    async with watched("zebra-zpl", bus_of(outlet), overlay=OFTEN) as floor:
+        await wait_until(lambda: floor.newest and b"4711,0" in floor.newest.payload)
+        status = floor.newest
+    assert status is not None
+    device = floor.trial.device
+    assert decode.shown(device, status)[2] == "[redacted],0"
+    # The same on a line that garbles its comma, and as a late answer to the other question.
+    for frames, read in (((*status.payload[:2], b"4711\xac0"), "status"), ((b"4711,0",), "errors")):
+        shown = decode.shown(device, replace(status, read=read, payload=frames))
+        assert "4711" not in " ".join(shown)
     await printer.stop()
