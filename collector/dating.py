@@ -3,8 +3,9 @@
 A gateway's monotonic clock is exact inside one boot; its wall clock may be anything. Every message carries a
 stamp of the moment of sending, so ``received - monotonic`` is that boot's offset plus the time on the way.
 The least of each hour of a boot is kept (the quickest message, and no drift to speak of), and a stamp takes
-the offset of the nearest hour. A least is the same in any order, and so are the dates. Inside one boot
-durations are differences of the monotonic clock alone.
+the offset of the nearest hour, or of one further away if that is less even after all the drift in between: in
+the nearest hour there may have been nothing but a message that was hours on its way. A least is the same in
+any order, and so are the dates. Inside one boot durations are differences of the monotonic clock alone.
 
 A boot that never sent a message has only its wall clock, believed as far as its source can be trusted.
 """
@@ -66,12 +67,25 @@ def date(stamp: Stamp, offsets: Offsets, *, floor_ms: int) -> tuple[int, int]:
     mono = mono_ms(stamp)
     if hours:
         wanted = mono // HOUR_MS
-        nearest = min(hours, key=lambda hour: (abs(hour - wanted), hour))
-        return mono + hours[nearest], WAY_MS + DRIFT_MS_PER_HOUR * abs(nearest - wanted)
+        best = min(hours, key=lambda hour: (_at_most(hours, hour, wanted), abs(hour - wanted), hour))
+        return mono + hours[best], WAY_MS + DRIFT_MS_PER_HOUR * (abs(best - wanted) + 1)
     wall_ms = min(stamp.wall_ms, LAST_WALL_MS)
     if stamp.source in WALL_ERROR_MS and wall_ms == stamp.wall_ms:
         return wall_ms, WALL_ERROR_MS[stamp.source]
     return max(wall_ms, floor_ms), NEVER_SET_ERROR_MS
+
+
+def reach(hours: Mapping[int, int], hour: int) -> tuple[int, int]:
+    """The first and the last hour whose dates the least of ``hour`` may have a say in."""
+    near = [one for one in hours if hours[one] <= _at_most(hours, hour, one)]
+    before = max((one for one in near if one < hour), default=-1)
+    after = min((one for one in near if one > hour), default=1 << 40)
+    return before, after
+
+
+def _at_most(hours: Mapping[int, int], hour: int, wanted: int) -> int:
+    """More the offset of ``wanted`` cannot be, says ``hour``: a message may be late, never early."""
+    return hours[hour] + DRIFT_MS_PER_HOUR * abs(hour - wanted)
 
 
 def dates(row: Row, offsets: Offsets, *, floor_ms: int) -> Dates:
@@ -80,7 +94,8 @@ def dates(row: Row, offsets: Offsets, *, floor_ms: int) -> Dates:
 
     def after_start(stamp: Stamp) -> tuple[int, int]:
         if stamp.boot == first.boot:
-            return start_ms + max(0, mono_ms(stamp) - mono_ms(first)), error_ms
+            lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))
+            return start_ms + lasted_ms, error_ms + DRIFT_MS_PER_HOUR * lasted_ms // HOUR_MS
         at_ms, error = date(stamp, offsets, floor_ms=floor_ms)
         return max(start_ms, at_ms), error
 

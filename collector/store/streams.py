@@ -26,7 +26,7 @@ from collector.store.tables import (
     stream,
     ticket,
 )
-from edge_agent.wire import HEX128_PATTERN, Boundary, Inventory
+from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory
 
 # No more of an unreadable row is kept than this; a row that can be read is far smaller.
 MAX_RAW_CHARS = 64 << 10
@@ -46,6 +46,13 @@ class StreamState:
     gateway_id: str
     hwm: Boundary
     live: bool
+
+    @property
+    def doubted(self) -> bool:
+        """Nobody has shown yet that it is not an old one whose messages come late: it stands at a challenge.
+        (``begin_stream`` takes the challenge from a stream that it supersedes.)
+        """
+        return not self.live and self.hwm[0] == 0 and tuple(self.hwm) != ORIGIN
 
 
 def insert_for(connection: Connection) -> Any:
@@ -80,20 +87,39 @@ def stream_state(connection: Connection, stream_id: str) -> StreamState | None:
     return StreamState(gateway_id=found.gateway_id, hwm=(found.hwm_seq, found.hwm_nonce), live=found.live)
 
 
-def begin_stream(connection: Connection, stream_id: str, gateway_id: str, hwm: Boundary, now_ms: int) -> None:
-    """It supersedes the gateway's older ones."""
-    connection.execute(
-        update(stream).where(stream.c.gateway_id == gateway_id, stream.c.live).values(live=False)
-    )
+def is_heard(connection: Connection, gateway_id: str) -> bool:
+    """Whether it has a stream that is believed."""
+    found = connection.execute(select(stream.c.id).where(stream.c.gateway_id == gateway_id, stream.c.live))
+    return found.first() is not None
+
+
+def doubt(
+    connection: Connection, stream_id: str, gateway_id: str, challenge: Boundary, now_ms: int
+) -> StreamState:
+    """Nothing is taken of it until a message goes on from ``challenge``."""
     connection.execute(
         insert(stream).values(
             id=stream_id,
             gateway_id=gateway_id,
-            hwm_seq=hwm[0],
-            hwm_nonce=hwm[1],
-            live=True,
+            hwm_seq=challenge[0],
+            hwm_nonce=challenge[1],
+            live=False,
             created_ms=now_ms,
         )
+    )
+    return StreamState(gateway_id=gateway_id, hwm=challenge, live=False)
+
+
+def begin_stream(connection: Connection, stream_id: str, gateway_id: str, hwm: Boundary, now_ms: int) -> None:
+    """It supersedes the gateway's older ones; other challenges are void."""
+    own = stream.c.gateway_id == gateway_id
+    connection.execute(update(stream).where(own, stream.c.live).values(live=False))
+    connection.execute(update(stream).where(own, stream.c.hwm_seq == 0).values(hwm_nonce=ORIGIN[1]))
+    begun = {"hwm_seq": hwm[0], "hwm_nonce": hwm[1], "live": True}
+    connection.execute(
+        insert_for(connection)(stream)
+        .values(id=stream_id, gateway_id=gateway_id, created_ms=now_ms, **begun)
+        .on_conflict_do_update(index_elements=[stream.c.id], set_=begun)
     )
 
 

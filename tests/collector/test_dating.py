@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.dating import HOUR_MS, LAST_WALL_MS, NEVER_SET_ERROR_MS, WAY_MS, date, dates, sample
+from collector.dating import HOUR_MS, LAST_WALL_MS, NEVER_SET_ERROR_MS, WAY_MS, date, dates, reach, sample
 from collector.moments import rfc3339
 from edge_agent.wire import MAX_INT, Row, Stamp
 
@@ -27,10 +27,12 @@ def test_a_message_teaches_the_offset_of_its_boot() -> None:
 @pytest.mark.parametrize(
     ("what", "hours", "mono_ms", "offset_ms", "error_ms"),
     [
-        ("its own hour", {1: 100, 2: 200}, HOUR_MS + 1, 100, WAY_MS),
-        ("the nearest hour", {1: 100, 9: 900}, 4 * HOUR_MS, 100, WAY_MS + 3 * 360),
-        ("of two equally near the earlier", {1: 100, 5: 500}, 3 * HOUR_MS, 100, WAY_MS + 2 * 360),
-        ("before the first contact", {9: 900}, 0, 900, WAY_MS + 9 * 360),
+        ("its own hour", {1: 100, 2: 200}, HOUR_MS + 1, 100, WAY_MS + 360),
+        ("the nearest hour", {1: 100, 9: 900}, 4 * HOUR_MS, 100, WAY_MS + 4 * 360),
+        ("of two equally good the earlier", {1: 500, 5: 500}, 3 * HOUR_MS, 500, WAY_MS + 3 * 360),
+        ("before the first contact", {9: 900}, 0, 900, WAY_MS + 10 * 360),
+        ("a message that was late by more than drift", {1: 9_000, 3: 100}, HOUR_MS, 100, WAY_MS + 3 * 360),
+        ("one that may be drift", {1: 800, 3: 100}, HOUR_MS, 800, WAY_MS + 360),
     ],
 )
 def test_a_stamp_takes_the_offset_of_the_nearest_hour(
@@ -127,3 +129,20 @@ def test_whatever_a_clock_says_the_date_can_be_printed(mono_ms: int, sent_ms: in
         end_ms = dates(row, offsets, floor_ms=0).end_ms
         assert end_ms is not None
         assert rfc3339(end_ms)
+
+
+@given(
+    hours=st.dictionaries(st.integers(0, 30), st.integers(0, 9_000), min_size=1),
+    hour=st.integers(0, 30),
+    offset_ms=st.integers(0, 9_000),
+)
+def test_only_hours_within_reach_are_dated_by_a_better_sample(
+    hours: dict[int, int], hour: int, offset_ms: int
+) -> None:
+    offset_ms = min(offset_ms, hours.get(hour, 9_000))
+    better = hours | {hour: offset_ms}
+    first, last = reach(better, hour)
+    for other in range(31):
+        at = stamp(other * HOUR_MS)
+        if date(at, {BOOT: hours}, floor_ms=0) != date(at, {BOOT: better}, floor_ms=0):
+            assert first <= other <= last

@@ -85,6 +85,7 @@ def test_a_replaced_box_cannot_tell_what_happened_before(store: Store, edge: Edg
     swapped = EdgeVoice(edge.gateway, seed=5)
     swapped.inventory, swapped.inventory_hash = edge.inventory, edge.inventory_hash
     swapped.sync(store, 40)
+    swapped.sync(store, 40)
     assert minutes(keyed(reported(store, 0, HOUR))["printer-1"]) == (0, 40)
 
 
