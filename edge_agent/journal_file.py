@@ -62,9 +62,7 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise _Broken(str(verdict))
+        _check(path, connection)
         _migrate(path, connection)
         # Last, for by now each of its files is there under its name; nothing was confirmed yet.
         _sync_folder(path.parent)
@@ -72,6 +70,27 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    """Raises _Broken unless the file is consistent; an index that has parted from its table is made anew."""
+
+    def verdict(check: str) -> str:
+        return str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
+
+    found = verdict("integrity_check")
+    if found == "ok":
+        return
+    # The quick one leaves the indices out. What is in the table is judged row by row, when it is read.
+    if (broken := verdict("quick_check")) != "ok":
+        raise _Broken(broken)
+    try:
+        connection.execute("REINDEX")
+    except sqlite3.IntegrityError as error:
+        raise _Broken(f"{found}; {error}") from error
+    if (broken := verdict("integrity_check")) != "ok":
+        raise _Broken(broken)
+    log.error("an index of the journal was damaged and was made anew", file=str(path), why=found)
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:

@@ -20,7 +20,16 @@ import structlog
 from edge_agent import occurrence
 from edge_agent.clock import EARLIEST_MS
 from edge_agent.occurrence import Change, Opening
-from edge_agent.wire import BOUNDARIES_KEPT, ORIGIN, Row, Stamp, SyncAnswer, Verdict, encode
+from edge_agent.wire import (
+    BOUNDARIES_KEPT,
+    ORIGIN,
+    Row,
+    Stamp,
+    SyncAnswer,
+    Verdict,
+    condition_key,
+    encode,
+)
 
 # How long a closed row can still be sent again, should the collector have to be restored from a backup.
 RESEND_HORIZON_MS = 30 * 86_400_000
@@ -322,12 +331,17 @@ class Ledger:
         uid, key, is_open, mod_seq, text, crc = stored
         if zlib.crc32(text.encode("utf-8", "surrogateescape")) == crc:
             body: dict[str, object] = json.loads(text)
-            if (body["uid"], body["mod_seq"], body["state"] == "open") == (uid, mod_seq, bool(is_open)):
+            told = (body["uid"], _key(body), body["mod_seq"], body["state"] == "open")
+            if told == (uid, key, mod_seq, bool(is_open)):
                 return body
         self.damaged_rows += 1
         log.error("a row of the journal is damaged and left out", uid=uid, condition=key, position=mod_seq)
         self._sql.execute("UPDATE occurrence SET open = 0 WHERE open = 1 AND mod_seq = ?", (mod_seq,))
         return None
+
+
+def _key(body: dict[str, object]) -> str:
+    return condition_key(str(body["device"]), str(body["component"]), str(body["fault"]))
 
 
 def _fitting(stored: Sequence[_Stored], max_bytes: int) -> Sequence[_Stored]:

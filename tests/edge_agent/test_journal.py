@@ -495,6 +495,28 @@ async def test_a_damaged_row_is_left_out_and_its_condition_can_be_raised_anew(tm
         assert row.mod_seq == 3
 
 
+async def test_an_index_that_has_parted_from_its_table_is_made_anew(tmp_path: Path) -> None:
+    """Else the jam is open, and can neither be found to be ended nor raised again."""
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        rows = await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+    flip_in_index(tmp_path, b"belt-1|belt|jam")
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert await journal.open_occurrences() == rows
+        assert [row.uid for row in await journal.commit([closing(clock, "belt-1")])] == [rows[0].uid]
+    assert not set_aside(tmp_path)
+
+
+async def test_a_row_that_stands_under_another_condition_is_damaged(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+    change_file(tmp_path, "UPDATE occurrence SET key = 'belt-3|belt|jam' WHERE mod_seq = 1")
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert [row.device for row in await journal.open_occurrences()] == ["belt-2"]
+        assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 1
+
+
 async def test_a_text_that_is_not_text_any_more_is_found_too(tmp_path: Path) -> None:
     clock, new_id = HandClock(), ids()
     async with opened(tmp_path, clock, new_id) as journal:
@@ -520,6 +542,21 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     async with opened(tmp_path, HandClock()):
         pass
+
+
+def set_aside(folder: Path) -> list[Path]:
+    return list(folder.glob(f"{FILE}.broken-*"))
+
+
+def flip_in_index(folder: Path, text: bytes) -> None:
+    """One bit of ``text`` where it stands alone; in a row of the table a uid comes before it."""
+    file = folder / FILE
+    whole = bytearray(file.read_bytes())
+    at = whole.index(text)
+    while whole[at - 1 : at].isalnum():
+        at = whole.index(text, at + 1)
+    whole[at] ^= 1
+    file.write_bytes(whole)
 
 
 # --- kill -9

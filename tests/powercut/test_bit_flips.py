@@ -1,0 +1,17 @@
+"""Flash forgets single bits. What is read wrong is found: by SQLite's check or by the checksum of a row."""
+
+from pathlib import Path
+
+from powercut import flips
+from powercut.flips import Found
+
+ROWS = 1_000
+FLIPS = 100
+
+
+async def test_no_flipped_bit_is_read_as_something_else(tmp_path: Path) -> None:
+    figures, silent = await flips.flips(tmp_path, rows=ROWS, bits=FLIPS, seed=1)
+    assert silent == []
+    assert figures.total() == FLIPS
+    # Enough of them hit what is read.
+    assert figures[Found.BY_CHECKSUM] > FLIPS / 4
