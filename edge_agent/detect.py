@@ -264,6 +264,19 @@ class Detector:
         else:
             self._plan(self.rules[key])
 
+    def stood_still(self, now: Stamp) -> None:
+        """Nobody listened for a while, until ``now``: silence and delays count anew, as after a start."""
+        self._newest = now
+        if self._memory.link_since_ns is not None:
+            self._memory.link_since_ns = now.mono_ns
+        for key, phase in self.phases.items():
+            if phase.since is not None:
+                state = State.ACTIVE if phase.active else State.NORMAL
+                self.phases[key] = Phase(state=state, settled=phase.settled)
+                self._ask_again(key)
+            else:
+                self._plan(self.rules[key])
+
     def _ask_again(self, key: str) -> None:
         """At the next ``look``, also when the moment at which time alone would speak has passed."""
         self._plan(self.rules[key])

@@ -26,6 +26,10 @@ from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_k
 
 log = structlog.get_logger()
 
+# Who wakes up so late did not run meanwhile (stopped, suspended, starved), nor did any other part of the
+# agent: what fell due in that time fell due because nobody listened.
+LATE_NS = 5 * NS_PER_S
+
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
@@ -59,6 +63,7 @@ class Watch:
         self._recorder = recorder
         self._stamp = stamp
         self._sooner = asyncio.Event()
+        # While ``run`` sleeps with something to wake up for.
         self._sleeps_until_ns: int | None = None
         start, active = stamp(), {row.key for row in open_rows}
         self._watched: Mapping[str, _Watched] = {
@@ -96,6 +101,7 @@ class Watch:
     async def take(self, reading: Reading) -> None:
         """Returns once all that the reading changed is durable. Raises JournalError if it cannot be."""
         watched = self._watched[reading.device]
+        self._notice_standstill(reading.at)
         async with watched.lock:
             watched.troubles[reading.read] = reading.trouble
             samples = (*decode.samples(watched.device, reading), _link_sample(watched, reading))
@@ -110,6 +116,8 @@ class Watch:
         while True:
             await self._sleep()
             now = self._stamp()
+            self._notice_standstill(now)
+            self._sleeps_until_ns = None
             for watched in self._watched.values():
                 if _is_due(watched, now):
                     async with watched.lock:
@@ -179,6 +187,15 @@ class Watch:
         if due_ns is not None and (self._sleeps_until_ns is None or due_ns < self._sleeps_until_ns):
             self._sooner.set()
 
+    def _notice_standstill(self, now: Stamp) -> None:
+        if self._sleeps_until_ns is None or now.mono_ns - self._sleeps_until_ns < LATE_NS:
+            return
+        late_s = (now.mono_ns - self._sleeps_until_ns) // NS_PER_S
+        self._sleeps_until_ns = None
+        log.warning("the agent stood still; silence and delays count anew", for_at_least_s=late_s)
+        for watched in self._watched.values():
+            watched.detector.stood_still(now)
+
     def _evidence(self, device: str) -> Callable[[Transition], dict[str, Any]]:
         return lambda one: self._recorder.evidence(device, one.rule.signals - {LINK_SIGNAL}, one.at)
 
@@ -187,10 +204,13 @@ class Watch:
         self._sooner.clear()
         deadlines = (watched.detector.deadline_ns() for watched in self._watched.values())
         due_ns = min((ns for ns in deadlines if ns is not None), default=None)
-        self._sleeps_until_ns = due_ns
-        seconds = None if due_ns is None else max(0.0, (due_ns - self._stamp().mono_ns) / NS_PER_S)
+        if due_ns is None:
+            await self._sooner.wait()
+            return
+        now_ns = self._stamp().mono_ns
+        self._sleeps_until_ns = max(due_ns, now_ns)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout((self._sleeps_until_ns - now_ns) / NS_PER_S):
                 await self._sooner.wait()
         except TimeoutError:
             pass

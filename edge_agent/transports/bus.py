@@ -26,8 +26,8 @@ REOPEN_FLOOR_S = 0.1
 REFUSED_FIRST_S = 10.0
 REFUSED_CAP_S = 60.0
 # A link that held so long was well: the next attempt is quick again. After one that did not, the next must
-# hold so long before it counts: a port that accepts and hangs up would else be news twice in each attempt, and
-# would look like a link to devices that only listen.
+# hold so long before it counts. Else a port that accepts and hangs up would be news twice in each attempt,
+# and a link to devices that only listen.
 STEADY_S = 5.0
 
 

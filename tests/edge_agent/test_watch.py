@@ -303,3 +303,25 @@ async def test_a_deadline_raises_by_itself_when_its_time_has_come(tmp_path: Path
         assert row.raised.mono_ns == began.mono_ns + 200_000_000
     finally:
         await journal.close()
+
+
+async def test_a_standstill_of_the_agent_is_no_silence_of_its_devices(tmp_path: Path) -> None:
+    """Stopped or suspended, we hear nothing; what the scanner said meanwhile waits on the line."""
+    clock, new_id = HandClock(), ids()
+    async with watching(tmp_path, clock, new_id=new_id) as floor, running(floor.watch.run()):
+        await floor.voice(b"x")
+        await floor.status(current=20.0)
+        await asyncio.sleep(0)
+        clock.go(300)
+        await floor.voice(b"y")
+        assert await floor.open() == []
+        clock.go(4)
+        await floor.status(current=20.0)
+        assert await floor.open() == []
+        clock.go(1)
+        await floor.status(current=20.0)
+        assert await floor.open() == ["belt-1 overload"]
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        await floor.voice(b"x")
+        clock.go(60)
+        assert await floor.look() == ["belt-1 overload", "belt-1 quiet"]
