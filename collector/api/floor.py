@@ -7,7 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from collector import report
-from collector.api.shapes import Device, Devices, Downtime, Gateway, Gateways, Me, Refusal
+from collector.api.shapes import (
+    NUL_FREE,
+    PROBLEM,
+    Absent,
+    Device,
+    Devices,
+    Downtime,
+    Gateway,
+    Gateways,
+    Me,
+)
 from collector.auth import scope_of
 from collector.moments import parse
 from collector.parts import actor_of, parts_of
@@ -19,8 +29,7 @@ from collector.store import gateways as gateway_store
 router = APIRouter(prefix="/api/v1", tags=["floor"])
 
 MAX_WINDOW_MS = 366 * 86_400_000
-PROBLEM = {"model": Refusal, "content": {"application/problem+json": {}}}
-Site = Annotated[str | None, Query(max_length=64)]
+Site = Annotated[str | Absent, Query(max_length=64, json_schema_extra=NUL_FREE)]
 Moment = Annotated[
     str, Query(max_length=40, description="RFC 3339 with an offset.", examples=["2026-11-22T06:00:00+01:00"])
 ]
@@ -57,7 +66,7 @@ async def gateways(request: Request, site: Site = None) -> Gateways:
 )
 async def downtime(
     request: Request,
-    site: Annotated[str, Query(max_length=64, examples=["leipzig"])],
+    site: Annotated[str, Query(max_length=64, examples=["leipzig"], json_schema_extra=NUL_FREE)],
     from_: Annotated[Moment, Query(alias="from")],
     to: Moment,
     by: By = By.DEVICE,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from collector.moments import rfc3339, rfc3339_or_none
 from collector.report import Interval, Item, Report
@@ -15,6 +16,10 @@ from collector.store.tickets import EntryView, OccurrenceView, Page, TicketDetai
 from collector.tickets import Actor
 
 Severity = Literal["notice", "degraded", "stop"]
+# Refused before it is read: PostgreSQL keeps none in text.
+NUL_FREE = {"pattern": "^[^\\x00]*$"}
+# What may be left out; in a query or a header there is no null.
+Absent = SkipJsonSchema[None]
 
 TICKET: dict[str, Any] = {
     "id": "5f0c1b6a9d2e4f7781c3a5b7d9e1f204",
@@ -531,6 +536,10 @@ class Refusal(Shape):
     status: int
     detail: str
     reason: str = ""
+
+
+# For `responses=`.
+PROBLEM: dict[str, Any] = {"model": Refusal, "content": {"application/problem+json": {}}}
 
 
 def _ticket(view: TicketView) -> dict[str, Any]:

@@ -6,28 +6,36 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
 from collector import act
-from collector.api.shapes import Commanded, FullTicket, Refusal, Severity, Ticket, Tickets
+from collector.api.shapes import (
+    NUL_FREE,
+    PROBLEM,
+    Absent,
+    Commanded,
+    FullTicket,
+    Severity,
+    Ticket,
+    Tickets,
+)
 from collector.auth import PERSON_NAME, scope_of
 from collector.moments import parse
 from collector.parts import actor_of, parts_of
 from collector.problems import Problem, not_found
 from collector.store import tickets as ticket_store
-from collector.store.tickets import State, TicketFilter
+from collector.store.tickets import CURSOR_PATTERN, State, TicketFilter
 from collector.tickets import Acknowledge, Assign, Command, Note, Reopen, Resolve, Start
 
 router = APIRouter(prefix="/api/v1/tickets", tags=["tickets"])
 
 NO_TICKET = "there is no such ticket, or it is at a site that is not yours"
-PROBLEM = {"model": Refusal, "content": {"application/problem+json": {}}}
-VERSION = re.compile(r'^"(\d{1,9})"$')
+VERSION = re.compile(r'^"([0-9]{1,9})"$')
 
 TicketId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["5f0c1b6a9d2e4f7781c3a5b7d9e1f204"])]
 Key = Annotated[
-    str | None,
+    str | Absent,
     Header(
         alias="Idempotency-Key",
         min_length=8,
@@ -36,9 +44,17 @@ Key = Annotated[
     ),
 ]
 IfMatch = Annotated[
-    str | None,
-    Header(alias="If-Match", examples=['"3"'], description='The version that was seen, in quotes: `"3"`.'),
+    str | Absent,
+    Header(
+        alias="If-Match",
+        examples=['"3"'],
+        description='The version that was seen, in quotes: `"3"`.',
+        json_schema_extra={"pattern": VERSION.pattern},
+    ),
 ]
+CURSOR: dict[str, JsonValue] = {"pattern": f"^({CURSOR_PATTERN})?$"}
+Words = Annotated[str | Absent, Query(max_length=200, json_schema_extra=NUL_FREE)]
+Name = Annotated[str | Absent, Query(max_length=64, json_schema_extra=NUL_FREE)]
 
 
 class AcknowledgeBody(BaseModel):
@@ -81,17 +97,16 @@ class ReopenBody(BaseModel):
 @router.get("", summary="Newest first; filtered and paged", response_model=Tickets, responses={422: PROBLEM})
 async def find(
     request: Request,
-    state: Annotated[State | None, Query(description="Default: all, closed ones too.")] = None,
-    site: Annotated[str | None, Query(max_length=64)] = None,
-    place: Annotated[
-        str | None, Query(max_length=200, description="area/line matches area/line/station.")
+    state: Annotated[State | Absent, Query(description="Default: all, closed ones too.")] = None,
+    site: Name = None,
+    place: Annotated[Words, Query(description="area/line matches area/line/station.")] = None,
+    device: Name = None,
+    severity: Severity | Absent = None,
+    q: Annotated[Words, Query(description="In title, device, place, fault, or the number.")] = None,
+    after: Annotated[
+        str | Absent,
+        Query(max_length=64, description="`next` of the page before.", json_schema_extra=CURSOR),
     ] = None,
-    device: Annotated[str | None, Query(max_length=64)] = None,
-    severity: Severity | None = None,
-    q: Annotated[
-        str | None, Query(max_length=200, description="In title, device, place, fault, or the number.")
-    ] = None,
-    after: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Tickets:
     wanted = TicketFilter(
@@ -108,7 +123,7 @@ async def find(
             lambda connection: ticket_store.find(connection, wanted, after or None, limit)
         )
     except ValueError as error:
-        raise Problem(422, f"after: {error}", reason="cursor") from error
+        raise Problem(422, str(error), reason="cursor") from error
     return Tickets.of(page)
 
 

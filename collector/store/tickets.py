@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,8 @@ from collector.tickets import Ack, Condition, Reason, Ticket, Work, word
 from edge_agent.wire import Severity
 
 MAX_PAGE = 500
+# When it was opened here, and its id.
+CURSOR_PATTERN = "[0-9]{1,15}-[0-9a-f]{32}"
 
 
 class State(StrEnum):
@@ -283,9 +286,9 @@ def _escaped(text: str) -> str:
 
 
 def _place(cursor: str) -> tuple[int, str]:
-    received, _, ticket_id = cursor.partition("-")
-    if not (received.isascii() and received.isdigit() and len(received) < 18 and ticket_id.isalnum()):
+    if not re.fullmatch(CURSOR_PATTERN, cursor):
         raise ValueError("after: not a cursor of ours")
+    received, _, ticket_id = cursor.partition("-")
     return int(received), ticket_id
 
 

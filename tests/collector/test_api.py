@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -381,3 +382,19 @@ async def test_an_acknowledgement_that_was_given_before_1970_is_refused(
     body = {"given_at": "0001-01-01T00:00:00+14:00"}
     assert (await bob.post(f"/api/v1/tickets/{ticket}/acknowledge", json=body)).status_code == 422
     assert (await bob.get(f"/api/v1/tickets/{ticket}")).json()["ack"] == "unacked"
+
+
+async def test_the_description_of_a_parameter_says_what_is_refused(home: House) -> None:
+    document = (await home.client().get("/api/v1/openapi.json")).json()
+    parameters = [
+        parameter
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for parameter in operation.get("parameters", [])
+    ]
+    for parameter in parameters:
+        assert {"type": "null"} not in parameter["schema"].get("anyOf", []), parameter["name"]
+    said = {parameter["name"]: parameter["schema"].get("pattern") for parameter in parameters}
+    for name, good, bad in (("If-Match", '"3"', "3"), ("after", f"17-{'a' * 32}", "x"), ("q", "ö", "a\0")):
+        assert re.search(said[name], good), name
+        assert not re.search(said[name], bad), name
