@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock bench kill-test power-cuts
+.PHONY: help run clean-run test check format lock bench simulate simulate-mutants kill-test power-cuts
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,14 @@ FLIPS  := 600
 
 bench: $(VENV)/.installed-dev ## the benchmarks of docs/performance.md
 	@$(BIN)/python -m pytest tests/bench --benchmark
+
+# SEEDS=2000 how many, FIRST=0 from which on, SEED=7 replays one, ON=1 goes on after a failure.
+SIMULATE = PYTHONPATH=.:tests $(BIN)/python -m simulation
+simulate: $(VENV)/.installed-dev ## seeded worlds in which everything fails (SEEDS=200, SEED=n replays one)
+	@$(SIMULATE) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),0) $(if $(ON),--on))
+
+simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed: each must die (SEEDS=300, ONLY=name)
+	@$(SIMULATE) --mutants --seeds $(or $(SEEDS),300) --first $(or $(FIRST),0) $(if $(ONLY),--only "$(ONLY)")
 
 lock: $(VENV)/.installed-dev ## make the hashed locks anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_FLAGS) -o deploy/requirements-dev.lock

@@ -1,0 +1,59 @@
+"""What the edges durably committed, seen from outside; nobody in the simulated world can look into it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simulation import net
+from simulation.hub import EPOCH_MS
+
+if TYPE_CHECKING:
+    from simulation.box import Box
+
+
+@dataclass(slots=True, kw_only=True)
+class Told:
+    """One occurrence and all forms that any disk ever had of it, in the order in which they were written."""
+
+    box: Box
+    uid: str
+    forms: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def first(self) -> dict[str, Any]:
+        return self.forms[0]
+
+    def since_s(self) -> float:
+        """When its first bad sample was, in seconds of the world."""
+        return (self.box.truth_ms(self.first["first_bad"]) - EPOCH_MS) / 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class Truth:
+    rng: random.Random
+    poison: float
+    told: dict[str, Told] = field(default_factory=dict)
+    # (uid, rev) that travel spoilt, and how.
+    spoilt: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def write(self, box: Box, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            told = self.told.setdefault(row["uid"], Told(box=box, uid=row["uid"]))
+            form = {name: value for name, value in row.items() if name != "mod_seq"}
+            if form in told.forms:
+                continue
+            told.forms.append(form)
+            if self.rng.random() < self.poison:
+                self.spoilt[row["uid"], row["rev"]] = self.rng.randrange(4)
+
+    def spoil(self, box: Box, body: bytes) -> bytes:
+        if not self.spoilt:
+            return body
+
+        def change(row: dict[str, Any]) -> dict[str, Any]:
+            how = self.spoilt.get((row["uid"], row["rev"]))
+            return row if how is None else net.spoilt(row, how)
+
+        return net.with_rows(body, change)

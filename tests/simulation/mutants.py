@@ -1,0 +1,228 @@
+"""The real code with one rule removed, in this process. Every one of them has to break a law."""
+
+from __future__ import annotations
+import __future__
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from edge_agent import detect, ledger
+from edge_agent.detect import Act, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    name: str
+    # The rule that it removes, as in docs/wire.md, or E for the edge's own.
+    rule: str
+    apply: Callable[[], Callable[[], None]]
+
+
+def edited(where: str, old: str, new: str) -> Callable[[], Callable[[], None]]:
+    """``where`` is ``module:function`` or ``module:Class.function``, ``old`` a part of its source."""
+
+    def apply() -> Callable[[], None]:
+        module_name, _, path = where.partition(":")
+        module = importlib.import_module(module_name)
+        owner: Any = module
+        *owners, name = path.split(".")
+        for part in owners:
+            owner = getattr(owner, part)
+        found = inspect.getattr_static(owner, name)
+        function: FunctionType = getattr(found, "__func__", found)
+        source = textwrap.dedent(inspect.getsource(function))
+        if source.count(old) != 1:
+            raise LookupError(
+                f"{where}: {old!r} is there {source.count(old)} times; the mutant is out of date"
+            )
+        code = compile(
+            source.replace(old, new),
+            f"<mutant of {where}>",
+            "exec",
+            flags=__future__.annotations.compiler_flag,
+            dont_inherit=True,
+        )
+        space: dict[str, Any] = {}
+        exec(code, dict(module.__dict__), space)
+        mutated = space[name]
+        # Its code alone is changed, so that everybody who has imported the function runs the mutant.
+        before = function.__code__
+        function.__code__ = getattr(mutated, "__func__", mutated).__code__
+
+        def undo() -> None:
+            function.__code__ = before
+
+        return undo
+
+    return apply
+
+
+def unknown_is_clear() -> Callable[[], None]:
+    keys = [(State.ACTIVE, None, False), (State.CLEARING, None, False), (State.CLEARING, None, True)]
+    before = {key: detect.TRANSITIONS[key] for key in keys}
+    for key in keys:
+        detect.TRANSITIONS[key] = (State.NORMAL, Act.CLEAR)
+
+    def undo() -> None:
+        detect.TRANSITIONS.update(before)
+
+    return undo
+
+
+def prunes_what_was_not_sent() -> Callable[[], None]:
+    before = ledger._PRUNE
+    ledger._PRUNE = before.replace("AND mod_seq <= (SELECT cursor_seq FROM stream)", "")
+    assert before != ledger._PRUNE
+
+    def undo() -> None:
+        ledger._PRUNE = before
+
+    return undo
+
+
+def _of(name: str, rule: str, where: str, old: str, new: str) -> Mutant:
+    return Mutant(name=name, rule=rule, apply=edited(where, old, new))
+
+
+LEDGER, WATCH, FORWARD = (
+    "edge_agent.ledger:Ledger.",
+    "edge_agent.watch:Watch.",
+    "edge_agent.forward:Forwarder.",
+)
+MERGE, INGEST, STREAMS = "collector.merge:", "collector.ingest:", "collector.store.streams:"
+FOLDING = "collector.folding:"
+
+MUTANTS = [
+    # --- the edge
+    _of(
+        "deletes what was acknowledged", "E5", LEDGER + "_move",
+        'self._sql.execute("UPDATE stream SET cursor_seq = ?, cursor_nonce = ?", hwm)',
+        'self._sql.execute("UPDATE stream SET cursor_seq = ?, cursor_nonce = ?", hwm); '
+        'self._sql.execute("DELETE FROM occurrence WHERE open = 0 AND mod_seq <= ?", (hwm[0],))',
+    ),
+    _of("never rewinds", "E4", LEDGER + "_move", "if hwm == cursor:", "if hwm[0] <= cursor[0]:"),
+    _of(
+        "a fork keeps its stream", "E4", LEDGER + "new_stream",
+        "stream = self._new_id()", "stream = self._stream()[0]",
+    ),
+    _of(
+        "does not recognise a foreign position", "E4", LEDGER + "_move",
+        "foreign = hwm[0] > cursor[0] and not self._made_here(hwm)", "foreign = False",
+    ),
+    _of(
+        "does not heed superseded", "C7", LEDGER + "_move",
+        "answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED)", "answer.verdict == Verdict.FORK",
+    ),
+    _of(
+        "does not heed fork", "E4", LEDGER + "_move",
+        "answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED)", "answer.verdict == Verdict.SUPERSEDED",
+    ),
+    _of(
+        "boundaries are not remembered", "E3", LEDGER + "_boundary",
+        'self._sql.execute("INSERT INTO boundary (seq, nonce) VALUES (?, ?)", (seq, nonce))', "pass",
+    ),
+    _of("does not send again what is wanted", "E9", LEDGER + "take_answer", "in answer.want:", "in ():"),
+    _of("closed here is not heeded", "E7", FORWARD + "_take", "if answer.closed_here:", "if False:"),
+    _of(
+        "what was closed here counts as seen well", "E7", WATCH + "close_here",
+        "watched.detector.forget(rule.key, ask_again=not _is_polled(watched.device, rule))",
+        "watched.detector.phases[rule.key] = type(watched.detector.phases[rule.key])(settled=True)",
+    ),
+    _of(
+        "a restart forgets what is open", "E1", WATCH + "start",
+        "rows = await journal.open_occurrences()", "rows = []",
+    ),
+    _of(
+        "what is no longer configured stays open", "E8", WATCH + "start",
+        "if row.key not in configured", "if False",
+    ),
+    _of(
+        "nothing is ever unsettled", "E8", "edge_agent.detect:Detector.unsettled",
+        "if not phase.settled", "if False",
+    ),
+    Mutant(name="unknown is clear", rule="E8", apply=unknown_is_clear),
+    Mutant(name="prunes what was not sent", rule="E5", apply=prunes_what_was_not_sent),
+    # --- positions at the collector
+    _of("behind is applied", "C2", MERGE + "judge", "return Verdict.BEHIND", "return Verdict.OK"),
+    _of("old is applied", "C2", MERGE + "judge", "return Verdict.OLD", "return Verdict.OK"),
+    _of("the lineage is not checked", "C2", MERGE + "judge", "return Verdict.FORK", "return Verdict.OK"),
+    _of(
+        "the position is answered, not stored", "C2", STREAMS + "advance",
+        "values(hwm_seq=hwm[0], hwm_nonce=hwm[1])", "values(live=True)",
+    ),
+    _of(
+        "a new stream does not supersede", "C7", STREAMS + "begin_stream",
+        "stream.c.live).values(live=False)", "stream.c.live).values(live=True)",
+    ),
+    _of(
+        "a new stream is believed at its first word", "C7", INGEST + "apply",
+        "(held is None or held.doubted) and streams.is_heard", "False and streams.is_heard",
+    ),
+    _of(
+        "a superseded stream opens occurrences", "C7", INGEST + "apply",
+        "believed=verdict is Verdict.OK", "believed=True",
+    ),
+    # --- rows and the present
+    _of("closed does not absorb", "C3", MERGE + "rank", "not is_open, not estimated", "True, True"),
+    _of("revisions do not count", "C3", MERGE + "rank", "not estimated, rev,", "not estimated, 0,"),
+    _of("an estimate counts as told", "C3", MERGE + "rank", "not estimated, rev", "True, rev"),
+    _of(
+        "a row that cannot be read blocks its stream", "C5", INGEST + "_readable",
+        "exchange.bad.append((raw, str(error)))", "raise",
+    ),
+    _of(
+        "absence closes nothing", "C6", MERGE + "reconcile",
+        "return Reconciliation(want=want, missing=missing)", "return Reconciliation(want=want)",
+    ),
+    _of(
+        "absence closes what is unsettled", "C6", MERGE + "reconcile",
+        "unsettled = set(head.unsettled)", "unsettled = set()",
+    ),
+    _of(
+        "absence closes in spite of a conflict", "C6", MERGE + "reconcile",
+        "if closed_here:\n        return Reconciliation(want=want, closed_here=closed_here)",
+        "if closed_here:\n        return Reconciliation(want=want, closed_here=closed_here, missing=tuple("
+        "sorted(uid for uid, key in held_open.items() if uid not in named and key not in unsettled)))",
+    ),
+    _of(
+        "conflicts are not told", "C6", MERGE + "reconcile",
+        "closed_here = tuple(uid for uid in head.open if uid in held_closed)", "closed_here = ()",
+    ),
+    _of(
+        "nothing is wanted", "E9", MERGE + "reconcile",
+        "return Reconciliation(want=want, missing=missing)", "return Reconciliation(missing=missing)",
+    ),
+    # --- tickets, silence, dates
+    _of(
+        "an older ticket stays open beside a newer one", "C4", FOLDING + "_decide",
+        "work.take(ticket, tickets.recurred(ticket, now_ms=now_ms), now_ms)", "pass",
+    ),
+    _of(
+        "late news joins no tickets", "C4", FOLDING + "_neighbours",
+        "or _touches(grouping.span(ticket), spans, window_ms)", "or False",
+    ),
+    _of(
+        "what a silent gateway told stays unknown", "C6", INGEST + "_settle",
+        "for uid in known_again:", "for uid in ():",
+    ),
+    _of("a silence never ends", "C6", INGEST + "_contact", "if state.silent_ms is not None:", "if False:"),
+    _of("dates never move", "time", INGEST + "apply", "if learnt:", "if False:"),
+    _of(
+        "a late message dates its hour", "time", "collector.dating:date",
+        "(_at_most(hours, hour, wanted), abs(hour - wanted), hour)", "(abs(hour - wanted), hour)",
+    ),
+    _of(
+        "drift is not part of the error", "time", "collector.dating:date",
+        "DRIFT_MS_PER_HOUR * (abs(best - wanted) + 1)", "0",
+    ),
+    _of(
+        "durations are differences of wall clocks", "time", "collector.dating:dates",
+        "lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))",
+        "lasted_ms = max(0, stamp.wall_ms - first.wall_ms)",
+    ),
+]  # fmt: skip
