@@ -33,6 +33,8 @@ log = structlog.get_logger()
 # An agent that was started before it was enrolled looks for its credential so often.
 LOOK_FOR_CREDENTIAL_S = 5.0
 AGAIN_FIRST_S, AGAIN_CAP_S = 1.0, 60.0
+# What ran so long was well: if it fails then, it is started again soon.
+WELL_S = 60
 NS_PER_S = 1_000_000_000
 
 
@@ -57,7 +59,14 @@ async def run(settings: Settings) -> None:
             clock.stamp,
             unreachable_after_s=settings.agent.unreachable_after_s,
         )
-        await _Agent(settings=settings, clock=clock, journal=journal, watch=watch, random=Random()).work()  # noqa: S311
+        await _Agent(
+            settings=settings,
+            clock=clock,
+            journal=journal,
+            watch=watch,
+            random=Random(),  # noqa: S311  # jitter, no secret
+            started_ns=clock.stamp().mono_ns,
+        ).work()
     finally:
         await journal.close()
 
@@ -86,6 +95,7 @@ class _Agent:
     journal: Journal
     watch: Watch
     random: Random
+    started_ns: int
 
     async def work(self) -> None:
         systemd = health.Systemd()
@@ -144,7 +154,7 @@ class _Agent:
     def _health(self) -> Health:
         return health.measure(
             data_dir=self.settings.agent.data_dir,
-            uptime_s=self.clock.stamp().mono_ns // NS_PER_S,
+            uptime_s=(self.clock.stamp().mono_ns - self.started_ns) // NS_PER_S,
             devices=len(self.settings.devices),
             devices_unreachable=self.watch.devices_unreachable(),
         )
@@ -153,14 +163,21 @@ class _Agent:
         """Run ``work`` again whenever it fails; a configuration or a journal that is wrong ends the agent."""
         backoff = Backoff(random=self.random, first_s=AGAIN_FIRST_S, cap_s=AGAIN_CAP_S)
         while True:
+            began_ns = self.clock.stamp().mono_ns
             try:
                 await work()
             except ConfigError:
                 raise
+            except JournalError:
+                # The journal has told why; the disk may have room again.
+                if self.journal.broken:
+                    raise
             except Exception:
                 if self.journal.broken:
                     raise
                 log.exception("failed; it is started again", part=name)
+            if self.clock.stamp().mono_ns - began_ns > WELL_S * NS_PER_S:
+                backoff.reset()
             await asyncio.sleep(backoff.next())
 
     async def _show_life(self, systemd: health.Systemd) -> None:

@@ -280,16 +280,18 @@ class Plan:
     def lines(self) -> list[str]:
         """For a person, one line per request and a judgement."""
         found = [self.line.words]
-        found += [f"{poll.words} every {_s(poll.every_s)}, about {_s(poll.cost_s)}" for poll in self.polls]
+        found += [
+            f"{poll.words} every {_s(poll.every_s)}, about {_about(poll.cost_s)}" for poll in self.polls
+        ]
         found += self.heard
         if self.polls:
             found.append(
-                f"everything once takes about {_s(self.cycle_s)} (assumed: {_s(self.line.request_s)} for the"
-                f" device to answer); {self.load:.0%} of the line is used"
+                f"everything once takes about {_about(self.cycle_s)} (assumed: {_about(self.line.request_s)}"
+                f" for the device to answer); {self.load:.0%} of the line is used"
             )
         if self.load > 1:
             found.append(
-                f"this line cannot carry it: each second brings {_s(self.load)} of work, so reads will be"
+                f"this line cannot carry it: each second would take it {self.load:.1f} s, so reads will be"
                 " skipped; read less often, raise the baud rate, or spread the devices over more lines"
             )
         elif self.load > NEARLY_FULL:
@@ -370,4 +372,12 @@ def _block(device: Device, group: list[tuple[str, ModbusRead]]) -> Block:
 
 
 def _s(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:g} s"
+    """As it was configured: 50 ms, 2.25 s."""
+    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
+
+
+def _about(seconds: float) -> str:
+    """As a person would say it: 303 ms, 1.2 s, 90 s."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds < 10 else f"{seconds:.0f} s"

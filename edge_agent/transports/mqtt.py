@@ -223,7 +223,7 @@ def _connect(settings: Settings) -> Client:
         raise LinkError(
             f"the broker {settings.where} does not answer: switched off, or the network is down?"
         ) from error
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
         raise LinkError(f"the name of the broker {settings.where} cannot be resolved") from error
     except OSError as error:
         raise LinkError(f"the broker {explain(settings.where, error)}") from error

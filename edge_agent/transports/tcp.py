@@ -80,8 +80,9 @@ async def open_connection(host: str, port: int) -> Link:
                     return Link(connected.fileno(), close=connected.close, explain=partial(explain, where))
     except TimeoutError as error:
         raise LinkError(f"{where} does not answer: switched off, or the network is down?") from error
-    except OSError as error:
-        raise LinkError(f"the name of {where} cannot be resolved: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
+        why = error.strerror if isinstance(error, OSError) else "no name looks like that"
+        raise LinkError(f"the name of {where} cannot be resolved: {why}") from error
     raise LinkError(explain(where, refusal))
 
 

@@ -32,6 +32,17 @@ def test_without_systemd_nothing_is_said() -> None:
     assert unit.watchdog_every_s is None
 
 
+def test_a_systemd_that_is_away_or_busy_does_not_stop_the_agent(tmp_path: Path) -> None:
+    Systemd({"NOTIFY_SOCKET": str(tmp_path / "gone")}).alive()
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        unit = Systemd({"NOTIFY_SOCKET": str(address)})
+        # Nobody reads: more than any queue of datagrams holds.
+        for _ in range(5_000):
+            unit.alive()
+
+
 def test_the_journal_counts_with_its_log(tmp_path: Path) -> None:
     (tmp_path / "journal.db").write_bytes(b"x" * 100)
     (tmp_path / "journal.db-wal").write_bytes(b"x" * 50)

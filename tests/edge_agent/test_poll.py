@@ -1,6 +1,7 @@
 """Which reads share a request, when each is due, and what a silent unit may cost."""
 
 import itertools
+import re
 from collections.abc import Iterable
 from random import Random
 from types import SimpleNamespace
@@ -289,6 +290,8 @@ def test_the_plan_says_in_words_that_a_line_cannot_carry_it() -> None:
     found = plan(bus(RTU), many)
     assert found.load > 1
     assert "cannot carry it" in found.lines()[-1]
+    # Numbers as a person would say them.
+    assert not re.search(r"\d\.\d\d", " ".join(found.lines()))
 
 
 def test_the_plan_warns_of_a_line_that_is_nearly_full() -> None:

@@ -174,6 +174,7 @@ async def test_a_broker_with_another_certificate_is_refused(tmp_path: Path) -> N
         ),
         ({"tls": {"ca_file": "/nowhere/ca.pem"}}, "TLS file cannot be used (/nowhere/ca.pem)"),
         ({"host": "broker.invalid"}, "broker.invalid"),
+        ({"host": "broker..hall"}, "the name of the broker broker..hall:"),
     ],
 )
 async def test_what_is_wrong_on_our_side_is_said_in_words(

@@ -196,13 +196,14 @@ async def test_a_printer_that_hangs_up_after_each_answer_is_told_each_time_and_s
     assert capsys.readouterr().out.count("closed the connection") == 1
 
 
-async def test_a_name_that_nobody_knows_is_said_in_words() -> None:
+@pytest.mark.parametrize("host", ["printer.invalid", "printer..hall", "x" * 64])
+async def test_a_name_that_nobody_knows_is_said_in_words(host: str) -> None:
     readings = Readings()
-    settings = Settings(name="bus", host="printer.invalid", port=9100)
+    settings = Settings(name="bus", host=host, port=9100)
     one = device("printer", {"hs": HS}, framing="stx_etx")
     async with running(Transport(settings, [one], readings.deliver, stamp).run()):
         refused = await readings.until_trouble(Trouble.NO_LINK)
-    assert "printer.invalid:9100" in refused.detail
+    assert f"the name of {host}:9100 cannot be resolved: " in refused.detail
 
 
 async def test_a_half_open_connection_will_be_noticed_by_the_kernel() -> None:
