@@ -202,21 +202,15 @@ def _bus(path: Path, number: int, table: dict[str, Any]) -> BusSettings:
     where = f"bus[{number}]"
     name = table.get("transport")
     module = transports.load(name) if isinstance(name, str) else None
-    if module is None or not hasattr(module, "Settings"):
+    if module is None:
         raise ConfigError(
-            f"{path}: {where}.transport: {name!r} is not a transport; expected {_choices(_transports())}"
+            f"{path}: {where}.transport: {name!r} is not a transport; expected {_choices(transports.names())}"
         )
     try:
         settings: BusSettings = module.Settings.model_validate(table)
     except ValidationError as error:
         raise ConfigError(_explain(path, where, error, module.Settings)) from error
     return settings
-
-
-def _transports() -> list[str]:
-    folder = Path(transports.__file__).parent
-    names = (file.stem for file in folder.glob("[a-z]*.py"))
-    return sorted(name for name in names if hasattr(transports.load(name), "Settings"))
 
 
 def _device(

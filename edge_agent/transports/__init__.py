@@ -2,15 +2,14 @@
 
 A transport module has two names that the wiring uses: ``Settings`` (a ``BusSettings`` that validates its
 ``[[bus]]`` table) and ``Transport`` (below). A new transport is one module and its test, registered nowhere.
-They share ``bus`` (a session kept going), ``link`` (bytes on a descriptor), ``stream`` (text on a link) and
-``broker`` (a connection of MQTT).
+Nothing else lies in this folder; what transports have in common is in ``edge_agent/bus``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Protocol
 
@@ -50,8 +49,11 @@ class Transport(Protocol):
         """Deliver readings until cancelled. A peer that goes is a reading with ``trouble``, no exception."""
 
 
+def names() -> tuple[str, ...]:
+    """What ``transport`` may be in a configuration."""
+    return tuple(sorted(module.name for module in iter_modules(__path__)))
+
+
 def load(name: str) -> ModuleType | None:
     """The transport module of that name, or None when there is none."""
-    if not name.isidentifier() or find_spec(f"{__name__}.{name}") is None:
-        return None
-    return import_module(f"{__name__}.{name}")
+    return import_module(f"{__name__}.{name}") if name in names() else None

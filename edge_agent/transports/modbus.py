@@ -21,6 +21,8 @@ from pydantic import Field, model_validator
 from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
+from edge_agent.bus import Bus, LinkError, StaleLinkError
+from edge_agent.bus.link import DeafPeerError, Link
 from edge_agent.device import Device
 from edge_agent.poll import (
     BIT_FUNCTIONS,
@@ -32,8 +34,6 @@ from edge_agent.poll import (
 )
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.transports import BusSettings
-from edge_agent.transports.bus import Bus, LinkError, StaleLinkError
-from edge_agent.transports.link import DeafPeerError, Link
 from edge_agent.transports.serial import PortSettings, open_port
 from edge_agent.transports.tcp import open_connection
 from edge_agent.wire import Stamp

@@ -24,13 +24,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge_agent.bus import Bus, LinkError, RefusedError
+from edge_agent.bus.broker import QUEUE, Arrival, Connection, Refusal
 from edge_agent.device import Device
 from edge_agent.poll import Line, topic
 from edge_agent.profile import TopicRead
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.transports import BusSettings
-from edge_agent.transports.broker import QUEUE, Arrival, Connection, Refusal
-from edge_agent.transports.bus import Bus, LinkError, RefusedError
 from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
 from edge_agent.wire import Stamp
 

@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edge_agent.bus import LinkError
+from edge_agent.bus.link import Link
+from edge_agent.bus.stream import Stream, TextSettings
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.sample import Deliver
-from edge_agent.transports.bus import LinkError
-from edge_agent.transports.link import Link
-from edge_agent.transports.stream import Stream, TextSettings
 from edge_agent.wire import Stamp
 
 CONNECT_TIMEOUT_S = 5.0

@@ -15,10 +15,10 @@ from rigs.mosquitto import Broker
 from rigs.ports import free_port, wait_until
 from rigs.readings import LoopTicks, Readings, device, running, stamp
 
+from edge_agent.bus.broker import QUEUE
 from edge_agent.device import Device
 from edge_agent.profile import TopicRead
 from edge_agent.sample import Reading, Trouble
-from edge_agent.transports.broker import QUEUE
 from edge_agent.transports.mqtt import MAX_PAYLOAD_BYTES, Settings, Tls, Transport, default_client_id
 
 PROTOCOLS = ["3.1.1", "5"]

@@ -11,10 +11,10 @@ import uvloop
 from rigs.ports import free_port, wait_until
 from rigs.readings import Readings, TickedReadings, device, running, stamp
 
+from edge_agent import bus
+from edge_agent.bus.link import Link
 from edge_agent.profile import ListenRead, RequestRead
 from edge_agent.sample import Trouble
-from edge_agent.transports import bus
-from edge_agent.transports.link import Link
 from edge_agent.transports.tcp import Settings, Transport, open_connection
 
 HS = RequestRead(send="~HS", frames=1, every_s=0.05, timeout_s=0.4)

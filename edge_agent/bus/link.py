@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from edge_agent.transports.bus import LinkError
+from edge_agent.bus import LinkError
 
 CHUNK_BYTES = 4096
 # More than this lying around unread is a device that talks without end: the rest is left for later.

@@ -19,7 +19,7 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.transports.bus import LinkError, RefusedError
+from edge_agent.bus import LinkError, RefusedError
 
 # Arrivals that wait for the journal.
 QUEUE = 100

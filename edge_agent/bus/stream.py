@@ -12,13 +12,13 @@ from importlib import import_module
 from random import Random
 from typing import Protocol
 
+from edge_agent.bus import Bus, LinkError, StaleLinkError
+from edge_agent.bus.link import DeafPeerError, Link
 from edge_agent.device import Device
 from edge_agent.poll import Ask, Schedule, asks
 from edge_agent.profile import ListenRead
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.transports import BusSettings
-from edge_agent.transports.bus import Bus, LinkError, StaleLinkError
-from edge_agent.transports.link import DeafPeerError, Link
 from edge_agent.wire import Stamp
 
 # How long to look at a link at a time when there is nothing to ask.

@@ -1,4 +1,9 @@
-"""One bus and its devices: keeps a session going for ever, tells them when the link goes or returns."""
+"""One bus and its devices: keeps a session going for ever, tells them when the link goes or returns.
+
+This package is what transports are made of. Here is the session; ``link`` has bytes on a descriptor,
+``stream`` text on a link, ``broker`` a connection of MQTT. What may stand in a configuration is in
+``transports`` alone.
+"""
 
 from __future__ import annotations
 
