@@ -191,16 +191,19 @@ def _carry_out(order: admin.AnyOrder, data_dir: Path | None, database_url: str |
             return _directly(settings, order)
         finally:
             directory.close()
-    except (admin.OrderError, UnreachableError) as error:
+    except (admin.OrderError, UnreachableError, ConfigError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}")
 
 
 def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
-    from collector.store import Store
+    from collector.store import Store, UnusableError
 
-    store = Store.open(settings.database)
+    try:
+        store = Store.open(settings.database)
+    except UnusableError as error:
+        raise ConfigError(f"{settings.database_name}: {error}") from error
     try:
         return store.write(lambda connection: admin.perform(connection, order, clock.now_ms()))
     finally:

@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / DATABASE_NAME}"
 
     @property
+    def database_name(self) -> str:
+        """Which setting leads to it, without the password that may be in it."""
+        return "database_url" if self.database_url else f"data_dir: {self.data_dir}"
+
+    @property
     def one_writer(self) -> bool:
         """SQLite has exactly one writing process; the lock in the data directory says which."""
         return self.database.startswith("sqlite")

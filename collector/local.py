@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from collector import admin
 from collector.config import LOCK_NAME, SOCKET_NAME
@@ -94,11 +95,13 @@ class _Clerk:
         self._perform = perform
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # ValueError: a line longer than the limit.
-        with contextlib.suppress(ConnectionError, ValueError):
-            writer.write(json.dumps(await self._answer(await reader.readline())).encode() + b"\n")
-            await writer.drain()
-        writer.close()
+        try:
+            # ValueError: a line longer than the limit.
+            with contextlib.suppress(ConnectionError, ValueError):
+                writer.write(json.dumps(await self._answer(await reader.readline())).encode() + b"\n")
+                await writer.drain()
+        finally:
+            writer.close()
 
     async def _answer(self, line: bytes) -> admin.Answer:
         try:
@@ -106,6 +109,9 @@ class _Clerk:
             answer = await self._perform(order)
         except (ValidationError, admin.OrderError) as error:
             return {"refused": str(error)}
+        except SQLAlchemyError as error:
+            log.error("an order of the command line failed", error=str(error))
+            return {"refused": "the database does not take this now; the collector's log says why"}
         log.info("an order of the command line was carried out", order=order.do)
         return answer
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from types import FrameType
 
@@ -18,7 +19,7 @@ from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
-from collector.store import Store, people
+from collector.store import Store, UnusableError, people
 from collector.sweep import sweep
 
 log = structlog.get_logger()
@@ -54,12 +55,18 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Returns after SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
-    directory = DataDirectory(settings.data_dir)
+    try:
+        directory = DataDirectory(settings.data_dir)
+    except OSError as error:
+        raise ConfigError(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}") from error
     try:
         if not directory.holder:
             raise ConfigError(f"data_dir: another collector runs on {settings.data_dir}")
         listener = bind(settings)
-        store = Store.open(settings.database)
+        try:
+            store = Store.open(settings.database)
+        except UnusableError as error:
+            raise ConfigError(f"{settings.database_name}: {error}") from error
         try:
             # uvicorn raises the signal again when it is done; being told to stop is not a failure here.
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,9 +81,13 @@ def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
 
 def bind(settings: Settings) -> socket.socket:
     """Raises ConfigError."""
+    # "::" is every address, the old ones too, whatever the system's default says.
+    both = settings.host == "::" and socket.has_dualstack_ipv6()
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (settings.host, settings.port), family=family, backlog=BACKLOG, dualstack_ipv6=both
+        )
     except OSError as error:
         raise ConfigError(f"listen: {settings.listen} cannot be used: {error.strerror or error}") from error
 
@@ -109,7 +120,7 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
         notify("STOPPING=1")
         parts.live.close()
 
-    server = Server(_uvicorn(parts), listening=listening, leaving=leaving)
+    server = Server(loaded(_uvicorn(parts)), listening=listening, leaving=leaving)
     async with contextlib.AsyncExitStack() as stack:
         orders = await local.serve(local.listen(settings.data_dir), _performer(parts, url))
         stack.callback(orders.close)
@@ -143,6 +154,18 @@ def _uvicorn(parts: Parts) -> uvicorn.Config:
         timeout_graceful_shutdown=FINISH_WITHIN_S,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
+
+
+def loaded(config: uvicorn.Config) -> uvicorn.Config:
+    """Raises ConfigError when the certificate cannot be used."""
+    try:
+        config.load()
+    except (ssl.SSLError, OSError) as error:
+        said = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"tls_cert, tls_key: {config.ssl_certfile} and {config.ssl_keyfile} cannot be used: {said}"
+        ) from error
+    return config
 
 
 async def _sweep(parts: Parts, started_ms: int) -> None:

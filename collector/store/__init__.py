@@ -10,16 +10,23 @@ unknown, and every unit may be tried again.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
+from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from collector.store.postgres import Postgres
 from collector.store.sqlite import Sqlite
 
 T = TypeVar("T")
+
+
+class UnusableError(Exception):
+    """Not there, not a database, of a later version, or not durable; the text says which."""
 
 
 class Database(Protocol):
@@ -40,9 +47,12 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> Store:
-        if url.startswith("sqlite:"):
-            return cls(Sqlite(url))
-        return cls(Postgres(url))
+        """Raises UnusableError."""
+        try:
+            return cls(Sqlite(url) if url.startswith("sqlite:") else Postgres(url))
+        except (SQLAlchemyError, CommandError, sqlite3.Error, ValueError) as error:
+            said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            raise UnusableError(f"this database cannot be used: {said}") from error
 
     def close(self) -> None:
         """What was handed in before is written first."""

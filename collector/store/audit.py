@@ -20,7 +20,7 @@ def write(
     site: str,
     detail: Mapping[str, object] | None = None,
 ) -> None:
-    """``actor`` is a person's name, or says in words what it was; ``site`` is ``*`` when it is no single one."""
+    """``actor`` is a person's name, or says what it was; ``site`` is ``*`` when it is no single one."""
     connection.execute(
         insert(tables.audit).values(
             at_ms=at_ms,

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import stat
 import subprocess
@@ -22,7 +23,7 @@ import trustme
 from rigs.collector_program import PASSWORD, SpeakingGateway, collector_program, run
 from rigs.web import csrf_in
 
-from collector.config import LOCK_NAME, SOCKET_NAME
+from collector.config import DATABASE_NAME, LOCK_NAME, SOCKET_NAME
 
 
 def test_orders_work_before_the_server_runs_and_while_it_runs(tmp_path: Path) -> None:
@@ -206,6 +207,56 @@ def test_an_order_that_cannot_be_is_refused_in_one_line(
         run(tmp_path / "data", *words, text=text)
     assert says in refused.value.stderr
     assert refused.value.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--data-dir", "/proc/nowhere"), "data_dir: /proc/nowhere cannot be used"),
+        (("--database-url", "nonsense"), "database_url: this database cannot be used"),
+        (("--database-url", "postgresql://u:a-password@127.0.0.1:1/x"), "database_url: this database cannot"),
+        (("--tls-cert", __file__, "--tls-key", __file__), "tls_cert, tls_key:"),
+    ],
+)
+def test_what_it_cannot_start_with_is_said_in_one_line(
+    tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    command = [sys.executable, "-m", "collector", "serve", "--listen", "127.0.0.1:0"]
+    data_dir = () if "--data-dir" in flags else ("--data-dir", str(tmp_path / "data"))
+    done = subprocess.run(
+        [*command, *data_dir, *flags], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "a-password" not in done.stderr
+
+
+@pytest.mark.parametrize("broken", ["not a database", "of a later version"])
+def test_a_database_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, broken: str) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    if broken == "not a database":
+        (data_dir / DATABASE_NAME).write_bytes(b"x" * 5000)
+    else:
+        with contextlib.closing(sqlite3.connect(data_dir / DATABASE_NAME)) as made:
+            made.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            made.execute("INSERT INTO alembic_version VALUES ('9999')")
+            made.commit()
+    for words in (("serve", "--listen", "127.0.0.1:0"), ("user", "list")):
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            run(data_dir, *words)
+        assert "this database cannot be used" in refused.value.stderr
+        assert refused.value.stderr.count("\n") == 1
+
+
+def test_all_addresses_are_those_of_both_protocols(tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with collector_program(tmp_path / "data", "--listen", "[::]:0", "--allow-plain-http") as collector:
+        port = urlsplit(collector.url).port
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{port}/healthz", trust_env=False).status_code == 200
 
 
 def test_tls_with_a_certificate_of_the_sites_own_authority(tmp_path: Path) -> None:

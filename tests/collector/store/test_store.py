@@ -12,7 +12,7 @@ from rigs import postgres
 from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from collector.store import Store, tables
+from collector.store import Store, UnusableError, tables
 
 NUMBERS = tables.site_number
 
@@ -142,7 +142,7 @@ def test_a_file_that_is_opened_again_is_full(tmp_path: Path) -> None:
 
 
 def test_a_database_in_memory_is_refused() -> None:
-    with pytest.raises(ValueError, match="a file is needed"):
+    with pytest.raises(UnusableError, match="a file is needed"):
         Store.open("sqlite://")
 
 
@@ -153,7 +153,7 @@ def careless_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_postgresql_that_may_forget_commits_is_refused(careless_url: str) -> None:
-    with pytest.raises(ValueError, match="synchronous_commit=off"):
+    with pytest.raises(UnusableError, match="synchronous_commit=off"):
         Store.open(postgres.new_database(careless_url))
 
 
