@@ -8,21 +8,28 @@ import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+import structlog
+import zeroconf
 from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
 from edge_agent.wire import SERVICE_TYPE
 
+log = structlog.get_logger()
+
 
 @contextlib.asynccontextmanager
 async def advertised(url: str, *, interfaces: list[str] | None = None) -> AsyncIterator[None]:
-    """While inside, agents find ``url`` by ``--discover``."""
-    zeroconf = AsyncZeroconf(interfaces=interfaces) if interfaces else AsyncZeroconf()
-    try:
-        await zeroconf.async_register_service(service(url), allow_name_change=True)
+    """While inside, agents find ``url`` by ``--discover``. On a network that does not take it the collector
+    works all the same."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            announcer = AsyncZeroconf(interfaces=interfaces) if interfaces else AsyncZeroconf()
+            stack.push_async_callback(announcer.async_close)
+            await announcer.async_register_service(service(url), allow_name_change=True)
+        except (OSError, zeroconf.Error) as error:
+            log.error("agents cannot find this collector by themselves", url=url, error=str(error))
         yield
-    finally:
-        await zeroconf.async_close()
 
 
 def service(url: str) -> ServiceInfo:

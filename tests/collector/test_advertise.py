@@ -18,6 +18,12 @@ async def test_an_agent_finds_the_collector_on_its_network() -> None:
                 pass
 
 
+async def test_a_network_that_takes_no_announcement_stops_nobody() -> None:
+    # TEST-NET-3 (RFC 5737): an address that this machine does not have.
+    async with advertised("http://127.0.0.1:8420", interfaces=["203.0.113.1"]):
+        pass
+
+
 def test_with_tls_the_name_that_the_certificate_holds_goes_along() -> None:
     told = service("https://andon.example:8443").decoded_properties
     assert told == {"url": "https://andon.example:8443", "tls": "1", "host": "andon.example"}

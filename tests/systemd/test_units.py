@@ -34,6 +34,13 @@ def test_a_unit_parses_without_a_complaint_but_the_missing_program(unit: str) ->
     assert not complaints
 
 
+def test_the_collector_may_list_its_network_interfaces_to_advertise_itself() -> None:
+    text = (UNITS / "collector.service").read_text()
+    families = re.search(r"^RestrictAddressFamilies=(.*)$", text, re.MULTILINE)
+    assert families is not None
+    assert "AF_NETLINK" in families[1].split()
+
+
 @pytest.mark.parametrize("unit", LIMITS)
 def test_a_program_that_hangs_is_started_again(unit: str) -> None:
     text = (UNITS / unit).read_text()
