@@ -19,7 +19,7 @@ import structlog
 
 from edge_agent import occurrence
 from edge_agent.journal_file import JournalError, lock_file, open_file
-from edge_agent.ledger import Batch, Ledger, Moved, Unit
+from edge_agent.ledger import PRUNED_AT_ONCE, Batch, Ledger, Moved, Unit
 from edge_agent.occurrence import Change
 from edge_agent.wire import Row, Stamp, SyncAnswer
 
@@ -103,7 +103,9 @@ class Journal:
             await self.anchor()
             turn += 1
             if turn % PRUNE_EVERY_ANCHORS == 0:
-                await self.prune()
+                # Transaction by transaction, so that others get their turn.
+                while await self.prune() == PRUNED_AT_ONCE:
+                    pass
 
     async def start(self, gateway: str) -> Stamp | None:
         """Record for how long the agent of ``gateway`` did not run; its last anchor, if it ever ran."""

@@ -46,6 +46,8 @@ class Framer(Protocol):
 class Stream(Bus, ABC):
     """What serial and tcp share; they say how to ``open``. Raises ValueError as its settings' ``check``."""
 
+    _settings: TextSettings
+
     def __init__(
         self,
         settings: TextSettings,
@@ -58,6 +60,7 @@ class Stream(Bus, ABC):
     ) -> None:
         super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
         settings.check(self.devices)
+        self._settings = settings
         self._asks = [ask for device in self.devices for ask in asks(device)]
         self._listens = [
             (device.id, read)

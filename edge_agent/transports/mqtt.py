@@ -121,6 +121,8 @@ class Transport(Bus):
             self._takers.setdefault(wanted, []).append((device, name))
             self._qos[wanted] = max(qos, self._qos.get(wanted, 0))
         self._delivered: OrderedDict[int, str] = OrderedDict()
+        # Why the broker keeps a topic from us, as the log said last: it is asked again each minute.
+        self._refusals: dict[str, str] = {}
 
     async def run(self) -> None:
         if self._takers:
@@ -169,7 +171,10 @@ class Transport(Bus):
 
     async def _refused(self, connection: Connection, refusal: Refusal) -> None:
         detail = f"the broker refuses the subscription: {refusal.reason}"
-        log.warning("subscription refused", bus=self.name, topics=refusal.filters, reason=refusal.reason)
+        refused = dict.fromkeys(refusal.filters, refusal.reason)
+        if not refused.items() <= self._refusals.items():
+            self._refusals |= refused
+            log.warning("subscription refused", bus=self.name, topics=refusal.filters, reason=refusal.reason)
         at = self.stamp()
         for wanted in refusal.filters:
             for device, read in self._takers[wanted]:

@@ -6,10 +6,8 @@ import asyncio
 import errno
 import os
 import termios
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from random import Random
 from typing import Annotated, Literal
 
 import serial
@@ -18,10 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_agent.bus import LinkError
 from edge_agent.bus.link import Link
 from edge_agent.bus.stream import Stream, TextSettings
-from edge_agent.device import Device
 from edge_agent.poll import Line
-from edge_agent.sample import Deliver
-from edge_agent.wire import Stamp
 
 
 class PortSettings(BaseModel):
@@ -62,18 +57,7 @@ class Settings(TextSettings, PortSettings):
 
 
 class Transport(Stream):
-    def __init__(
-        self,
-        settings: Settings,
-        devices: Sequence[Device],
-        deliver: Deliver,
-        stamp: Callable[[], Stamp],
-        *,
-        clock: Callable[[], float] | None = None,
-        random: Random | None = None,
-    ) -> None:
-        super().__init__(settings, devices, deliver, stamp, clock=clock, random=random)
-        self._settings = settings
+    _settings: Settings
 
     async def open(self) -> Link:
         return await open_port(self._settings.port, self._settings)

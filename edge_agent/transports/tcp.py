@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Sequence
 from functools import partial
-from random import Random
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,10 +13,7 @@ from pydantic import Field
 from edge_agent.bus import LinkError
 from edge_agent.bus.link import Link
 from edge_agent.bus.stream import Stream, TextSettings
-from edge_agent.device import Device
 from edge_agent.poll import Line
-from edge_agent.sample import Deliver
-from edge_agent.wire import Stamp
 
 CONNECT_TIMEOUT_S = 5.0
 # A peer that vanished without a word is noticed after about 10 s: sent bytes by the user timeout, an idle
@@ -45,18 +40,7 @@ class Settings(TextSettings):
 
 
 class Transport(Stream):
-    def __init__(
-        self,
-        settings: Settings,
-        devices: Sequence[Device],
-        deliver: Deliver,
-        stamp: Callable[[], Stamp],
-        *,
-        clock: Callable[[], float] | None = None,
-        random: Random | None = None,
-    ) -> None:
-        super().__init__(settings, devices, deliver, stamp, clock=clock, random=random)
-        self._settings = settings
+    _settings: Settings
 
     async def open(self) -> Link:
         return await open_connection(self._settings.host, self._settings.port)

@@ -15,6 +15,7 @@ from rigs.mosquitto import Broker
 from rigs.ports import free_port, wait_until
 from rigs.readings import LoopTicks, Readings, device, running, stamp
 
+from edge_agent.bus import broker as connection
 from edge_agent.bus.broker import QUEUE
 from edge_agent.device import Device
 from edge_agent.profile import TopicRead
@@ -412,6 +413,17 @@ async def test_a_refused_subscription_is_a_wrong_answer_in_words() -> None:
         refused = await readings.until_trouble(Trouble.WRONG_ANSWER)
     assert refused.detail.startswith("the broker refuses the subscription: ")
     assert Trouble.NO_LINK not in readings.troubles()
+
+
+async def test_a_refused_subscription_is_asked_for_again_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "RESUBSCRIBE_S", 0.0)
+    readings = Readings()
+    answers = (CONNACK, SUBACK_REFUSED, SUBACK_REFUSED, SUBACK_REFUSED)
+    async with odd_broker(*answers) as port, running(odd_transport(port, readings).run()):
+        await readings.until_trouble(Trouble.WRONG_ANSWER, count=3)
+    assert capsys.readouterr().out.count("subscription refused") == 1
 
 
 @pytest.mark.parametrize(
