@@ -119,6 +119,8 @@ def load(path: Path) -> Settings:
     shipped_and_own = ProfileFolders.of(file.agent.profiles_dir)
     buses = tuple(_bus(path, number, table) for number, table in enumerate(file.bus))
     _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
+    # What claims nothing stands for itself.
+    _refuse_doubles(path, "bus", "port", [bus.claims or f"bus {bus.name}" for bus in buses])
     _refuse_doubles(path, "device", "id", [device.id for device in file.device])
     by_name = {bus.name: bus for bus in buses}
     devices = tuple(

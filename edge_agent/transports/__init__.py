@@ -34,6 +34,11 @@ class BusSettings(BaseModel):
         """What the plan for people may assume of this bus."""
         return Line(words=self.transport)
 
+    @property
+    def claims(self) -> str:
+        """What no second bus may have, such as the path of a port; empty: nothing."""
+        return ""
+
     def check(self, devices: Sequence[Device]) -> None:
         """Raises ValueError, in words for an installer, when these devices cannot be on this bus."""
 

@@ -102,6 +102,10 @@ class Settings(BusSettings, PortSettings):
         return self
 
     @property
+    def claims(self) -> str:
+        return self.port if isinstance(self.port, str) else ""
+
+    @property
     def line(self) -> Line:
         if self.mode == "rtu":
             gap_s = max(SHORTEST_GAP_S, GAP_CHARACTERS * self.byte_s)

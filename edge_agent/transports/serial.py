@@ -52,6 +52,10 @@ class Settings(TextSettings, PortSettings):
     ]
 
     @property
+    def claims(self) -> str:
+        return self.port
+
+    @property
     def line(self) -> Line:
         return Line(words=f"serial {self.port}, {self.words}", byte_s=self.byte_s)
 

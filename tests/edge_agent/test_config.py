@@ -167,3 +167,18 @@ def test_a_mistyped_setting_in_the_environment_is_refused(
     monkeypatch.setenv("EDGE_AGENT_COLECTOR__URL", "https://x")
     with pytest.raises(ConfigError, match="EDGE_AGENT_COLECTOR__URL"):
         config.load(written(folder, GOOD))
+
+
+def test_a_serial_port_belongs_to_one_bus(folder: Path) -> None:
+    """Otherwise the second one would only say that another program has it open."""
+    port = "/dev/serial/by-id/usb-1"
+    lines = f'[[bus]]\nname = "label"\ntransport = "serial"\nport = "{port}"\n'
+    drives = f'[[bus]]\nname = "drives"\ntransport = "modbus"\nmode = "rtu"\nport = "{port}"\n'
+    with pytest.raises(ConfigError, match=rf"bus\[2\]\.port: '{port}' is taken by bus\[1\]"):
+        config.load(written(folder, GOOD + lines + drives))
+
+
+def test_two_buses_may_lead_to_one_network_address(folder: Path) -> None:
+    """A gateway of serial lines, or a broker, takes many connections."""
+    more = "".join(f'[[bus]]\nname = "b{n}"\ntransport = "modbus"\nhost = "plc"\n' for n in range(2))
+    assert len(config.load(written(folder, GOOD + more)).buses) == 3
