@@ -10,6 +10,8 @@ from pathlib import Path
 
 import structlog
 
+from edge_agent import mend
+
 SCHEMA = Path(__file__).parent / "schema"
 
 log = structlog.get_logger()
@@ -73,7 +75,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises _Broken unless the file is consistent; an index that has parted from its table is made anew."""
+    """Raises _Broken unless the file is consistent; rows and indices that have parted are mended."""
 
     def verdict(check: str) -> str:
         return str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
@@ -81,16 +83,21 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     found = verdict("integrity_check")
     if found == "ok":
         return
-    # The quick one leaves the indices out. What is in the table is judged row by row, when it is read.
+    # The quick one leaves out whether an index fits its table.
     if (broken := verdict("quick_check")) != "ok":
         raise _Broken(broken)
     try:
-        connection.execute("REINDEX")
+        given_up = mend.rows(connection)
     except sqlite3.IntegrityError as error:
         raise _Broken(f"{found}; {error}") from error
     if (broken := verdict("integrity_check")) != "ok":
         raise _Broken(broken)
-    log.error("an index of the journal was damaged and was made anew", file=str(path), why=found)
+    log.error(
+        "the journal had parted from an index; its rows were stored anew",
+        file=str(path),
+        why=found,
+        rows_given_up=given_up,
+    )
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:

@@ -79,6 +79,8 @@ class Batch:
 
 # What the statements below select of a row.
 _Stored = tuple[str, str, int, int, str, int]
+# The row of the stream: id, head_seq, cursor_seq, cursor_nonce, pruned_through.
+_State = tuple[str, int, int, str, int]
 _OPEN_ROWS = "SELECT uid, key, open, mod_seq, body, crc FROM occurrence WHERE open = 1 ORDER BY mod_seq"
 _OPEN_ROW = "SELECT uid, key, open, mod_seq, body, crc FROM occurrence WHERE key = ? AND open = 1"
 _ROWS_BETWEEN = """
@@ -107,6 +109,8 @@ class Ledger:
         self.damaged_rows = 0
         # The newest position, as of the last ``together``.
         self.head_seq = 0
+        # The row of the stream as its checksum was made.
+        self._sealed: _State | None = None
         self.together([Ledger._begin])
 
     def together(self, units: Sequence[Unit]) -> list[object | Exception]:
@@ -120,12 +124,15 @@ class Ledger:
         try:
             for unit in units:
                 outcomes.append(self._alone(unit))
-            self.head_seq = self._head_seq()
+            state = self._state()
+            if state != self._sealed:
+                self._sql.execute("UPDATE stream SET crc = ?", (_sum(*state),))
             self._sql.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 self._sql.execute("ROLLBACK")
             raise
+        self._sealed, self.head_seq = state, state[1]
         return outcomes
 
     # --- occurrences
@@ -228,8 +235,9 @@ class Ledger:
 
     def set_anchor(self, at: Stamp) -> None:
         self._sql.execute(
-            "INSERT OR REPLACE INTO anchor (only, boot, mono_ns, wall_ms, source) VALUES (1, ?, ?, ?, ?)",
-            (at.boot, at.mono_ns, at.wall_ms, at.source),
+            "INSERT OR REPLACE INTO anchor (only, boot, mono_ns, wall_ms, source, crc)"
+            " VALUES (1, ?, ?, ?, ?, ?)",
+            (*_columns(at), _sum(*_columns(at))),
         )
 
     def anchor(self) -> Stamp | None:
@@ -242,9 +250,37 @@ class Ledger:
     # --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """The first stream of a new file."""
+        """The first stream of a new file; in an old one, what the disk has changed by itself is given up."""
         if self._sql.execute("SELECT 1 FROM stream").fetchone() is None:
-            self._sql.execute("INSERT INTO stream VALUES (1, ?, 0, ?, ?, 0)", (self._new_id(), *ORIGIN))
+            self._sql.execute(
+                "INSERT INTO stream (only, id, head_seq, cursor_seq, cursor_nonce, pruned_through)"
+                " VALUES (1, ?, 0, ?, ?, 0)",
+                (self._new_id(), *ORIGIN),
+            )
+            return
+        self._give_up("anchor", "boot, mono_ns, wall_ms, source")
+        self._give_up("boundary", "seq, nonce")
+        crc = self._sql.execute("SELECT crc FROM stream").fetchone()[0]
+        if crc not in (None, _sum(*self._state())):
+            self._damaged("stream")
+            # All is sent again under a new name, from positions that no row has.
+            self._sql.execute(
+                "UPDATE stream SET head_seq = (SELECT coalesce(max(mod_seq), 0) FROM occurrence)"
+            )
+            self.new_stream()
+
+    def _give_up(self, table: str, columns: str) -> None:
+        """Forget damaged rows, which can be done without; seal those from before there were checksums."""
+        for rowid, crc, *values in self._sql.execute(f"SELECT rowid, crc, {columns} FROM {table}").fetchall():  # noqa: S608  # constants
+            if crc is None:
+                self._sql.execute(f"UPDATE {table} SET crc = ? WHERE rowid = ?", (_sum(*values), rowid))  # noqa: S608
+            elif crc != _sum(*values):
+                self._damaged(table)
+                self._sql.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))  # noqa: S608
+
+    def _damaged(self, table: str) -> None:
+        self.damaged_rows += 1
+        log.error("a row of the journal is damaged and given up", table=table)
 
     def _alone(self, unit: Unit) -> object | Exception:
         self._sql.execute("SAVEPOINT unit")
@@ -261,11 +297,15 @@ class Ledger:
         self._sql.execute("RELEASE unit")
         return outcome
 
-    def _stream(self) -> tuple[str, int, Position, int]:
-        found = self._sql.execute(
+    def _state(self) -> _State:
+        found: _State = self._sql.execute(
             "SELECT id, head_seq, cursor_seq, cursor_nonce, pruned_through FROM stream"
         ).fetchone()
-        return str(found[0]), int(found[1]), (int(found[2]), str(found[3])), int(found[4])
+        return found
+
+    def _stream(self) -> tuple[str, int, Position, int]:
+        stream, head_seq, cursor_seq, cursor_nonce, pruned_through = self._state()
+        return stream, head_seq, (cursor_seq, cursor_nonce), pruned_through
 
     def _head_seq(self) -> int:
         return int(self._sql.execute("SELECT head_seq FROM stream").fetchone()[0])
@@ -280,7 +320,8 @@ class Ledger:
         if found is not None:
             return (seq, str(found[0]))
         nonce = self._new_id()
-        self._sql.execute("INSERT INTO boundary (seq, nonce) VALUES (?, ?)", (seq, nonce))
+        made = (seq, nonce, _sum(seq, nonce))
+        self._sql.execute("INSERT INTO boundary (seq, nonce, crc) VALUES (?, ?, ?)", made)
         self._sql.execute("DELETE FROM boundary WHERE made <= last_insert_rowid() - ?", (BOUNDARIES_KEPT,))
         return (seq, nonce)
 
@@ -338,6 +379,14 @@ class Ledger:
         log.error("a row of the journal is damaged and left out", uid=uid, condition=key, position=mod_seq)
         self._sql.execute("UPDATE occurrence SET open = 0 WHERE open = 1 AND mod_seq = ?", (mod_seq,))
         return None
+
+
+def _columns(at: Stamp) -> tuple[object, ...]:
+    return at.boot, at.mono_ns, at.wall_ms, at.source
+
+
+def _sum(*columns: object) -> int:
+    return zlib.crc32("|".join(map(str, columns)).encode("utf-8", "surrogateescape"))
 
 
 def _key(body: dict[str, object]) -> str:

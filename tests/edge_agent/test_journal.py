@@ -13,6 +13,7 @@ from rigs import journal_writer
 from rigs.journals import at_ledger, change_file, closing, limit_pages, opened, opening
 from rigs.moments import HandClock, ids
 
+from edge_agent import journal_file
 from edge_agent.journal import FILE, Journal, JournalError, Moved
 from edge_agent.ledger import Batch, Ledger
 from edge_agent.wire import MAX_ROWS, ORIGIN, SyncAnswer
@@ -507,6 +508,20 @@ async def test_an_index_that_has_parted_from_its_table_is_made_anew(tmp_path: Pa
     assert not set_aside(tmp_path)
 
 
+async def test_a_row_that_was_moved_past_the_end_is_put_back(tmp_path: Path) -> None:
+    """Else nobody would read it: it seems to be newer than the newest."""
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, "belt-1"), closing(clock, "belt-1"), opening(clock, "belt-2")])
+        before = await whole_batch(journal)
+    change_behind_index(
+        tmp_path, "occurrence_in_order", "UPDATE occurrence SET mod_seq = mod_seq + 1024 WHERE mod_seq = 2"
+    )
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert (await whole_batch(journal)).rows == before.rows
+        assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 0
+
+
 async def test_a_row_that_stands_under_another_condition_is_damaged(tmp_path: Path) -> None:
     clock, new_id = HandClock(), ids()
     async with opened(tmp_path, clock, new_id) as journal:
@@ -515,6 +530,65 @@ async def test_a_row_that_stands_under_another_condition_is_damaged(tmp_path: Pa
     async with opened(tmp_path, clock, new_id) as journal:
         assert [row.device for row in await journal.open_occurrences()] == ["belt-2"]
         assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 1
+
+
+async def test_a_damaged_stream_begins_anew_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    """Else the collector would refuse its name for ever."""
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+        before = await whole_batch(journal)
+        await journal.take_answer(answer(before, hwm=before.to), may_renew=True)
+    change_file(tmp_path, "UPDATE stream SET id = 'p' || substr(id, 2), head_seq = 0")
+    async with opened(tmp_path, clock, new_id) as journal:
+        batch = await whole_batch(journal)
+        assert (batch.from_, batch.to[0], len(batch.rows)) == (ORIGIN, 2, 2)
+        assert batch.stream not in (before.stream, "p" + before.stream[1:])
+        (row,) = await journal.commit([closing(clock, "belt-1")])
+        assert row.mod_seq == 3
+
+
+async def test_a_damaged_anchor_is_none(tmp_path: Path) -> None:
+    """Else the agent would not start, or would believe no clock."""
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+    change_file(tmp_path, "UPDATE anchor SET boot = 'p' || substr(boot, 2)")
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert await journal.start("gw-1") is None
+
+
+async def test_a_damaged_boundary_is_forgotten(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock)])
+        before = await whole_batch(journal)
+    change_file(tmp_path, "UPDATE boundary SET nonce = 'p' || substr(nonce, 2)")
+    async with opened(tmp_path, clock, new_id) as journal:
+        again = await whole_batch(journal)
+        assert (again.stream, again.from_, again.to[0]) == (before.stream, before.from_, before.to[0])
+        assert again.to[1] not in (before.to[1], "p" + before.to[1][1:])
+
+
+async def test_a_file_of_the_first_format_goes_on(tmp_path: Path) -> None:
+    first = (Path(journal_file.__file__).parent / "schema" / "0001.sql").read_text(encoding="utf-8")
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.executescript(first)
+    connection.execute("INSERT INTO stream VALUES (1, ?, 7, 7, ?, 0)", ("a" * 32, "b" * 32))
+    connection.execute("INSERT INTO boundary VALUES (1, 7, ?)", ("b" * 32,))
+    connection.execute("INSERT INTO anchor VALUES (1, ?, 5, 6, 'ntp')", ("c" * 32,))
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    clock = HandClock()
+    for _ in range(2):
+        async with opened(tmp_path, clock) as journal:
+            anchor = await journal.start("gw-1")
+            assert anchor is not None
+            batch = await whole_batch(journal)
+            assert (batch.stream, batch.from_) == ("a" * 32, (7, "b" * 32))
+            assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 0
+    assert anchor.boot == clock.stamp().boot
 
 
 async def test_a_text_that_is_not_text_any_more_is_found_too(tmp_path: Path) -> None:
@@ -538,7 +612,7 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
         await Journal.open(tmp_path, new_id=ids(), stamp=HandClock().stamp)
     assert (tmp_path / FILE).read_bytes() == before
     connection = sqlite3.connect(tmp_path / FILE)
-    connection.execute("PRAGMA user_version = 1")
+    connection.execute("PRAGMA user_version = 2")
     connection.close()
     async with opened(tmp_path, HandClock()):
         pass
@@ -546,6 +620,20 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
 
 def set_aside(folder: Path) -> list[Path]:
     return list(folder.glob(f"{FILE}.broken-*"))
+
+
+def change_behind_index(folder: Path, index: str, statement: str) -> None:
+    """What one flipped bit of the table would do: the index does not follow."""
+    for now in (
+        f"CREATE TABLE hidden AS SELECT * FROM sqlite_schema WHERE name = '{index}';"
+        f"DELETE FROM sqlite_schema WHERE name = '{index}'",
+        statement,
+        "INSERT INTO sqlite_schema SELECT * FROM hidden; DROP TABLE hidden",
+    ):
+        # Each time anew, so that the schema is read again.
+        connection = sqlite3.connect(folder / FILE)
+        connection.executescript(f"PRAGMA writable_schema = ON; {now};")
+        connection.close()
 
 
 def flip_in_index(folder: Path, text: bytes) -> None:

@@ -16,6 +16,7 @@ from rigs.moments import HandClock
 
 from edge_agent.journal import FILE, Journal, JournalError
 from edge_agent.ledger import Ledger
+from edge_agent.wire import ORIGIN, Stamp
 
 DEVICES = 40
 PER_TRANSACTION = 100
@@ -27,7 +28,7 @@ class Found(StrEnum):
     # The checksum of a row.
     BY_CHECKSUM = "by a row's checksum"
     # Everything that is read is as it was written.
-    HARMLESS = "harmless"
+    HARMLESS = "harmless, or mended"
     # Something else is read than was written, and nobody says so.
     SILENT = "silent and wrong"
 
@@ -107,7 +108,7 @@ async def flip(folder: Path, whole: bytes, bit: int, truth: Read) -> tuple[Found
     if found == truth:
         return Found.HARMLESS, ""
     wrong = [uid for uid, body in found.rows.items() if truth.rows.get(uid) != body]
-    if found.damaged_rows and not wrong and found.state[:4] == truth.state[:4]:
+    if found.damaged_rows and not wrong and _is_sound(found, truth):
         return Found.BY_CHECKSUM, ""
     differs = [
         f"{name}: {_shortened(getattr(found, name))} instead of {_shortened(getattr(truth, name))}"
@@ -127,22 +128,42 @@ async def flips(
     rows: int,
     bits: int,
     seed: int,
+    only: Callable[[bytes, Read], list[range]] = lambda whole, truth: [range(len(whole))],
     progress: Callable[[Counter[Found]], None] = lambda figures: None,
 ) -> tuple[Counter[Found], list[str]]:
-    """How many were found by what, and what was silent."""
+    """How many were found by what, and what was silent. ``only``: the bytes that may be hit."""
     whole = await make(folder / "made", rows)
     lay_out(folder / "truth", {FILE: whole})
     truth = await read(folder / "truth")
     assert truth is not None
     assert len(truth.rows) >= rows
     dice, figures, silent = random.Random(seed), Counter[Found](), []
+    places = [place for part in only(whole, truth) for place in part]
     for _ in range(bits):
-        found, why = await flip(folder / "flipped", whole, dice.randrange(len(whole) * 8), truth)
+        bit = dice.choice(places) * 8 + dice.randrange(8)
+        found, why = await flip(folder / "flipped", whole, bit, truth)
         figures[found] += 1
         if found is Found.SILENT:
             silent.append(why)
         progress(figures)
     return figures, silent
+
+
+def of_the_state(whole: bytes, truth: Read) -> list[range]:
+    """Where the rows of the stream, of its boundary and of the anchor lie; each begins with a text."""
+    anchor, lineage = truth.state[4], truth.state[5]
+    assert isinstance(anchor, Stamp)
+    assert isinstance(lineage, list)
+    texts = [str(truth.state[0]), lineage[1][1], anchor.boot]
+    starts = [whole.index(text.encode()) for text in texts]
+    return [range(start, start + 32) for start in starts] + [range(starts[0] + 32, starts[0] + 70)]
+
+
+def _is_sound(found: Read, truth: Read) -> bool:
+    """The state is as it was, or begun anew."""
+    stream, head_seq, cursor, _, anchor, *_ = found.state
+    renewed = stream != truth.state[0] and (head_seq, cursor) == (truth.state[1], ORIGIN)
+    return (renewed or found.state[:4] == truth.state[:4]) and anchor in (None, truth.state[4])
 
 
 def _damaged(ledger: Ledger) -> int:
