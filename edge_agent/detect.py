@@ -266,6 +266,7 @@ class Detector:
 
     def stood_still(self, now: Stamp) -> None:
         """Nobody listened for a while, until ``now``: silence and delays count anew, as after a start."""
+        to_be_asked = {key for key, due_ns in self._due_ns.items() if due_ns <= self._newest.mono_ns}
         self._newest = now
         if self._memory.link_since_ns is not None:
             self._memory.link_since_ns = now.mono_ns
@@ -273,6 +274,7 @@ class Detector:
             if phase.since is not None:
                 state = State.ACTIVE if phase.active else State.NORMAL
                 self.phases[key] = Phase(state=state, settled=phase.settled)
+            if phase.since is not None or key in to_be_asked:
                 self._ask_again(key)
             else:
                 self._plan(self.rules[key])

@@ -308,6 +308,31 @@ def test_what_could_not_be_written_is_decided_anew() -> None:
     assert line.detector.look(line.clock.stamp()) == [first]
 
 
+def test_after_a_standstill_delays_start_again_also_for_what_is_not_read_again() -> None:
+    line = floor(on_delay_s=5, off_delay_s=5)
+    line.read(jam=True)
+    line.detector.stood_still(line.clock.go(60))
+    assert line.wait(4) == []
+    (raised,) = line.wait(1)
+    assert raised.at.mono_ns - raised.first.mono_ns == 5 * NS_PER_S
+    line.read(jam=False)
+    line.detector.stood_still(line.clock.go(60))
+    assert line.wait(4) == []
+    assert acts(line.wait(1)) == [Act.CLEAR]
+
+
+def test_what_could_not_be_written_before_a_standstill_is_decided_anew_after_it() -> None:
+    line = floor({"no_data_s": {"signal": "jam", "s": 10}})
+    line.read(jam=False)
+    line.clock.go(10)
+    before = dict(line.detector.phases)
+    assert acts(line.detector.look(line.clock.stamp())) == [Act.RAISE]
+    line.detector.put_back(before)
+    line.detector.stood_still(line.clock.go(60))
+    assert line.wait(9) == []
+    assert acts(line.wait(1)) == [Act.RAISE]
+
+
 # --- reachability
 # ------------------------------------------------------------------------------------------------
 
