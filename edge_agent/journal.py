@@ -114,7 +114,7 @@ class Journal:
         def unit(ledger: Ledger) -> Stamp | None:
             anchor = ledger.anchor()
             if anchor is not None:
-                ledger.write(occurrence.not_running(gateway, since=anchor, now=now), now_ms=now.wall_ms)
+                ledger.write(occurrence.not_running(gateway, since=anchor, now=now), now=now)
             ledger.set_anchor(now)
             return anchor
 
@@ -122,8 +122,8 @@ class Journal:
 
     async def commit(self, changes: Sequence[Change]) -> list[Row]:
         """The rows that came of them, durable."""
-        now_ms = self._stamp().wall_ms
-        return await self._do(lambda ledger: ledger.write(changes, now_ms=now_ms))
+        now = self._stamp()
+        return await self._do(lambda ledger: ledger.write(changes, now=now))
 
     async def open_occurrences(self) -> list[Row]:
         return await self._do(Ledger.open_rows)
@@ -135,8 +135,8 @@ class Journal:
         )
 
     async def take_answer(self, answer: SyncAnswer, *, may_renew: bool) -> Moved:
-        now_ms = self._stamp().wall_ms
-        return await self._do(lambda ledger: ledger.take_answer(answer, may_renew=may_renew, now_ms=now_ms))
+        now = self._stamp()
+        return await self._do(lambda ledger: ledger.take_answer(answer, may_renew=may_renew, now=now))
 
     async def new_stream(self) -> str:
         return await self._do(Ledger.new_stream)

@@ -18,7 +18,6 @@ from enum import StrEnum
 import structlog
 
 from edge_agent import occurrence
-from edge_agent.clock import EARLIEST_MS
 from edge_agent.occurrence import Change, Opening
 from edge_agent.wire import (
     BOUNDARIES_KEPT,
@@ -31,7 +30,8 @@ from edge_agent.wire import (
     encode,
 )
 
-# How long a closed row can still be sent again, should the collector have to be restored from a backup.
+# How long a closed row can still be sent again, should the collector be restored from a backup: days on
+# which the agent ran, for no wall clock can be trusted with it.
 RESEND_HORIZON_MS = 30 * 86_400_000
 # At most so many rows are pruned in one transaction: a short one, also on a slow card.
 PRUNED_AT_ONCE = 1_000
@@ -138,7 +138,7 @@ class Ledger:
     # --- occurrences
     # ---------------------------------------------------------------------------------------------
 
-    def write(self, changes: Sequence[Change], *, now_ms: int) -> list[Row]:
+    def write(self, changes: Sequence[Change], *, now: Stamp) -> list[Row]:
         """The rows that came of the changes. To open what is open, or close what is not, changes nothing."""
         written = []
         for change in changes:
@@ -149,7 +149,7 @@ class Ledger:
                 written.append(occurrence.closed(row, change, mod_seq=self._next_seq()))
             else:
                 continue
-            self._store(written[-1], now_ms)
+            self._store(written[-1], now)
         return written
 
     def open_rows(self) -> list[Row]:
@@ -158,15 +158,9 @@ class Ledger:
 
     def prune(self, now: Stamp) -> int:
         """Forget closed rows that the collector has had for the whole horizon; how many."""
-        if now.source == "none":
-            return 0
-        # Written before the clock was set: their age counts from now.
-        self._sql.execute(
-            "UPDATE occurrence SET changed_ms = ? WHERE changed_ms < ?", (now.wall_ms, EARLIEST_MS)
-        )
         gone = self._sql.execute(
             _PRUNE,
-            (now.wall_ms - RESEND_HORIZON_MS, PRUNED_AT_ONCE),
+            (self._age_ms(now) - RESEND_HORIZON_MS, PRUNED_AT_ONCE),
         ).fetchall()
         if gone:
             self._sql.execute("UPDATE stream SET pruned_through = max(pruned_through, ?)", (max(gone)[0],))
@@ -209,14 +203,14 @@ class Ledger:
             open_uids=[str(uid) for (uid,) in open_uids],
         )
 
-    def take_answer(self, answer: SyncAnswer, *, may_renew: bool, now_ms: int) -> Moved:
+    def take_answer(self, answer: SyncAnswer, *, may_renew: bool, now: Stamp) -> Moved:
         """Move the cursor to what the collector holds, and give rows that it wants a new position."""
         stream, _, cursor, _ = self._stream()
         if answer.stream != stream:
             return Moved.IGNORED
         moved = self._move(answer, cursor, may_renew=may_renew)
         for uid in answer.want:
-            self._send_again(uid, now_ms)
+            self._send_again(uid, now)
         return moved
 
     def new_stream(self) -> str:
@@ -234,10 +228,11 @@ class Ledger:
     # ----------------------------------------------------------------------------------------------
 
     def set_anchor(self, at: Stamp) -> None:
+        columns = (at.boot, at.mono_ns, at.wall_ms, at.source, self._age_ms(at))
         self._sql.execute(
-            "INSERT OR REPLACE INTO anchor (only, boot, mono_ns, wall_ms, source, crc)"
-            " VALUES (1, ?, ?, ?, ?, ?)",
-            (*_columns(at), _sum(*_columns(at))),
+            "INSERT OR REPLACE INTO anchor (only, boot, mono_ns, wall_ms, source, age_ms, crc)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?)",
+            (*columns, _sum(*columns)),
         )
 
     def anchor(self) -> Stamp | None:
@@ -258,7 +253,7 @@ class Ledger:
                 (self._new_id(), *ORIGIN),
             )
             return
-        self._give_up("anchor", "boot, mono_ns, wall_ms, source")
+        self._give_up("anchor", "boot, mono_ns, wall_ms, source, age_ms")
         self._give_up("boundary", "seq, nonce")
         crc = self._sql.execute("SELECT crc FROM stream").fetchone()[0]
         if crc not in (None, _sum(*self._state())):
@@ -338,29 +333,37 @@ class Ledger:
         self._sql.execute("UPDATE stream SET cursor_seq = ?, cursor_nonce = ?", hwm)
         return Moved.FORWARDS if hwm[0] > cursor[0] else Moved.BACKWARDS
 
+    def _age_ms(self, now: Stamp) -> int:
+        """For how long an agent has run on this journal. Time in which nothing ran does not count."""
+        found = self._sql.execute("SELECT boot, mono_ns, age_ms FROM anchor").fetchone()
+        if found is None:
+            return 0
+        boot, mono_ns, age_ms = found
+        return int(age_ms) + (max(0, now.mono_ns - mono_ns) // 1_000_000 if boot == now.boot else 0)
+
     def _made_here(self, boundary: Position) -> bool:
         return (
             self._sql.execute("SELECT 1 FROM boundary WHERE seq = ? AND nonce = ?", boundary).fetchone()
             is not None
         )
 
-    def _send_again(self, uid: str, now_ms: int) -> None:
+    def _send_again(self, uid: str, now: Stamp) -> None:
         stored = self._sql.execute(
             _SENT_ROW,
             (uid,),
         ).fetchone()
         if stored is not None and (row := self._read(stored)) is not None:
-            self._store(occurrence.touched(row, mod_seq=self._next_seq()), now_ms)
+            self._store(occurrence.touched(row, mod_seq=self._next_seq()), now)
 
     def _open_row(self, key: str) -> Row | None:
         stored = self._sql.execute(_OPEN_ROW, (key,)).fetchone()
         return None if stored is None else self._read(stored)
 
-    def _store(self, row: Row, now_ms: int) -> None:
+    def _store(self, row: Row, now: Stamp) -> None:
         body = encode(row)
+        crc, age_ms = zlib.crc32(body), self._age_ms(now)
         self._sql.execute(
-            _STORE,
-            (row.uid, row.key, row.state == "open", row.mod_seq, body.decode(), zlib.crc32(body), now_ms),
+            _STORE, (row.uid, row.key, row.state == "open", row.mod_seq, body.decode(), crc, age_ms)
         )
 
     def _read(self, stored: _Stored) -> Row | None:
@@ -379,10 +382,6 @@ class Ledger:
         log.error("a row of the journal is damaged and left out", uid=uid, condition=key, position=mod_seq)
         self._sql.execute("UPDATE occurrence SET open = 0 WHERE open = 1 AND mod_seq = ?", (mod_seq,))
         return None
-
-
-def _columns(at: Stamp) -> tuple[object, ...]:
-    return at.boot, at.mono_ns, at.wall_ms, at.source
 
 
 def _sum(*columns: object) -> int:

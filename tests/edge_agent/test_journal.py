@@ -206,7 +206,7 @@ async def test_a_unit_that_fails_leaves_the_others_alone(tmp_path: Path) -> None
     clock = HandClock()
 
     def wrong(ledger: Ledger) -> None:
-        ledger.write([opening(clock, "belt-9")], now_ms=0)
+        ledger.write([opening(clock, "belt-9")], now=clock.stamp())
         raise ValueError("a bug")
 
     async with opened(tmp_path, clock) as journal:
@@ -414,6 +414,7 @@ async def test_a_row_that_the_collector_wants_gets_a_new_position(tmp_path: Path
 async def test_only_what_is_closed_acknowledged_and_old_is_pruned(tmp_path: Path) -> None:
     clock = HandClock()
     async with opened(tmp_path, clock) as journal:
+        await journal.start("gw-1")
         old = [change(clock, f"belt-{n}") for n in range(3) for change in (opening, closing)]
         await journal.commit([*old, opening(clock, "belt-open")])
         clock.go(31 * 86_400)
@@ -430,18 +431,26 @@ async def test_only_what_is_closed_acknowledged_and_old_is_pruned(tmp_path: Path
         assert [row["device"] for row in _rows(await whole_batch(journal))] == ["belt-open", "belt-new"]
 
 
-async def test_a_row_from_before_the_clock_was_set_ages_from_when_it_was(tmp_path: Path) -> None:
-    clock = HandClock(source="none")
-    clock.wall_ms = 5_000
-    async with opened(tmp_path, clock) as journal:
+@pytest.mark.parametrize("source", ["none", "rtc", "ntp"])
+@pytest.mark.parametrize("jump_s", [0, 40 * 86_400, -40 * 86_400])
+async def test_a_row_ages_while_the_agent_runs_whatever_the_wall_clock_shows(
+    tmp_path: Path, source: str, jump_s: int
+) -> None:
+    clock, new_id = HandClock(source=source), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
         await journal.commit([opening(clock), closing(clock)])
         batch = await whole_batch(journal)
         await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        clock.jump(jump_s)
+        clock.go(29 * 86_400)
         assert await journal.prune() == 0
-        clock.jump(1_800_000_000)
-        clock.source = "ntp"
+    # Nothing ran for a month: nothing has grown older.
+    clock.reboot(40 * 86_400)
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
         assert await journal.prune() == 0
-        clock.go(31 * 86_400)
+        clock.go(2 * 86_400)
         assert await journal.prune() == 1
 
 
@@ -612,7 +621,7 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
         await Journal.open(tmp_path, new_id=ids(), stamp=HandClock().stamp)
     assert (tmp_path / FILE).read_bytes() == before
     connection = sqlite3.connect(tmp_path / FILE)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     async with opened(tmp_path, HandClock()):
         pass
