@@ -55,10 +55,15 @@ def killing_seed(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, str] | None
             try:
                 World(seed).live()
             except BrokenLawError as broken:
-                return seed, str(broken).partition(" s: ")[2][:60]
+                law = str(broken).partition(" s: ")[2][:60]
+                break
+        else:
+            return None
     finally:
         undo()
-    return None
+    # It is the mutant that died, not the simulation.
+    World(seed).live()
+    return seed, law
 
 
 def one(seed: int, *, loud: bool) -> Counter[str] | None:

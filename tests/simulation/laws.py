@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from simulation import oracle
 from simulation.floor import FAULTS
 from simulation.hub import SITE, Held
 from simulation.ledger import Told
@@ -119,7 +120,8 @@ class Laws:
 
     def _said_in_a_row_that_cannot_be_read(self, device: str, fault: str) -> bool:
         ledger = self.world.ledger
-        firsts = (ledger.told[uid].first for uid, _ in ledger.spoilt)
+        uids = {uid for uid, _ in ledger.spoilt} | ledger.were_garbled
+        firsts = (ledger.told[uid].first for uid in uids)
         return any(row["device"] == device and row["fault"] == fault for row in firsts)
 
     def after_answer(
@@ -156,6 +158,10 @@ class Laws:
         self._tickets_say_what_is(held)
         self._dates(rows)
         self._groups(rows)
+        if self.world.failure is None:
+            for difference in oracle.differences(self.world):
+                self.world.fail(f"promise 3: {difference}")
+                break
         self.world.count(
             "occurrences in the end",
         )

@@ -20,6 +20,8 @@ class Told:
     box: Box
     uid: str
     forms: list[dict[str, Any]] = field(default_factory=list)
+    # When each was written, in ms of the world.
+    written: list[int] = field(default_factory=list)
 
     @property
     def first(self) -> dict[str, Any]:
@@ -38,6 +40,10 @@ class Truth:
     # (uid, rev) that travel spoilt, and how.
     spoilt: dict[tuple[str, int], int] = field(default_factory=dict)
 
+    # Uids whose first row is garbled once, on its way, beyond recognition.
+    garbled: set[str] = field(default_factory=set)
+    were_garbled: set[str] = field(default_factory=set)
+
     def write(self, box: Box, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             told = self.told.setdefault(row["uid"], Told(box=box, uid=row["uid"]))
@@ -45,14 +51,22 @@ class Truth:
             if form in told.forms:
                 continue
             told.forms.append(form)
+            told.written.append(box.world.now_ms - EPOCH_MS)
             if self.rng.random() < self.poison:
-                self.spoilt[row["uid"], row["rev"]] = self.rng.randrange(4)
+                if row["state"] == "open" and self.rng.random() < 0.3:
+                    self.garbled.add(row["uid"])
+                else:
+                    self.spoilt[row["uid"], row["rev"]] = self.rng.randrange(4)
 
     def spoil(self, box: Box, body: bytes) -> bytes:
-        if not self.spoilt:
+        if not self.spoilt and not self.garbled:
             return body
 
         def change(row: dict[str, Any]) -> dict[str, Any]:
+            if row["uid"] in self.garbled and row["state"] == "open":
+                self.garbled.discard(row["uid"])
+                self.were_garbled.add(row["uid"])
+                return {"garbled": row["mod_seq"]}
             how = self.spoilt.get((row["uid"], row["rev"]))
             return row if how is None else net.spoilt(row, how)
 

@@ -124,7 +124,7 @@ MUTANTS = [
     ),
     _of(
         "boundaries are not remembered", "E3", LEDGER + "_boundary",
-        'self._sql.execute("INSERT INTO boundary (seq, nonce) VALUES (?, ?)", (seq, nonce))', "pass",
+        'self._sql.execute("INSERT INTO boundary (seq, nonce, crc) VALUES (?, ?, ?)", made)', "pass",
     ),
     _of("does not send again what is wanted", "E9", LEDGER + "take_answer", "in answer.want:", "in ():"),
     _of("closed here is not heeded", "E7", FORWARD + "_take", "if answer.closed_here:", "if False:"),

@@ -17,7 +17,7 @@ from simulation.mutants import MUTANTS, Mutant
 from simulation.world import World
 
 HERE = Path(__file__).parent
-SEEDS = 40
+SEEDS = 24
 KEPT = [
     int(line.split()[0])
     for line in (HERE / "seeds.txt").read_text().splitlines()
