@@ -13,25 +13,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from powercut import cuts, flips
+from powercut import collector_cuts, cuts, flips
 from powercut.cuts import Figures
 from powercut.disk import without_folder_sync_of_new_wal
 
 # One recording gives so many images.
 IMAGES_EACH = 1_000
 TRANSITIONS = 4_000
+EXCHANGES = 1_200
 ROWS = 3_000
 
 
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5_000)
+    parser.add_argument("--collector-images", type=int, default=1_000)
     parser.add_argument("--flips", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory() as folder:
         well = await _cuts(Path(folder), options.images, options.seed) if options.images else True
+        if options.collector_images:
+            well &= await _collector_cuts(Path(folder), options.collector_images, options.seed)
         well &= await _flips(Path(folder), options.flips, options.seed) if options.flips else True
     return 0 if well else 1
 
@@ -54,6 +58,15 @@ async def _cuts(folder: Path, images: int, seed: int) -> bool:
         done, seed = done + count, seed + 1
     print(f"{done} images in all:", *(f"  {n:5} kept {kind}" for kind, n in sorted(kinds.items())), sep="\n")
     return well
+
+
+async def _collector_cuts(folder: Path, images: int, seed: int) -> bool:
+    here = folder / "collector"
+    steps = collector_cuts.record(here, seed=seed, exchanges=EXCHANGES)
+    print(f"the collector's SQLite: {len(steps)} steps", flush=True)
+    figures = await collector_cuts.cut(steps, here, images=images, seed=seed, progress=_every(100))
+    print(figures, *figures.bad, sep="\n", flush=True)
+    return not figures.lossy and not figures.corrupt
 
 
 async def _flips(folder: Path, bits: int, seed: int) -> bool:

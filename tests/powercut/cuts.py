@@ -7,7 +7,7 @@ import random
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,26 +21,40 @@ from edge_agent.journal import FILE, Journal, JournalError
 from edge_agent.ledger import Ledger
 from edge_agent.wire import BOUNDARIES_KEPT, ORIGIN
 
-# How the sessions of one recording end; the last one is cut.
+# How the sessions of one recording end.
 ENDINGS = ("killed", "closed", "killed", "closed")
+SHORT = ("killed", "closed")
 
 
-def record(folder: Path, *, seed: int, transitions: int, way: str = writer.AS_BUILT) -> list[Step]:
-    """Some sessions of the journal's writer on one fresh folder."""
+def record(
+    folder: Path,
+    *,
+    seed: int,
+    transitions: int,
+    way: str = writer.AS_BUILT,
+    endings: Sequence[str] = ENDINGS,
+    program: str = writer.__file__,
+    database: str = FILE,
+) -> list[Step]:
+    """Some sessions of a writer on one fresh folder."""
     watched = folder / "data"
     watched.mkdir(parents=True)
-    recorder = Recorder(folder=watched, said=folder / "said", wal=f"{FILE}-wal")
-    for number, ending in enumerate(ENDINGS):
+    recorder = Recorder(folder=watched, said=folder / "said", wal=f"{database}-wal")
+    for number, ending in enumerate(endings):
         recorder.record(
-            writer.__file__,
+            program,
             str(watched),
             str(recorder.said),
             str(seed * len(ENDINGS) + number + 1),
-            str(transitions // len(ENDINGS)),
+            str(transitions // len(endings)),
             way,
             ending,
         )
     return recorder.steps
+
+
+# What the program had said up to the cut.
+Sayings = Sequence[Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -53,7 +67,7 @@ class Promised:
     cursor: int = 0
 
     @classmethod
-    def of(cls, said: Iterable[Sequence[str]]) -> Promised:
+    def of(cls, said: Sayings) -> Promised:
         promised = cls()
         for what, *words in said:
             if what == "row":
@@ -103,9 +117,12 @@ def was_set_aside(folder: Path) -> bool:
     return any(folder.glob(f"{FILE}.broken-*"))
 
 
-async def outcome(folder: Path, image: Image, promised: Promised) -> Outcome:
-    """``folder`` is made anew for the image."""
-    lay_out(folder, image)
+# What becomes of a folder after what was said.
+Judge = Callable[[Path, Sayings], Awaitable[Outcome]]
+
+
+async def of_journal(folder: Path, said: Sayings) -> Outcome:
+    promised = Promised.of(said)
     try:
         held = await _held(folder)
     except (JournalError, sqlite3.Error) as error:
@@ -198,6 +215,8 @@ async def cut(
     *,
     images: int,
     seed: int,
+    database: str = FILE,
+    judge: Judge = of_journal,
     progress: Callable[[Figures], None] = lambda figures: None,
 ) -> Figures:
     """Power cuts at random points, and at those where the files change in a rarer way."""
@@ -212,14 +231,15 @@ async def cut(
             image = disk.image(kept, names, dice)
             if dice.random() < 0.3:
                 # Whatever was left of what is rebuilt anyway.
-                image[f"{FILE}-shm"] = dice.randbytes(32_768)
-            promised = Promised.of(disk.said)
-            found = await outcome(folder / "image", image, promised)
+                image[f"{database}-shm"] = dice.randbytes(32_768)
+            lay_out(folder / "image", image)
+            found = await judge(folder / "image", disk.said)
             figures.images += 1
             figures.lossy += bool(found.lost)
             figures.corrupt += bool(found.corrupt)
             figures.most_lost = max(figures.most_lost, len(found.lost))
-            figures.confirmed = max(figures.confirmed, len(promised.rows))
+            rows = {words[1] for words in disk.said if words[0] == "row"}
+            figures.confirmed = max(figures.confirmed, len(rows))
             figures.kinds[f"{kept}, names {names}"] += 1
             if not found.well and len(figures.bad) < 5:
                 why = json.dumps([*found.corrupt, *found.lost[:3]])

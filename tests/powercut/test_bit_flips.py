@@ -5,7 +5,7 @@ from pathlib import Path
 from powercut import flips
 from powercut.flips import Found
 
-ROWS = 500
+ROWS = 300
 FLIPS = 100
 
 

@@ -44,14 +44,16 @@ async def test_nor_where_sqlite_does_not_sync_the_folder_by_itself(
 
 
 async def test_a_journal_that_does_not_sync_each_commit_would_lose(tmp_path: Path) -> None:
-    steps = cuts.record(tmp_path / "recorded", seed=1, transitions=300, way=writer.NORMAL)
+    steps = cuts.record(tmp_path / "recorded", seed=1, transitions=200, way=writer.NORMAL, endings=cuts.SHORT)
     figures = await cuts.cut(steps, tmp_path, images=IMAGES_OF_A_WRONG_WAY, seed=2)
     assert figures.lossy > IMAGES_OF_A_WRONG_WAY / 10, figures
 
 
 async def test_a_journal_that_is_not_created_under_extra_would_lose(tmp_path: Path) -> None:
     """Were it not for SQLite's file layer on Linux, which syncs the folder with a new write-ahead log."""
-    steps = cuts.record(tmp_path / "recorded", seed=1, transitions=300, way=writer.NOT_CREATED_SAFELY)
+    steps = cuts.record(
+        tmp_path / "recorded", seed=1, transitions=200, way=writer.NOT_CREATED_SAFELY, endings=cuts.SHORT
+    )
     without = without_folder_sync_of_new_wal(steps)
     figures = await cuts.cut(without, tmp_path, images=IMAGES_OF_A_WRONG_WAY, seed=2)
     assert figures.lossy > 0, figures

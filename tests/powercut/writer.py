@@ -13,7 +13,7 @@ import os
 import random
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,21 @@ AS_BUILT, NORMAL, NO_EXTRA, NOT_CREATED_SAFELY = "as-built", "normal", "no-extra
 class Spoilt(sqlite3.Connection):
     """A connection that does not do everything that it is told."""
 
-    instead: tuple[str, str] = ("", "")
+    instead: Mapping[str, str] = {}
 
     def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:
-        told, done = self.instead
-        return super().execute(done if sql == told else sql, *more)
+        return super().execute(self.instead.get(sql.replace(" ", ""), sql), *more)
 
 
 def spoil(way: str) -> None:
     """Open journals another way than the product does, in this program only."""
     if way == AS_BUILT:
         return
-    full = "PRAGMA synchronous = FULL"
+    extra, full = "PRAGMAsynchronous=EXTRA", "PRAGMAsynchronous=FULL"
     if way == NORMAL:
-        Spoilt.instead = (full, "PRAGMA synchronous = NORMAL")
+        Spoilt.instead = {full: "PRAGMA synchronous = NORMAL", extra: "PRAGMA synchronous = NORMAL"}
     else:
-        Spoilt.instead = ("PRAGMA synchronous = EXTRA", full)
+        Spoilt.instead = {extra: "PRAGMA synchronous = FULL"}
     if way == NOT_CREATED_SAFELY:
         journal_file._sync_folder = lambda folder: None
     real = sqlite3.connect
