@@ -23,6 +23,8 @@ TRIES = 8
 FIRST_PAUSE_S = 0.01
 # serialization_failure and deadlock_detected (PostgreSQL manual, appendix A).
 RETRIED = frozenset({"40001", "40P01"})
+# Without the first a crash of the server loses commits, without the second a power cut does.
+DEMANDED = ("synchronous_commit", "fsync")
 
 
 class Postgres:
@@ -75,7 +77,8 @@ class Postgres:
 def _demand_durability(raw: Any, _record: object) -> None:
     """A commit that a crash can undo would be acknowledged to an edge, which then need not send it again."""
     with raw.cursor() as cursor:
-        setting = cursor.execute("SHOW synchronous_commit").fetchone()[0]
+        found = {name: cursor.execute(f"SHOW {name}").fetchone()[0] for name in DEMANDED}
     raw.rollback()
-    if setting == "off":
-        raise ValueError("PostgreSQL runs with synchronous_commit=off: what is acknowledged could be lost")
+    for name, setting in found.items():
+        if setting == "off":
+            raise ValueError(f"PostgreSQL runs with {name}=off: what is acknowledged could be lost")

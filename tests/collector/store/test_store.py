@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -146,15 +145,15 @@ def test_a_database_in_memory_is_refused() -> None:
         Store.open("sqlite://")
 
 
-@pytest.fixture
-def careless_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres.running(tmp_path_factory.mktemp("careless"), synchronous_commit="off") as url:
-        yield url
-
-
-def test_a_postgresql_that_may_forget_commits_is_refused(careless_url: str) -> None:
-    with pytest.raises(UnusableError, match="synchronous_commit=off"):
-        Store.open(postgres.new_database(careless_url))
+@pytest.mark.parametrize("setting", ["synchronous_commit", "fsync"])
+def test_a_postgresql_that_may_forget_commits_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, setting: str
+) -> None:
+    with (
+        postgres.running(tmp_path_factory.mktemp("careless"), **{setting: "off"}) as url,
+        pytest.raises(UnusableError, match=f"{setting}=off"),
+    ):
+        Store.open(postgres.new_database(url))
 
 
 def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
