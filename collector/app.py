@@ -30,7 +30,7 @@ from collector.pages.refuse import refuse
 from collector.pages.render import Renderer
 from collector.parts import Parts
 from collector.passwords import Passwords
-from collector.problems import Problem
+from collector.problems import TOO_LARGE, Problem
 from collector.shield import Shield
 from collector.store import Store
 from edge_agent import wire
@@ -105,7 +105,6 @@ def build(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=wire.MAX_WIRE_BYTES,
         responses={
             "4XX": {
                 "model": shapes.Refusal,
@@ -144,7 +143,8 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = Problem(error.status_code, str(error.detail), headers=error.headers)
+    reason = TOO_LARGE if error.status_code == 413 else ""
+    problem = Problem(error.status_code, str(error.detail), reason=reason, headers=error.headers)
     return refuse(request, problem, wants_page(request))
 
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,8 +26,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from collector import auth
 from collector.auth import Rule, Table, Who
 from collector.ingest import GatewayIdentity
-from collector.problems import Problem, busy, not_found, unauthorized
+from collector.problems import CSRF, TOO_LARGE, Problem, busy, not_found, unauthorized
 from collector.tickets import Actor
+from edge_agent import wire
 
 log = structlog.get_logger()
 
@@ -34,6 +36,7 @@ MAX_FORM_BYTES = 64 << 10
 # PostgreSQL keeps none in text.
 NO_NUL = "no name or text here has a NUL in it"
 ENDED_EARLY = "the request ended early"
+TOO_MANY_BYTES = f"a request has at most {wire.MAX_WIRE_BYTES} bytes"
 FORM_TYPE = "application/x-www-form-urlencoded"
 BUSY_RETRY_AFTER_S = 5
 # An agent has one under way; the other is the one that it gave up and that is still being worked on.
@@ -143,6 +146,11 @@ class Guard:
             problem = Problem(400, NO_NUL, reason="request")
             await self._refuse(request, problem, False)(scope, receive, send)
             return
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > wire.MAX_WIRE_BYTES:
+            problem = Problem(413, TOO_MANY_BYTES, reason=TOO_LARGE)
+            await self._refuse(request, problem, wants_page(request))(scope, receive, send)
+            return
         door = self._table.find(scope["method"], scope["path"])
         rule = door.rule
         if rule is None:
@@ -167,13 +175,16 @@ class Guard:
             await self._refuse(request, problem, False)(request.scope, request.receive, send)
 
     async def _person(self, request: Request, rule: Rule, send: Send) -> None:
-        receive: Receive = request.receive
+        receive: Receive = _bounded(request.receive)
         try:
             session, actor = await self._who(request, rule)
             if actor is None and rule.who is not Who.ANYONE:
                 raise _stranger(rule)
-            if rule.method not in auth.SAFE_METHODS and (session is not None or rule.page):
-                receive = await self._check_csrf(request, session)
+            # Where nobody has to be logged in a session adds nothing that a forger could use. The log-in form
+            # has a proof of its own, and still works when another tab has logged in meanwhile.
+            proved_by = session if rule.who is not Who.ANYONE else None
+            if rule.method not in auth.SAFE_METHODS and (proved_by is not None or rule.page):
+                receive = await self._check_csrf(request, receive, proved_by)
             if actor is not None and isinstance(rule.who, frozenset) and actor.role not in rule.who:
                 raise _wrong_role(actor, rule)
         except Problem as problem:
@@ -196,10 +207,10 @@ class Guard:
         session = await self._identities.session(cookie, touch=touch)
         return session, session.actor if session else None
 
-    async def _check_csrf(self, request: Request, session: Session | None) -> Receive:
+    async def _check_csrf(self, request: Request, receive: Receive, session: Session | None) -> Receive:
         """Raises Problem 403. Returns a ``receive`` that gives the body again."""
         refused = Problem(
-            403, "this did not come from a page of this collector; load the page again", reason="csrf"
+            403, "this did not come from a page of this collector; load the page again", reason=CSRF
         )
         own = {self._origin} if self._origin else set()
         own.add(f"{request.url.scheme}://{request.headers.get('host', '')}")
@@ -207,14 +218,13 @@ class Guard:
             raise refused
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise refused
-        receive: Receive = request.receive
         token = request.headers.get(auth.CSRF_HEADER, "")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
-            body = await _read(request.receive)
+            body = await _read(receive)
             if b"%00" in body or b"\0" in body:
                 raise Problem(400, NO_NUL, reason="request")
             request.state.form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-            receive = _replay(body, request.receive)
+            receive = _replay(body, receive)
             token = token or request.state.form.get(auth.CSRF_FIELD, "")
         if session is not None:
             expected = session.csrf
@@ -272,9 +282,24 @@ async def _read(receive: Receive) -> bytes:
             raise Problem(400, ENDED_EARLY, reason="request")
         body += message.get("body", b"")
         if len(body) > MAX_FORM_BYTES:
-            raise Problem(413, f"a form has at most {MAX_FORM_BYTES} bytes", reason="too-large")
+            raise Problem(413, f"a form has at most {MAX_FORM_BYTES} bytes", reason=TOO_LARGE)
         if not message.get("more_body"):
             return bytes(body)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Raises HTTPException, which the framework lets through when it reads a body; Problem it would not."""
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > wire.MAX_WIRE_BYTES:
+            raise HTTPException(413, TOO_MANY_BYTES)
+        return message
+
+    return counted
 
 
 def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:

@@ -9,6 +9,9 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+# The reason of a refusal that a fresh page mends.
+CSRF = "csrf"
+TOO_LARGE = "too-large"
 
 
 class Problem(Exception):  # noqa: N818  it is an answer as much as an error

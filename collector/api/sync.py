@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from collector import ingest
 from collector.parts import gateway_of, parts_of
-from collector.problems import Problem
+from collector.problems import TOO_LARGE, Problem
 from collector.store import audit
 from edge_agent import wire
 
@@ -118,7 +118,7 @@ async def _read(request: Request) -> bytes:
                 body += chunk
                 if len(body) > wire.MAX_WIRE_BYTES:
                     raise Problem(
-                        413, f"a sync has at most {wire.MAX_WIRE_BYTES} bytes on the wire", reason="too-large"
+                        413, f"a sync has at most {wire.MAX_WIRE_BYTES} bytes on the wire", reason=TOO_LARGE
                     )
     except TimeoutError as error:
         raise Problem(408, f"the body took more than {BODY_WITHIN_S:.0f} s", reason="too-slow") from error
@@ -137,7 +137,7 @@ def gunzip(body: bytes) -> bytes:
     except zlib.error as error:
         raise wire.WireError("not gzip") from error
     if len(unpacked) > wire.MAX_BODY_BYTES:
-        raise Problem(413, f"a sync has at most {wire.MAX_BODY_BYTES} bytes after gunzip", reason="too-large")
+        raise Problem(413, f"a sync has at most {wire.MAX_BODY_BYTES} bytes after gunzip", reason=TOO_LARGE)
     if not unpacker.eof or unpacker.unused_data:
         raise wire.WireError("gzip: cut short, or more than one member")
     return unpacked

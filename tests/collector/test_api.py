@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from rigs.web import House, house
 
 from collector import auth
+from edge_agent import wire
 
 
 @pytest.fixture
@@ -244,6 +245,20 @@ async def test_every_refusal_is_a_problem_document(
     assert problem["detail"]
     if status == 405:
         assert answer.headers["allow"]
+
+
+async def test_a_body_that_is_too_large_is_a_problem_declared_or_not(
+    home: House, bob: httpx.AsyncClient
+) -> None:
+    async def undeclared() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * (wire.MAX_WIRE_BYTES // 4)
+
+    for path in (f"/api/v1/tickets/{'0' * 32}/note", wire.ENROLL_PATH):
+        for content in (b" " * (wire.MAX_WIRE_BYTES + 1), undeclared()):
+            answer = await bob.post(path, content=content, headers={"Content-Type": "application/json"})
+            assert (answer.status_code, answer.json()["reason"]) == (413, "too-large"), path
+            assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_a_crash_is_a_problem_without_its_traceback(
