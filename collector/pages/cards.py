@@ -113,7 +113,6 @@ def grouped(views: Iterable[TicketView]) -> list[tuple[Group, Sequence[Card]]]:
     for group, members in found.items():
         if group is Group.ENDED:
             members.sort(key=lambda one: -(one.view.ended_ms or one.view.received_ms))
-            del members[ENDED_SHOWN:]
         else:
             members.sort(key=lambda one: (SEVERITY_ORDER.get(one.view.severity, 3), one.view.occurred_ms))
     return [(group, members) for group, members in found.items() if members]

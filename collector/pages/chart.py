@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from collector.pages.texts import duration, exact, share
 from collector.report import Interval, Item, Report
 
-HOUR_MS = 3_600_000
-# The first of these that gives at most MAX_TICKS.
-STEPS_H = (1, 2, 3, 6, 12, 24, 48, 168, 336, 720)
+MINUTE_MS = 60_000
+# The first of these that gives at most MAX_TICKS, in minutes.
+STEPS_MIN = (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 43_200)
 MAX_TICKS = 9
 # A stop that is too short to be seen is drawn this wide, in percent.
 MIN_WIDTH = 0.25
@@ -97,7 +97,7 @@ def bar(interval: Interval, from_ms: int, to_ms: int, zone: ZoneInfo) -> Bar:
 
 def ticks(from_ms: int, to_ms: int, zone: ZoneInfo) -> tuple[Tick, ...]:
     span = max(1, to_ms - from_ms)
-    step_h = next((hours for hours in STEPS_H if span / (hours * HOUR_MS) <= MAX_TICKS), STEPS_H[-1])
+    step_min = next((step for step in STEPS_MIN if span / (step * MINUTE_MS) <= MAX_TICKS), STEPS_MIN[-1])
     start = datetime.fromtimestamp(from_ms / 1000, UTC).astimezone(zone)
     # Round in local wall time; each tick is converted back alone, so that a change to summer time moves none.
     wall = start.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
@@ -106,14 +106,20 @@ def ticks(from_ms: int, to_ms: int, zone: ZoneInfo) -> tuple[Tick, ...]:
         at_ms = round(wall.replace(tzinfo=zone).timestamp() * 1000)
         if at_ms > to_ms:
             return tuple(found)
-        if at_ms >= from_ms:
-            x = round(100 * (at_ms - from_ms) / span, 3)
-            found.append(Tick(x=x, words=_words(wall, step_h), anchor=_anchor(x)))
-        wall += timedelta(hours=step_h)
+        x = round(100 * (at_ms - from_ms) / span, 3)
+        # A time that is left out when summer time begins stands where the next one does.
+        if at_ms >= from_ms and not (found and found[-1].x >= x):
+            found.append(
+                Tick(
+                    x=x, words=_words(datetime.fromtimestamp(at_ms / 1000, zone), step_min), anchor=_anchor(x)
+                )
+            )
+        wall += timedelta(minutes=step_min)
 
 
-def _words(wall: datetime, step_h: int) -> str:
-    return f"{wall.day} {wall:%b}" if step_h >= 24 or wall.hour == 0 else f"{wall:%H:%M}"
+def _words(wall: datetime, step_min: int) -> str:
+    midnight = (wall.hour, wall.minute) == (0, 0)
+    return f"{wall.day} {wall:%b}" if step_min >= 1440 or midnight else f"{wall:%H:%M}"
 
 
 def _anchor(x: float) -> str:

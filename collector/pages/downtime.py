@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -21,6 +23,20 @@ from collector.store import figures
 router = APIRouter(include_in_schema=False)
 
 MAX_DAYS = 366
+MAX_HOURS = 72
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Either whole days or the last hours; ``refusal`` says why it cannot be shown."""
+
+    from_ms: int
+    to_ms: int
+    from_day: date
+    to_day: date
+    hours: int = 0
+    refusal: str = ""
 
 
 @router.get("/downtime")
@@ -32,51 +48,70 @@ async def downtime(request: Request) -> HTMLResponse:
     if site and not actor.may_see(site):
         raise not_found("There is no such site, or it is not yours.")
     today = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone).date()
-    from_day = _day(request.query_params.get("from"), today)
-    to_day = _day(request.query_params.get("to"), today)
-    from_ms, to_ms = _midnight(from_day, zone), _midnight(to_day + timedelta(days=1), zone)
+    window = window_of(request.query_params, today, now_ms, zone)
 
     def both(connection: Connection) -> Chart:
         return chart(
-            report.downtime(connection, site, from_ms, to_ms, By.DEVICE, now_ms),
-            report.downtime(connection, site, from_ms, to_ms, By.FAULT, now_ms),
+            report.downtime(connection, site, window.from_ms, window.to_ms, By.DEVICE, now_ms),
+            report.downtime(connection, site, window.from_ms, window.to_ms, By.FAULT, now_ms),
             zone,
         )
 
-    shown, refusal = None, ""
-    if not site:
-        refusal = "There is no site yet: add a gateway first."
-    elif to_day < from_day or from_day > today:
-        refusal = "The first day comes after the last one, or has not begun."
-    elif (to_day - from_day).days >= MAX_DAYS:
-        refusal = f"At most {MAX_DAYS} days at once."
-    else:
-        shown = await parts.store.read_soon(both)
+    refusal = window.refusal if site else "There is no site yet: add a gateway first."
     return page(
         request,
         "downtime.html",
         here="/downtime",
-        chart=shown,
+        chart=None if refusal else await parts.store.read_soon(both),
         refusal=refusal,
         site=site,
         sites=sites or [site],
-        from_day=from_day.isoformat(),
-        to_day=to_day.isoformat(),
+        from_day=window.from_day.isoformat(),
+        to_day=window.to_day.isoformat(),
         ranges=[
-            (words, f"/downtime?{urlencode({'site': site, 'from': first, 'to': last})}")
-            for words, first, last in _ranges(today)
+            (words, f"/downtime?{urlencode({'site': site} | asked)}", asked == _asked(window))
+            for words, asked in _ranges(today)
         ],
     )
 
 
-def _ranges(today: date) -> list[tuple[str, date, date]]:
-    day = timedelta(days=1)
+def window_of(asked: Mapping[str, str], today: date, now_ms: int, zone: ZoneInfo) -> Window:
+    """What cannot be read counts as today."""
+    hours = asked.get("hours", "")
+    if hours.isascii() and hours.isdigit() and 0 < int(hours[:6]) <= MAX_HOURS:
+        from_ms = now_ms - int(hours) * HOUR_MS
+        return Window(from_ms=from_ms, to_ms=now_ms, from_day=today, to_day=today, hours=int(hours))
+    first, last = _day(asked.get("from"), today), _day(asked.get("to"), today)
+    from_ms, to_ms = _midnight(first, zone), _midnight(last + timedelta(days=1), zone)
+    refusal = ""
+    if last < first or from_ms >= now_ms:
+        refusal = "The first day comes after the last one, or has not begun."
+    elif (last - first).days >= MAX_DAYS:
+        refusal = f"At most {MAX_DAYS} days at once."
+    return Window(from_ms=from_ms, to_ms=to_ms, from_day=first, to_day=last, refusal=refusal)
+
+
+def _ranges(today: date) -> list[tuple[str, dict[str, str]]]:
+    def days(first: int, last: int = 0) -> dict[str, str]:
+        return {
+            "from": (today - timedelta(days=first)).isoformat(),
+            "to": (today - timedelta(days=last)).isoformat(),
+        }
+
     return [
-        ("Today", today, today),
-        ("Yesterday", today - day, today - day),
-        ("7 days", today - 6 * day, today),
-        ("30 days", today - 29 * day, today),
+        ("Last hour", {"hours": "1"}),
+        ("Last 8 hours", {"hours": "8"}),
+        ("Today", days(0)),
+        ("Yesterday", days(1, 1)),
+        ("7 days", days(6)),
+        ("30 days", days(29)),
     ]
+
+
+def _asked(window: Window) -> dict[str, str]:
+    if window.hours:
+        return {"hours": str(window.hours)}
+    return {"from": window.from_day.isoformat(), "to": window.to_day.isoformat()}
 
 
 def _day(text: str | None, otherwise: date) -> date:

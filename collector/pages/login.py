@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from collector import auth
 from collector.pages.render import renderer_of
+from collector.pages.texts import duration
 from collector.parts import Parts, form_of, parts_of, session_of
 from collector.passwords import TooManyTriesError
 from collector.store import audit, people
@@ -19,7 +20,7 @@ log = structlog.get_logger()
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
-FORM_COOKIE_AGE_S = 3600
+AGAIN = "This form was no longer good. Please log in again."
 WRONG = "Name or password is wrong."
 
 
@@ -27,14 +28,15 @@ WRONG = "Name or password is wrong."
 async def ask(request: Request) -> Response:
     if request.state.session is not None:
         return RedirectResponse(safe_path(request.query_params.get("next", "")), 303)
-    return _form(request, next_path=request.query_params.get("next", ""))
+    return form(request, next_path=request.query_params.get("next", ""))
 
 
 @router.post("/login")
 async def log_in(request: Request) -> Response:
     parts = parts_of(request)
-    form = form_of(request)
-    name, password = form.get("name", "").strip().lower()[:64], form.get("password", "")
+    given = form_of(request)
+    name, password = given.get("name", "").strip().lower()[:64], given.get("password", "")
+    next_path = given.get("next", "")
     address = request.client.host if request.client else ""
     known = await parts.store.read_soon(lambda connection: people.person(connection, name))
     stored = known.password_hash if known is not None and not known.disabled else None
@@ -43,15 +45,15 @@ async def log_in(request: Request) -> Response:
     except TooManyTriesError as error:
         parts.metrics.logins.labels(outcome="too-many").inc()
         log.warning("too many tries to log in", name=name, address=address)
-        refusal = f"Too many tries. Wait {error.retry_after_s} seconds."
-        answer = _form(request, next_path=form.get("next", ""), name=name, refusal=refusal, status=429)
+        refusal = f"Too many tries. Wait {duration(error.retry_after_s * 1000)}, then try again."
+        answer = form(request, next_path=next_path, name=name, refusal=refusal, status=429)
         answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer
     parts.metrics.logins.labels(outcome="right" if right else "wrong").inc()
     if not right:
         log.info("a log-in was refused", name=name, address=address)
-        return _form(request, next_path=form.get("next", ""), name=name, refusal=WRONG, status=403)
-    return await _welcome(request, parts, name, form.get("next", ""))
+        return form(request, next_path=next_path, name=name, refusal=WRONG, status=403)
+    return await _welcome(request, parts, name, next_path)
 
 
 @router.post("/logout")
@@ -101,9 +103,11 @@ async def _welcome(request: Request, parts: Parts, name: str, next_path: str) ->
     return answer
 
 
-def _form(
+def form(
     request: Request, *, next_path: str, name: str = "", refusal: str = "", status: int = 200
 ) -> HTMLResponse:
+    """Its cookie lives as long as the browser: a handheld that lay overnight with the form on its screen
+    must take the next morning's password."""
     cookie = request.cookies.get(auth.FORM_COOKIE, "") or auth.new_secret()
     text = renderer_of(request).text(
         "login.html",
@@ -113,7 +117,6 @@ def _form(
     answer.set_cookie(
         auth.FORM_COOKIE,
         cookie,
-        max_age=FORM_COOKIE_AGE_S,
         path="/login",
         secure=parts_of(request).settings.https,
         httponly=True,

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,6 +20,8 @@ from collector.parts import Parts, actor_of, parts_of, session_of
 from collector.tickets import ALLOWED, Actor, Command, Reason
 
 MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+# The name of the query's field in which a redirect carries the outcome of a command.
+SAID = "said"
 # Reasons that a page shows after a command, and how; what is not here is good news.
 TONES = {Reason.SEEN_LESS: "warn", Reason.OVERRIDDEN: "warn"}
 
@@ -101,6 +104,7 @@ def page(
         "actor": actor,
         "csrf": session_of(request).csrf,
         "here": here,
+        "address": address_of(request),
         "said": said or said_by(request),
         "look_again_s": 0,
         "may": lambda command: may(actor, command),
@@ -113,10 +117,22 @@ def may(actor: Actor, command: type[Command]) -> bool:
     return actor.role in ALLOWED[command]
 
 
+def address_of(request: Request) -> str:
+    """Path and query of this page, without what it says of a command."""
+    query = request.query_params.multi_items()
+    kept = urlencode([(name, value) for name, value in query if name != SAID])
+    return request.url.path + (f"?{kept}" if kept else "")
+
+
+def with_said(path: str, reason: Reason) -> str:
+    """The page to come back to, which then tells the outcome."""
+    return f"{path}{'&' if '?' in path else '?'}{urlencode({SAID: reason.value})}"
+
+
 def said_by(request: Request) -> Said | None:
     """The outcome of a command, as the redirect to this page carries it."""
     try:
-        reason = Reason(request.query_params.get("said", ""))
+        reason = Reason(request.query_params.get(SAID, ""))
     except ValueError:
         return None
     return Said(text=reason.sentence, tone=TONES.get(reason, ""))

@@ -12,8 +12,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from collector import act
 from collector.auth import COMMANDS, scope_of
 from collector.pages import evidence
-from collector.pages.cards import card, cards, counts, grouped
-from collector.pages.render import Said, page, parts_and_actor
+from collector.pages.cards import ENDED_SHOWN, card, cards, counts, grouped
+from collector.pages.login import safe_path
+from collector.pages.render import Said, page, parts_and_actor, with_said
 from collector.parts import form_of
 from collector.problems import Problem, not_found
 from collector.store import figures
@@ -25,6 +26,8 @@ router = APIRouter(include_in_schema=False)
 
 HANDHELD_LIMIT = 200
 DESK_LIMIT = 50
+# Of how many returns of the fault a page shows the readings; a page of all 500 would be megabytes.
+EVIDENCE_SHOWN = 5
 # How often a page without scripts looks again.
 LOOK_AGAIN_S = 15
 NO_TICKET = "There is no such ticket, or it is at a site that is not yours."
@@ -43,17 +46,18 @@ FILTERS = ("q", "state", "severity", "site", "place", "device")
 async def handheld(request: Request) -> HTMLResponse:
     parts, actor = parts_and_actor(request)
     site = request.query_params.get("site") or None
-    wanted = TicketFilter(sites=scope_of(actor), state=State.OPEN, site=site)
-    found = await parts.store.read_soon(
-        lambda connection: ticket_store.find(connection, wanted, None, HANDHELD_LIMIT)
+    found, more = await parts.store.read_soon(
+        lambda connection: ticket_store.at_hand(
+            connection, scope_of(actor), site, limit=HANDHELD_LIMIT, ended=ENDED_SHOWN
+        )
     )
     sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope_of(actor)))
     return page(
         request,
         "hand_list.html",
-        groups=grouped(found.items),
-        counts=counts(found.items),
-        more=found.next is not None,
+        groups=grouped(found),
+        counts=counts(found),
+        more=more,
         commands=COMMANDS,
         sites=sites,
         site=site,
@@ -115,7 +119,7 @@ async def _one(
     request: Request, ticket: str, template: str, prefix: str, *, said: Said | None = None, status: int = 200
 ) -> HTMLResponse:
     found = await _load(request, ticket)
-    shown = [(one, evidence.shown(one.evidence)) for one in found.occurrences]
+    shown = [(one, evidence.shown(one.evidence)) for one in found.occurrences[:EVIDENCE_SHOWN]]
     return page(
         request,
         template,
@@ -125,6 +129,7 @@ async def _one(
         detail=found,
         card=card(found.ticket),
         occurrences=shown,
+        older=len(found.occurrences) - len(shown),
         prefix=prefix,
         commands=COMMANDS,
     )
@@ -175,8 +180,10 @@ def _command_route(prefix: str, template: str, name: str) -> Callable[..., objec
         if problem is not None:
             said = Said(text=f"{problem.detail} This is how it is now.", tone="bad")
             return await _one(request, ticket, template, prefix, said=said, status=problem.status)
-        back = prefix.removesuffix("/t") or "/" if form.get("back") == "list" else f"{prefix}/{ticket}"
-        return RedirectResponse(f"{back}?{urlencode({'said': outcome.reason.value})}", 303)
+        back = form.get("back", "")
+        return RedirectResponse(
+            with_said(safe_path(back) if back else f"{prefix}/{ticket}", outcome.reason), 303
+        )
 
     return command
 

@@ -11,6 +11,7 @@ let running = false;
 let again = false;
 let timer = 0;
 let touching = false;
+let leaving = false;
 
 // A list that moves under a thumb makes it hit the wrong thing: nothing is exchanged while a finger is down.
 for (const [name, down] of [["pointerdown", true], ["pointerup", false], ["pointercancel", false]]) {
@@ -38,7 +39,7 @@ async function refresh() {
       location.reload();
       return;
     }
-    if (!answer.ok) return;
+    if (!answer.ok || leaving) return;
     if (touching) {
       again = true;
       return;
@@ -75,8 +76,12 @@ function soon() {
   timer = setTimeout(refresh, PAUSE_MS + Math.random() * SPREAD_MS);
 }
 
+let stream = null;
+
+// A browser keeps few connections to one address: a page that nobody sees gives its own back.
 function listen() {
-  const stream = new EventSource("/live");
+  if (stream || document.hidden) return;
+  stream = new EventSource("/live");
   let opened = false;
   stream.addEventListener("open", () => {
     opened = true;
@@ -88,20 +93,29 @@ function listen() {
   stream.addEventListener("error", () => {
     show("away", opened ? "Reconnecting" : "No connection");
     if (stream.readyState === EventSource.CLOSED) {
+      stream = null;
       setTimeout(listen, RETRY_MS);
       soon();
     }
   });
-  addEventListener("pagehide", () => stream.close(), { once: true });
+}
+
+function rest() {
+  stream?.close();
+  stream = null;
 }
 
 addEventListener("pageshow", (shown) => {
   if (shown.persisted) location.reload();
 });
 addEventListener("online", soon);
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) soon();
-});
+
+// What a command led to is said once, not again at every reload.
+const here = new URL(location.href);
+if (here.searchParams.has("said")) {
+  here.searchParams.delete("said");
+  history.replaceState(null, "", here);
+}
 
 // One tap is one command: a second tap on the same form does nothing.
 document.addEventListener("submit", (sent) => {
@@ -112,6 +126,8 @@ document.addEventListener("submit", (sent) => {
   }
   if (form.method === "post") {
     form.dataset.sent = "1";
+    // Until the next page is here: an exchanged form would take a second tap.
+    leaving = true;
     const button = sent.submitter;
     if (button?.dataset.busy) setTimeout(() => { button.disabled = true; button.textContent = button.dataset.busy; });
   }
@@ -122,4 +138,11 @@ for (const part of document.querySelectorAll("[data-every]")) {
   setInterval(() => { if (!document.hidden) soon(); }, Number(part.dataset.every) * 1000);
 }
 
-if (document.querySelector("[data-live]")) listen();
+if (document.querySelector("[data-live]")) {
+  listen();
+  addEventListener("pagehide", rest);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) rest();
+    else listen();
+  });
+}

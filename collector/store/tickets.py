@@ -134,6 +134,7 @@ class EntryView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketDetail:
     ticket: TicketView
+    # Newest first, and the newest MAX_PAGE only; the history likewise, oldest first.
     occurrences: tuple[OccurrenceView, ...]
     history: tuple[EntryView, ...]
     # Names of the gateways that reported it.
@@ -161,6 +162,30 @@ def find(connection: Connection, wanted: TicketFilter, after: str | None, limit:
     )
 
 
+def at_hand(
+    connection: Connection, sites: frozenset[str] | None, site: str | None, *, limit: int, ended: int
+) -> tuple[list[TicketView], bool]:
+    """What a handheld shows: the worst and, of these, what has waited longest first, then the ``ended`` that
+    ended last. True: there are more than ``limit``.
+    """
+    terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site))
+    needed = connection.execute(
+        select(ticket)
+        .where(*terms, ticket.c.work != Work.RESOLVED.value)
+        .order_by(ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)
+        .limit(limit + 1)
+    ).mappings()
+    found = [ticket_rows.from_row(row) for row in needed]
+    over = connection.execute(
+        select(ticket)
+        .where(*terms, ticket.c.work == Work.RESOLVED.value)
+        .order_by(func.coalesce(ticket.c.last_ms, ticket.c.received_ms).desc(), ticket.c.id)
+        .limit(ended)
+    ).mappings()
+    shown = [*found[:limit], *(ticket_rows.from_row(row) for row in over)]
+    return [view(one) for one in shown], len(found) > limit
+
+
 def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
     found = ticket_rows.load(connection, ticket_id)
     if found is None:
@@ -173,13 +198,16 @@ def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
         .limit(MAX_PAGE)
     ).mappings()
     occurrences = tuple(_occurrence_view(row) for row in rows)
-    entries = connection.execute(
-        select(ticket_entry).where(ticket_entry.c.ticket_id == ticket_id).order_by(ticket_entry.c.id)
+    newest = connection.execute(
+        select(ticket_entry)
+        .where(ticket_entry.c.ticket_id == ticket_id)
+        .order_by(ticket_entry.c.id.desc())
+        .limit(MAX_PAGE)
     ).mappings()
     return TicketDetail(
         ticket=view(found),
         occurrences=occurrences,
-        history=tuple(_entry_view(row) for row in entries),
+        history=tuple(reversed([_entry_view(row) for row in newest])),
         gateways=tuple(sorted({one.gateway for one in occurrences})),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from rigs.browser import chromium
@@ -147,6 +149,53 @@ def test_what_is_being_typed_survives_live_news(
     gateway.sync()
     expect(page.locator("#state")).to_contain_text("Resolved")
     expect(page.get_by_label("Note for those who come after")).to_have_value("Half a sent")
+
+
+def test_a_page_that_nobody_sees_gives_its_connection_back_and_is_right_when_it_is_seen_again(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    assert listening(collector, 1)
+    page.evaluate(SEEN, False)
+    assert listening(collector, 0)
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    page.evaluate(SEEN, True)
+    expect(page.locator("article")).to_contain_text("Labels are used up")
+    assert listening(collector, 1)
+
+
+# A browser without a screen hides no page by itself.
+SEEN = """seen => {
+  Object.defineProperty(document, "hidden", { value: !seen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def listening(collector: CollectorProgram, pages: int) -> bool:
+    """Waits until so many pages listen."""
+    end_s = time.monotonic() + PATIENCE_MS / 1000
+    while time.monotonic() < end_s:
+        told = httpx.get(f"{collector.url}/metrics", trust_env=False, timeout=30).text
+        if f"andon_live_pages {float(pages)}" in told:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_the_outcome_of_a_tap_is_said_once(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, "/m?site=north")
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.get_by_text("Acknowledged.")).to_be_visible()
+    expect(page).to_have_url(f"{collector.url}/m?site=north")
+    page.reload()
+    expect(page.get_by_text("bob has seen it")).to_be_visible()
+    expect(page.get_by_text("Acknowledged.")).to_have_count(0)
 
 
 def test_every_target_of_the_handheld_is_large_enough_for_a_glove(

@@ -18,7 +18,7 @@ from collector.shield import HEADERS
 from collector.tickets import Role
 
 NOWHERE = "0" * 32
-FORM = {"text": "looked at it", "version": "1", "back": "list"}
+FORM = {"text": "looked at it", "version": "1", "back": "/m"}
 BODIES = {"note": {"text": "x"}, "assign": {"assignee": "bob"}}
 
 

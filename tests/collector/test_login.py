@@ -69,6 +69,46 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(home: House, name
     assert "Name or password is wrong." in answer.text
 
 
+async def test_a_form_that_lay_overnight_takes_the_password_of_the_morning(home: House) -> None:
+    client = home.client()
+    form = await client.get("/login")
+    assert "max-age" not in form.headers["set-cookie"].lower(), "the browser keeps it while it is open"
+    home.clock.forward(minutes=12 * 60)
+    data = {"csrf": csrf_in(form.text), "name": "bob", "password": PASSWORD}
+    assert (await client.post("/login", data=data)).status_code == 303
+
+
+async def test_a_second_tab_with_the_form_logs_in_as_well(home: House) -> None:
+    client = home.client()
+    token = csrf_in((await client.get("/login")).text)
+    cookie = client.cookies[auth.FORM_COOKIE]
+    data = {"csrf": token, "name": "bob", "password": PASSWORD}
+    assert (await client.post("/login", data=data)).status_code == 303
+    client.cookies.set(auth.FORM_COOKIE, cookie)
+    assert (await client.post("/login", data=data | {"name": "alice"})).status_code == 303
+    assert (await client.get("/api/v1/me")).json()["name"] == "alice"
+
+
+async def test_a_form_that_is_no_longer_good_is_given_anew_with_what_was_typed(home: House) -> None:
+    client = home.client()
+    data = {"csrf": "0" * 64, "name": "bob", "password": PASSWORD, "next": "/m/t/5"}
+    answer = await client.post("/login", data=data)
+    assert (answer.status_code, "no longer good" in answer.text) == (403, True)
+    assert 'value="bob"' in answer.text
+    assert PASSWORD not in answer.text
+    again = data | {"csrf": csrf_in(answer.text)}
+    assert (await client.post("/login", data=again)).headers["location"] == "/m/t/5"
+
+
+async def test_a_command_after_the_end_of_the_session_leads_back_to_its_ticket(home: House) -> None:
+    ticket = await home.ticket()
+    client = await home.log_in("bob")
+    csrf = csrf_in((await client.get("/m")).text)
+    home.clock.forward(minutes=31)
+    answer = await client.post(f"/m/t/{ticket}/start", data={"csrf": csrf})
+    assert answer.headers["location"] == f"/login?next=%2Fm%2Ft%2F{ticket}"
+
+
 async def test_the_log_in_form_itself_cannot_be_forged(home: House) -> None:
     client = home.client()
     for data in (

@@ -127,6 +127,23 @@ async def test_the_technician_acknowledges_with_one_tap_and_sees_who_has_it(home
     assert twice.status_code == 303, "a second send of the same form does nothing and is no error"
 
 
+async def test_a_tap_in_a_list_leads_back_to_the_list_as_it_was_narrowed(home: House) -> None:
+    ticket = await home.ticket()
+    alice = await home.log_in("alice")
+    for path, root in (("/?state=active&q=paper&said=noted", "/t"), ("/m?site=north", "/m/t")):
+        fields = fields_in((await alice.get(path)).text, f"{root}/{ticket}/acknowledge")
+        fields = {name: value.replace("&amp;", "&") for name, value in fields.items()}
+        answer = await alice.post(f"{root}/{ticket}/acknowledge", data=fields)
+        assert answer.headers["location"] == path.replace("&said=noted", "") + "&said=acknowledged"
+        home.clock.forward(minutes=1)
+        await home.ticket(fault=f"other-{len(root)}")
+        ticket = (await alice.get("/api/v1/tickets")).json()["items"][0]["id"]
+    for foreign in ("https://evil.test", "//evil.test", "/login"):
+        csrf = {"csrf": csrf_in((await alice.get("/m")).text)}
+        answer = await alice.post(f"/t/{ticket}/note", data=csrf | {"back": foreign, "text": "x"})
+        assert answer.headers["location"] == "/?said=noted"
+
+
 async def test_stops_that_nobody_has_seen_come_first(home: House) -> None:
     gateway = await home.enrol()
     home.clock.forward(minutes=10)
@@ -228,6 +245,49 @@ async def test_the_downtime_page_says_the_same_in_its_picture_and_its_tables(hom
     wrong = (await client.get("/downtime?site=north&from=2026-01-09&to=2026-01-05")).text
     assert "The first day comes after the last one" in wrong
     assert (await client.get("/downtime?site=north&from=nonsense&to=0000-00-00")).status_code == 200
+
+
+async def test_a_fault_that_came_five_hundred_times_is_a_page_that_can_be_read(home: House) -> None:
+    gateway = await home.enrol()
+    evidence = {"readings": [{"read": "status", "frames": ["x" * 1000]}]}
+    for number in range(400):
+        uid = gateway.voice.raises(number / 2, evidence=evidence)
+        gateway.voice.clears(uid, number / 2 + 0.1)
+    home.clock.forward(minutes=201)
+    await home.sync(gateway)
+    client = await home.log_in("bob")
+    ticket = (await client.get("/api/v1/tickets")).json()["items"][0]["id"]
+    page = (await client.get(f"/m/t/{ticket}")).text
+    assert len(page) < 100_000
+    assert "Readings of 395 earlier times are kept" in page
+    assert len((await client.get(f"/api/v1/tickets/{ticket}")).json()["occurrences"]) == 400
+
+
+async def test_the_last_hour_is_one_tap_away(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1")
+    uid = gateway.voice.raises(0)
+    await home.sync(gateway)
+    home.clock.forward(minutes=1)
+    client = await home.log_in("bob")
+    today = (await client.get("/downtime")).text
+    assert 'aria-current="true">Today' in today
+    link = re.search(r'href="([^"]*)">Last hour', today)
+    assert link is not None
+    hour = (await client.get(link[1].replace("&amp;", "&"))).text
+    assert 'aria-current="true">Last hour' in hour
+    assert "07:10" in hour
+    assert f'href="/t/{uid}"' in hour
+    for odd in ("0", "-1", "73", "9" * 30, "x", "\u0663"):
+        assert 'aria-current="true">Today' in (await client.get(f"/downtime?hours={odd}")).text
+
+
+async def test_the_first_moment_of_a_day_is_no_crash(home: House) -> None:
+    await home.enrol()
+    home.clock.ms -= home.clock.ms % 86_400_000
+    client = await home.log_in("bob")
+    answer = await client.get("/downtime")
+    assert (answer.status_code, "has not begun" in answer.text) == (200, True)
 
 
 async def test_an_unknown_page_and_a_foreign_role_get_a_short_page_with_a_way_out(home: House) -> None:

@@ -141,3 +141,14 @@ def test_any_evidence_can_be_shown(found: object) -> None:
     given_evidence = found if isinstance(found, dict) else {"samples": found, "readings": [found]}
     shown = evidence.shown(given_evidence)
     assert shown is None or isinstance(shown.rest, str)
+
+
+def test_an_hour_has_ticks_every_ten_minutes_and_a_lost_hour_has_one_tick() -> None:
+    start = parse("2026-01-05T08:03:00+01:00")
+    found = [tick.words for tick in chart.ticks(start, start + HOUR_MS, BERLIN)]
+    assert found == ["08:10", "08:20", "08:30", "08:40", "08:50", "09:00"]
+    # In the night of 2026-03-29 two o'clock is three o'clock in Berlin.
+    night = parse("2026-03-29T01:00:00+01:00")
+    found = [tick.words for tick in chart.ticks(night, night + 3 * HOUR_MS, BERLIN)]
+    assert len(found) == len(set(found))
+    assert found[:3] == ["01:00", "01:30", "03:00"]

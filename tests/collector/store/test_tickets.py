@@ -5,7 +5,7 @@ from rigs.edge_voice import EdgeVoice, enrol
 
 from collector.store import Store
 from collector.store.figures import figures
-from collector.store.tickets import Page, State, TicketFilter, detail, find
+from collector.store.tickets import Page, State, TicketFilter, at_hand, detail, find
 
 EVERY = TicketFilter(sites=None)
 
@@ -113,6 +113,27 @@ def test_pages_neither_repeat_nor_skip_while_tickets_arrive(store: Store) -> Non
         edge.raises(30 + turn, device=f"new{turn}")
         edge.sync(store, 30 + turn)
     assert sorted(seen) == [f"d{number:02}" for number in range(25)]
+
+
+def test_of_a_storm_the_handheld_has_the_worst_and_oldest_and_says_that_there_is_more(store: Store) -> None:
+    edge = EdgeVoice(enrol(store))
+    edge.raises(0, device="oldest-stop")
+    for number in range(12):
+        edge.raises(1 + number, device=f"slow-{number:02}", severity=20)
+    over = [edge.raises(20 + number, device=f"over-{number}") for number in range(4)]
+    edge.raises(30, device="newest-stop")
+    for number, uid in enumerate(over):
+        edge.clears(uid, 40 - number)
+    edge.sync(store, 41)
+
+    def shown(sites: frozenset[str] | None, limit: int) -> tuple[list[str], bool]:
+        found, more = store.read(lambda connection: at_hand(connection, sites, None, limit=limit, ended=2))
+        return [one.device for one in found], more
+
+    expected = ["oldest-stop", "newest-stop", "slow-00", "over-0", "over-1"]
+    assert shown(None, 3) == (expected, True)
+    assert shown(None, 14)[1] is False
+    assert shown(frozenset({"south"}), 3) == ([], False)
 
 
 def test_a_ticket_that_is_not_there_has_no_detail(store: Store) -> None:
