@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock bench simulate simulate-mutants kill-test power-cuts
+.PHONY: help run clean-run test check format lock simulate simulate-mutants kill-test power-cuts
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,9 +55,6 @@ power-cuts: $(VENV)/.installed-dev ## the journal after IMAGES power cuts and FL
 	@PYTHONPATH=.:tests $(BIN)/python -m powercut --images $(IMAGES) --flips $(FLIPS)
 IMAGES := 5000
 FLIPS  := 600
-
-bench: $(VENV)/.installed-dev ## the benchmarks of docs/performance.md
-	@$(BIN)/python -m pytest tests/bench --benchmark
 
 # SEEDS=2000 how many, FIRST=0 from which on, SEED=7 replays one, ON=1 goes on after a failure.
 SIMULATE = PYTHONPATH=.:tests $(BIN)/python -m simulation
