@@ -10,7 +10,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from simulation import laws
 from simulation.box import AgentLife, Box, Disk
@@ -97,6 +97,7 @@ class World:
     belts: dict[str, Belt] = field(init=False)
     laws: laws.Laws = field(init=False)
     loop: Loop | None = None
+    focus: bool = False
     # Chaos is over: the network, the disks and the floor are well.
     quiet: bool = False
     # How much longer than planned everybody rests: a quiet month passes in a few exchanges.
@@ -115,6 +116,12 @@ class World:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.dials = Dials.of(self.rng)
+        # Every fourth world is about histories that part: disks and databases that are put back all the time.
+        self.focus = self.seed % 4 == 3
+        if self.focus:
+            self.dials = replace(
+                self.dials, kills=True, restores=True, disks=True, leaps=False, poll_s=3.0, duration_s=600.0
+            )
         self.ledger = Truth(rng=random.Random(self.rng.random()), poison=self.dials.poison)
         self.net = Net(self)
         gateways = [GatewayIdentity(id=f"g{n}", site=SITE, name=f"gw-{n}") for n in (1, 2)]
@@ -226,7 +233,7 @@ class World:
         acts = self._acts()
         while self.now < until:
             await self.pause(self.rng.expovariate(1 / (self.dials.poll_s * 1.2)))
-            if self.rng.random() < 0.6:
+            if self.rng.random() < (0.35 if self.focus else 0.6):
                 self._turn_a_belt()
             elif acts:
                 await self.rng.choice(acts)()
@@ -350,7 +357,7 @@ class World:
                 await life.ended.wait()
                 box.disk.sql.fuse = -1
                 if not self.quiet:
-                    await self.pause(self.rng.choice([0.5, 5.0, 60.0, 200.0]))
+                    await self.pause(self.rng.choice([0.5, 5.0] if self.focus else [0.5, 5.0, 60.0, 200.0]))
                 self._between_lives(box)
         except Exception as error:  # noqa: BLE001  # a mistake of the simulation itself
             self.fail("the simulation itself crashed", error)
@@ -369,11 +376,11 @@ class World:
         happens = self.rng.random()
         reboot = self.rng.random() < 0.5
         if self.dials.disks and not self.quiet:
-            if happens < 0.15:
+            if happens < 0.15 and not self.focus:
                 self.count("disks replaced")
                 self.tell(f"{box.gateway.name} gets an empty disk")
                 box.disk, reboot = Disk(), True
-            elif happens < 0.4 and box.old_disks:
+            elif happens < (0.8 if self.focus else 0.4) and box.old_disks:
                 self.count("disks rolled back")
                 self.tell(f"{box.gateway.name}: its disk is rolled back")
                 box.disk, reboot = Disk(self.rng.choice(box.old_disks)), True
@@ -396,6 +403,11 @@ class World:
         for belt in self.belts.values():
             belt.cut_off = False
         for box in self.boxes:
+            if self.dials.reconfigures and self.rng.random() < 0.4:
+                # One belt is watched no more, for good.
+                self.unwatched_at[box.gateway.id, box.belts[0]] = self.now
+                box.belts = box.belts[1:] or box.belts
+                self.tell(f"{box.gateway.name} watches {box.belts} from now on")
             box.disk.sql.fuse = -1
             if box.life is not None and not box.life.dead and list(box.life.belts) != list(box.belts):
                 box.life.stop()
