@@ -114,7 +114,7 @@ SENTENCES = {
     Reason.QUIET: "Closed after a quiet time.",
     Reason.MERGED: "Closed, because late news showed that this and another ticket are one fault.",
     Reason.ACKNOWLEDGED: "Acknowledged.",
-    Reason.NOTED: "Note.",
+    Reason.NOTED: "Note added.",
     Reason.STARTED: "Work started.",
     Reason.ASSIGNED: "Assigned.",
     Reason.RESOLVED: "Resolved.",

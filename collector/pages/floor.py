@@ -14,6 +14,7 @@ from collector.store import devices as device_store
 from collector.store import gateways as gateway_store
 from collector.store.devices import DeviceView
 from collector.store.gateways import GatewayView
+from collector.store.tickets import State
 
 router = APIRouter(include_in_schema=False)
 
@@ -33,6 +34,16 @@ class DeviceLine:
     view: DeviceView
     shape: str
     word: str
+
+    @property
+    def tickets(self) -> list[tuple[State, int, str]]:
+        """(state, number, words): what is resolved is no fault any more, but its ticket is still open."""
+        resolved = self.view.resolved_tickets
+        counted = (
+            (State.OPEN, self.view.open_tickets - resolved, "open"),
+            (State.RESOLVED, resolved, "ended"),
+        )
+        return [one for one in counted if one[1]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def refuse(request: Request, problem: Problem, page: bool) -> Response:
         "refused.html",
         {
             "title": STALE if problem.reason == CSRF else TITLES.get(problem.status, problem.title),
-            "detail": problem.detail[:1].upper() + problem.detail[1:],
+            "detail": problem.detail[:1].upper() + problem.detail[1:].rstrip(".") + ".",
             "back": _way_back(request) if problem.reason == CSRF else _list(request),
         },
     )

@@ -58,6 +58,7 @@ async def handheld(request: Request) -> HTMLResponse:
         groups=grouped(found),
         counts=counts(found),
         more=more,
+        limit=HANDHELD_LIMIT,
         commands=COMMANDS,
         sites=sites,
         site=site,

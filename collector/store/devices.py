@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from collector.store.tables import device, gateway, ticket
-from collector.tickets import Condition
+from collector.tickets import Condition, Work
 from edge_agent.wire import UNREACHABLE, Severity
 
 OK = "ok"
@@ -27,6 +27,8 @@ class DeviceView:
     # ok, notice, degraded, stop, or unknown (no gateway that watches it speaks, or it cannot be reached).
     state: str
     open_tickets: int
+    # Of these, those that are resolved and wait to be closed.
+    resolved_tickets: int
     first_ms: int
 
 
@@ -58,9 +60,14 @@ def _open_tickets(
     connection: Connection, sites: frozenset[str] | None, site: str | None
 ) -> dict[tuple[str, str], list[Row[Any]]]:
     rows = connection.execute(
-        select(ticket.c.site, ticket.c.device, ticket.c.fault, ticket.c.severity, ticket.c.condition).where(
-            ticket.c.closed_ms.is_(None), *within(ticket.c.site, sites, site)
-        )
+        select(
+            ticket.c.site,
+            ticket.c.device,
+            ticket.c.fault,
+            ticket.c.severity,
+            ticket.c.condition,
+            ticket.c.work,
+        ).where(ticket.c.closed_ms.is_(None), *within(ticket.c.site, sites, site))
     )
     found: dict[tuple[str, str], list[Row[Any]]] = {}
     for row in rows.all():
@@ -78,6 +85,7 @@ def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> DeviceView:
         gateways=tuple(row.gateway_name for row in own),
         state=_state(own, tickets),
         open_tickets=len(tickets),
+        resolved_tickets=sum(row.work == Work.RESOLVED.value for row in tickets),
         first_ms=min(row.first_ms for row in own),
     )
 

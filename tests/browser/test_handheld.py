@@ -8,15 +8,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 from rigs.browser import chromium
 from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
 
 # Generous: other tests share the machine. Nothing waits longer than it has to.
 PATIENCE_MS = 45_000
-HANDHELD = {"width": 390, "height": 844}
-NARROW = {"width": 360, "height": 740}
-DESK = {"width": 1440, "height": 900}
+HANDHELD: ViewportSize = {"width": 390, "height": 844}
+NARROW: ViewportSize = {"width": 360, "height": 740}
+DESK: ViewportSize = {"width": 1440, "height": 900}
 LEAST_TARGET_PX = 48
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202egnp'
 
@@ -217,18 +217,19 @@ def test_every_target_of_the_handheld_is_large_enough_for_a_glove(
         assert small == [], path
 
 
-def test_no_page_is_wider_than_a_narrow_phone(
-    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+@pytest.mark.parametrize("size", [NARROW, HANDHELD, DESK], ids=lambda size: str(size["width"]))
+def test_no_page_is_wider_than_its_screen(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway, size: ViewportSize
 ) -> None:
     gateway.voice.watches("a-device-with-a-name-of-the-longest-kind-that-is-allowed-anywher")
     ticket = gateway.voice.raises(gateway.minute, "printer-7", title="W" * 120, advice="M" * 300)
     gateway.sync()
     log_in(page, collector, "/m")
     page.wait_for_url("**/m")
-    page.set_viewport_size(NARROW)
+    page.set_viewport_size(size)
     for path in ("/m", f"/m/t/{ticket}", "/", f"/t/{ticket}", "/downtime", "/devices", "/gateways"):
         page.goto(collector.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
 
 
 def test_a_device_can_put_no_markup_and_no_script_into_a_page(

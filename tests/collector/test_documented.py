@@ -10,6 +10,7 @@ import pytest
 from collector.auth import COMMANDS, ROUTES
 from collector.config import Settings
 from collector.metrics import Metrics
+from collector.tickets import ALLOWED, Acknowledge, Assign, Reopen, Role, Start
 
 PAGE = (Path(__file__).parents[2] / "docs" / "collector.md").read_text(encoding="utf-8")
 
@@ -33,3 +34,14 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     families = re.findall(r"^# TYPE (andon_\w+) (\w+)", Metrics().text().decode(), re.MULTILINE)
     real = {name for name, _ in families if not name.endswith("_created")}
     assert set(re.findall(r"`(andon_\w+)", PAGE)) == real
+
+
+def test_the_page_says_of_each_role_which_commands_it_may_give() -> None:
+    said = {role: line for role in Role for line in PAGE.splitlines() if line.startswith(f"| `{role}` |")}
+    words = {Acknowledge: "acknowledge", Start: "start", Assign: "assign", Reopen: "reopen"}
+    for role, line in said.items():
+        # A lead's line begins with what a technician may.
+        told = said[Role.TECHNICIAN] + line if "the same" in line else line
+        for command, word in words.items():
+            assert (word in told) is (role in ALLOWED[command]), (role, word)
+    assert said.keys() == set(Role)

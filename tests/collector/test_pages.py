@@ -263,6 +263,19 @@ async def test_a_fault_that_came_five_hundred_times_is_a_page_that_can_be_read(h
     assert len((await client.get(f"/api/v1/tickets/{ticket}")).json()["occurrences"]) == 400
 
 
+async def test_a_device_without_a_fault_has_no_open_ticket_on_its_line(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1", "printer-2")
+    gateway.voice.raises(0)
+    gateway.voice.clears(gateway.voice.raises(0, "printer-2"), 1)
+    home.clock.forward(minutes=2)
+    await home.sync(gateway)
+    page = (await (await home.log_in("bob")).get("/devices")).text.replace("&amp;", "&")
+    assert 'href="/?state=open&site=north&device=printer-1">1 open<' in page
+    assert 'href="/?state=resolved&site=north&device=printer-2">1 ended<' in page
+    assert "device=printer-2" not in page.replace("/?state=resolved&site=north&device=printer-2", "")
+
+
 async def test_the_last_hour_is_one_tap_away(home: House) -> None:
     gateway = await home.enrol()
     gateway.voice.watches("printer-1")
