@@ -20,7 +20,7 @@ import structlog
 from edge_agent import occurrence
 from edge_agent.occurrence import Change, Opening
 from edge_agent.wire import (
-    BOUNDARIES_KEPT,
+    LINEAGE_MAX,
     ORIGIN,
     Row,
     Stamp,
@@ -33,6 +33,9 @@ from edge_agent.wire import (
 # How long a closed row can still be sent again, should the collector be restored from a backup: days on
 # which the agent ran, for no wall clock can be trusted with it.
 RESEND_HORIZON_MS = 30 * 86_400_000
+# So many announced positions are remembered: a month at 136 messages with rows a day, 0.3 MB. A collector
+# that was restored to one of them gets what it lacks, one that stands elsewhere gets everything.
+BOUNDARIES_KEPT = 4_096
 # At most so many rows are pruned in one transaction: a short one, also on a slow card.
 PRUNED_AT_ONCE = 1_000
 
@@ -181,7 +184,8 @@ class Ledger:
         to_seq = end if len(fitting) == len(found) else int(fitting[-1][3])
         to = cursor if to_seq == cursor[0] else self._boundary(to_seq)
         between = self._sql.execute(
-            "SELECT seq, nonce FROM boundary WHERE seq > ? AND seq < ? ORDER BY seq", (cursor[0], to_seq)
+            "SELECT seq, nonce FROM boundary WHERE seq > ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            (cursor[0], to_seq, LINEAGE_MAX - 2),
         ).fetchall()
         waiting = self._sql.execute(
             "SELECT count(*) FROM occurrence WHERE mod_seq > ?", (cursor[0],)
@@ -193,7 +197,7 @@ class Ledger:
             to=to,
             lineage=[
                 cursor,
-                *((int(seq), str(nonce)) for seq, nonce in between),
+                *((int(seq), str(nonce)) for seq, nonce in reversed(between)),
                 *([to] if to != cursor else []),
             ],
             rows=[body for stored in fitting if (body := self._checked(stored)) is not None],
@@ -322,7 +326,8 @@ class Ledger:
 
     def _move(self, answer: SyncAnswer, cursor: Position, *, may_renew: bool) -> Moved:
         hwm = answer.hwm
-        foreign = hwm[0] > cursor[0] and not self._made_here(hwm)
+        # At 0 there is nothing that two histories could differ in.
+        foreign = hwm[0] > 0 and not self._made_here(hwm)
         if foreign or answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED):
             if not may_renew:
                 return Moved.NEW_STREAM_LATER

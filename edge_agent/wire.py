@@ -32,7 +32,8 @@ MAX_ROWS = 500
 MAX_DEPTH = 32
 MAX_EVIDENCE_BYTES = 8 << 10
 MAX_INT = (1 << 63) - 1
-BOUNDARIES_KEPT = 64
+# From and to included.
+LINEAGE_MAX = 66
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 HEX128_PATTERN = r"^[0-9a-f]{32}$"
@@ -215,7 +216,7 @@ class SyncRequest(Message):
     from_: Annotated[Boundary, Field(alias="from")]
     to: Boundary
     # Boundaries made since ``from``, oldest first, ``from`` and ``to`` included.
-    lineage: Annotated[list[Boundary], Field(max_length=BOUNDARIES_KEPT + 2)]
+    lineage: Annotated[list[Boundary], Field(max_length=LINEAGE_MAX)]
     # Left as parsed: each is validated alone by ``read_row``.
     rows: Annotated[list[Any], Field(max_length=MAX_ROWS)]
     pruned_through: Count = 0

@@ -13,10 +13,10 @@ from rigs import journal_writer
 from rigs.journals import at_ledger, change_file, closing, limit_pages, opened, opening
 from rigs.moments import HandClock, ids
 
-from edge_agent import journal_file
+from edge_agent import journal_file, ledger
 from edge_agent.journal import FILE, Journal, JournalError, Moved
 from edge_agent.ledger import Batch, Ledger
-from edge_agent.wire import MAX_ROWS, ORIGIN, SyncAnswer
+from edge_agent.wire import LINEAGE_MAX, MAX_ROWS, ORIGIN, SyncAnswer
 
 T = TypeVar("T")
 KILLS = 24
@@ -335,14 +335,40 @@ async def test_a_boundary_is_announced_again_and_later_ones_are_in_the_lineage(t
         assert later.lineage == [ORIGIN, first.to, later.to]
 
 
-async def test_only_the_newest_boundaries_are_kept(tmp_path: Path) -> None:
+async def test_the_lineage_names_the_newest_boundaries_alone(tmp_path: Path) -> None:
     clock = HandClock()
     async with opened(tmp_path, clock) as journal:
         for number in range(80):
             await journal.commit([opening(clock, f"belt-{number}")])
             batch = await whole_batch(journal)
-        assert len(batch.lineage) == 1 + 64
-        assert [seq for seq, _ in batch.lineage] == [0, *range(17, 81)]
+        assert len(batch.lineage) == LINEAGE_MAX
+        assert [seq for seq, _ in batch.lineage] == [0, *range(16, 81)]
+
+
+async def test_only_so_many_boundaries_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "BOUNDARIES_KEPT", 5)
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        for number in range(9):
+            await journal.commit([opening(clock, f"belt-{number}")])
+            batch = await whole_batch(journal)
+        assert [seq for seq, _ in batch.lineage] == [0, *range(5, 10)]
+
+
+async def test_a_collector_that_stands_at_an_old_boundary_of_this_journal_gets_the_rest(
+    tmp_path: Path,
+) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, "belt-0")])
+        old = (await whole_batch(journal)).to
+        for number in range(1, 200):
+            await journal.commit([opening(clock, f"belt-{number}")])
+            batch = await whole_batch(journal)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        assert await journal.take_answer(answer(batch, hwm=old), may_renew=True) is Moved.BACKWARDS
+        again = await whole_batch(journal)
+        assert (again.stream, again.from_, len(again.rows)) == (batch.stream, old, 199)
 
 
 async def test_the_cursor_goes_where_the_collector_stands(tmp_path: Path) -> None:
@@ -363,14 +389,22 @@ async def test_the_cursor_goes_where_the_collector_stands(tmp_path: Path) -> Non
         assert await move(tos[2]) == (Moved.FORWARDS, tos[2])
         assert await move(tos[0]) == (Moved.BACKWARDS, tos[0])
         assert await move(tos[2]) == (Moved.FORWARDS, tos[2])
-        # Lower and of another history: the collector was restored, and knows a boundary that we forgot.
-        assert await move((2, "e" * 32)) == (Moved.BACKWARDS, (2, "e" * 32))
         assert await move(ORIGIN) == (Moved.BACKWARDS, ORIGIN)
         assert len((await whole_batch(journal)).rows) == 3
+        # What it asks a stream that it does not know yet.
+        assert await move((0, "e" * 32)) == (Moved.BACKWARDS, (0, "e" * 32))
 
 
 @pytest.mark.parametrize(
-    ("hwm", "verdict"), [((9, "e" * 32), "ok"), (ORIGIN, "fork"), (ORIGIN, "superseded")]
+    ("hwm", "verdict"),
+    [
+        ((9, "e" * 32), "ok"),
+        # A backup of the collector from before this disk was rolled back: up to 2 it has other rows.
+        ((2, "e" * 32), "ok"),
+        ((1, "e" * 32), "behind"),
+        (ORIGIN, "fork"),
+        (ORIGIN, "superseded"),
+    ],
 )
 async def test_another_history_begins_a_new_stream_and_all_is_sent_again(
     tmp_path: Path, hwm: tuple[int, str], verdict: str

@@ -18,8 +18,8 @@ from rigs.journals import at_ledger, opening
 from rigs.moments import HandClock
 
 from edge_agent.journal import FILE, Journal, JournalError
-from edge_agent.ledger import Ledger
-from edge_agent.wire import BOUNDARIES_KEPT, ORIGIN
+from edge_agent.ledger import BOUNDARIES_KEPT, Ledger
+from edge_agent.wire import ORIGIN
 
 # How the sessions of one recording end.
 ENDINGS = ("killed", "closed", "killed", "closed")
