@@ -6,6 +6,7 @@ present against what is held. What changed is folded into tickets once, at the e
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from collector.store.streams import GatewayState, clean
 from collector.tickets import Policy
 from edge_agent.wire import (
     AGENT_COMPONENT,
+    ID_PATTERN,
     SILENT,
     Boundary,
     Head,
@@ -354,20 +356,35 @@ def _present(exchange: _Exchange, hwm: Boundary) -> merge.Reconciliation:
             held_open.pop(uid, None)
     elsewhere = [uid for uid in head.open if uid not in held_open]
     stored = occurrences.held(exchange.connection, elsewhere)
-    foreign = {uid for uid, one in stored.items() if one.minted or one.gateway_id != exchange.gateway.id}
+    foreign = {
+        uid: one.key for uid, one in stored.items() if one.minted or one.gateway_id != exchange.gateway.id
+    }
     told = merge.reconcile(
         head,
         held_open=held_open,
-        held_closed=(stored.keys() - foreign) | {uid for uid in elsewhere if uid in exchange.pending},
+        held_closed=(stored.keys() - foreign.keys()) | {uid for uid in elsewhere if uid in exchange.pending},
         unreadable=foreign | _unreadable(exchange, elsewhere),
     )
     _settle(exchange, head, told, open_here)
     return told
 
 
-def _unreadable(exchange: _Exchange, uids: Sequence[str]) -> set[str]:
-    now = {str(raw.get("uid")) for raw, _ in exchange.bad if isinstance(raw, dict)}
-    return now | streams.unreadable(exchange.connection, exchange.gateway.id, uids)
+def _unreadable(exchange: _Exchange, uids: Sequence[str]) -> dict[str, str | None]:
+    """By uid: the condition that each is about, as far as that can be read."""
+    now = [raw for raw, _ in exchange.bad]
+    before = streams.unreadable(exchange.connection, exchange.gateway.id, uids)
+    return {
+        str(raw.get("uid")): _told_key(raw)
+        for raw in (*before, *now)
+        if isinstance(raw, dict) and raw.get("uid") in uids
+    }
+
+
+def _told_key(raw: Mapping[str, object]) -> str | None:
+    names = [raw.get(name) for name in ("device", "component", "fault")]
+    if all(isinstance(name, str) and re.fullmatch(ID_PATTERN, name) for name in names):
+        return condition_key(*map(str, names))
+    return None
 
 
 def _key(values: Mapping[str, Any]) -> str:

@@ -67,24 +67,25 @@ def reconcile(
     *,
     held_open: Mapping[str, str],
     held_closed: Collection[str],
-    unreadable: Collection[str],
+    unreadable: Mapping[str, str | None],
 ) -> Reconciliation:
     """Of a live stream whose newest row is held here.
 
     ``held_open`` maps the uids of this gateway that are open here to their condition keys; ``held_closed``
-    are those of ``head.open`` that are closed here; ``unreadable`` are those that lie in quarantine, which
-    asking again would not mend. Absence closes nothing while a conflict is open or the condition has not been
-    evaluated since the agent's start.
+    are those of ``head.open`` that are closed here. ``unreadable`` are those that lie in quarantine, which
+    asking again would not mend, with their conditions, None where not even that can be read.
+
+    Absence closes nothing while anything is disputed or asked for (it may be the same fault under another
+    uid), while the condition has not been evaluated since the agent's start, or while an unreadable row may
+    say that the fault goes on.
     """
     named = set(head.open)
-    unsettled = set(head.unsettled)
     closed_here = tuple(uid for uid in head.open if uid in held_closed)
     want = tuple(
         uid for uid in head.open if uid not in held_open and uid not in held_closed and uid not in unreadable
     )
-    if closed_here:
+    if closed_here or want or None in unreadable.values():
         return Reconciliation(want=want, closed_here=closed_here)
-    missing = tuple(
-        sorted(uid for uid, key in held_open.items() if uid not in named and key not in unsettled)
-    )
-    return Reconciliation(want=want, missing=missing)
+    unknown = {*head.unsettled, *unreadable.values()}
+    missing = tuple(sorted(uid for uid, key in held_open.items() if uid not in named and key not in unknown))
+    return Reconciliation(missing=missing)

@@ -262,13 +262,16 @@ def put_aside(
     connection.execute(insert_for(connection)(quarantine).on_conflict_do_nothing(), rows)
 
 
-def unreadable(connection: Connection, gateway_id: str, uids: Collection[str]) -> set[str]:
+def unreadable(connection: Connection, gateway_id: str, uids: Collection[str]) -> list[object]:
+    """What was put aside of these, as far as it is whole; in the order in which it came."""
     if not uids:
-        return set()
+        return []
     found = connection.execute(
-        select(quarantine.c.uid).where(quarantine.c.gateway_id == gateway_id, quarantine.c.uid.in_(uids))
+        select(quarantine.c.uid, quarantine.c.raw)
+        .where(quarantine.c.gateway_id == gateway_id, quarantine.c.uid.in_(uids))
+        .order_by(quarantine.c.received_ms)
     )
-    return {uid for uid in found.scalars() if uid is not None}
+    return [json.loads(row.raw) if len(row.raw) < MAX_RAW_CHARS else {"uid": row.uid} for row in found]
 
 
 def keep_orphans(

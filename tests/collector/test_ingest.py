@@ -377,6 +377,23 @@ def test_a_conflict_is_told_and_holds_every_closing_back(store: Store, edge: Edg
     assert conditions == {closed: Condition.CLEARED, other: Condition.ACTIVE}
 
 
+def test_a_fault_that_goes_on_in_a_row_that_cannot_be_read_is_not_called_ended(
+    store: Store, edge: EdgeVoice
+) -> None:
+    """Its disk was lost with the row that is held; the new disk's own row cannot be read."""
+    first, other = edge.raises(0), edge.raises(0, device="printer-2")
+    edge.sync(store, 0.1)
+    del edge.rows[first], edge.rows[other]
+    second = edge.raises(1, title="x" * 1000)
+    for minute in (1.1, 2, 3):
+        edge.sync(store, minute)
+    states = {ticket.id: ticket.condition for ticket in listed(store)}
+    assert states == {first: Condition.ACTIVE, other: Condition.CLEARED}
+    edge.clears(second, 4)
+    edge.sync(store, 4.1)
+    assert all(ticket.condition is Condition.CLEARED for ticket in listed(store))
+
+
 def test_the_inventory_is_asked_for_when_it_changed_and_names_places(store: Store, edge: EdgeVoice) -> None:
     edge.raises(0)
     edge.inventory_hash = "new"

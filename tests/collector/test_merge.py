@@ -72,6 +72,7 @@ def test_a_row_that_is_sent_again_at_a_new_position_is_the_same_row() -> None:
 
 
 OPEN_HERE = {"1" * 32: "a|x|f", "2" * 32: "b|x|f"}
+UNREADABLE = {"9" * 32: "b|x|f", "8" * 32: None}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,17 @@ OPEN_HERE = {"1" * 32: "a|x|f", "2" * 32: "b|x|f"}
         ("one is missing there", ["1" * 32], [], [], Reconciliation(missing=("2" * 32,))),
         ("missing, but not looked at yet", ["1" * 32], ["b|x|f"], [], Reconciliation()),
         ("unknown here", [*OPEN_HERE, "3" * 32], [], [], Reconciliation(want=("3" * 32,))),
+        (
+            "unknown here, perhaps the same fault",
+            ["1" * 32, "3" * 32],
+            [],
+            [],
+            Reconciliation(want=("3" * 32,)),
+        ),
         ("unreadable here", [*OPEN_HERE, "9" * 32], [], [], Reconciliation()),
+        ("its fault goes on in an unreadable row", ["1" * 32, "9" * 32], [], [], Reconciliation()),
+        ("another fault is unreadable", ["2" * 32, "9" * 32], [], [], Reconciliation(missing=("1" * 32,))),
+        ("nobody knows what is unreadable", ["2" * 32, "8" * 32], [], [], Reconciliation()),
         (
             "a conflict holds everything back",
             ["1" * 32, "4" * 32],
@@ -95,7 +106,8 @@ def test_absence_closes_only_what_is_settled_and_undisputed(
     what: str, open_there: list[str], unsettled: list[str], closed_here: list[str], expected: Reconciliation
 ) -> None:
     head = Head(seq=1, open=open_there, unsettled=unsettled, inventory_hash="")
-    told = reconcile(head, held_open=OPEN_HERE, held_closed=closed_here, unreadable=["9" * 32])
+    unreadable = {uid: key for uid, key in UNREADABLE.items() if uid in open_there}
+    told = reconcile(head, held_open=OPEN_HERE, held_closed=closed_here, unreadable=unreadable)
     assert told == expected, what
 
 
