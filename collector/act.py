@@ -7,7 +7,7 @@ import structlog
 
 from collector import command
 from collector.command import Outcome, Result
-from collector.ingest import Change
+from collector.folding import Change
 from collector.parts import Parts
 from collector.problems import Problem
 from collector.tickets import Actor, Command, Reason

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector import auth
 from collector.auth import Rule, Table, Who
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 from collector.problems import CSRF, TOO_LARGE, Problem, busy, not_found, unauthorized
 from collector.tickets import Actor
 from edge_agent import wire

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from collector import auth
 from collector.auth import Bearer
+from collector.exchange import GatewayIdentity
 from collector.guard import Session
-from collector.ingest import GatewayIdentity
 from collector.store import Store, enrolment, people
 from collector.tickets import Actor, Role
 

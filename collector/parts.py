@@ -9,8 +9,9 @@ from typing import cast
 from starlette.requests import Request
 
 from collector.config import Settings
+from collector.exchange import GatewayIdentity
+from collector.folding import Change
 from collector.guard import Identities, Session, SyncGate
-from collector.ingest import Change, GatewayIdentity
 from collector.live import Live
 from collector.metrics import Metrics
 from collector.passwords import Passwords

@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from collector.downtime import Account, Span, account, clip, common, stop_spans, union
-from collector.ingest import RETURNED
+from collector.minted import RETURNED
 from collector.store import downtimes
 from collector.store.downtimes import Told, Watch
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, SILENT, UNREACHABLE, Severity

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
-from collector.ingest import NOT_WATCHED, REVOKED, GatewayIdentity, ended_here, silence
+from collector.minted import NOT_WATCHED, REVOKED, ended_here, silence
 from collector.store import occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from collector import ingest
+from collector.exchange import GatewayIdentity
 from collector.parts import gateway_of, parts_of
 from collector.problems import TOO_LARGE, Problem
 from collector.store import audit
@@ -85,7 +86,7 @@ async def sync(request: Request) -> Response:
     return Response(wire.encode(applied.answer), media_type="application/json")
 
 
-def _audit(connection: Connection, gateway: ingest.GatewayIdentity, stream: str, now_ms: int) -> None:
+def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms: int) -> None:
     audit.write(
         connection,
         actor=f"gateway {gateway.name}",

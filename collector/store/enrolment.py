@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, insert, select, update
 
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 from collector.store import tables
 
 

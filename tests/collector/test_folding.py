@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, enrol
 from sqlalchemy import Connection, select
 
-from collector.ingest import GatewayIdentity, apply
+from collector.exchange import GatewayIdentity
+from collector.ingest import apply
 from collector.merge import BEGINNING
 from collector.report import By, downtime
 from collector.store import Store, tables

@@ -5,7 +5,7 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from sqlalchemy import select
 
 from collector.folding import Change
-from collector.ingest import silent_uid
+from collector.minted import silent_uid
 from collector.store import Store, tables
 from collector.store import tickets as ticket_store
 from collector.store.devices import devices

@@ -21,7 +21,8 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice
 from rigs.ports import free_port, wait_until_now
 
 from collector import auth
-from collector.ingest import Applied, GatewayIdentity
+from collector.exchange import GatewayIdentity
+from collector.ingest import Applied
 from edge_agent import wire
 
 SITE = "north"

@@ -15,7 +15,8 @@ import httpx
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice
 
 from collector import auth
-from collector.ingest import Applied, GatewayIdentity
+from collector.exchange import GatewayIdentity
+from collector.ingest import Applied
 from edge_agent import wire
 
 PASSWORD = "correct horse battery"

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from collector.ingest import Applied, GatewayIdentity, apply
+from collector.exchange import GatewayIdentity
+from collector.ingest import Applied, apply
 from collector.merge import BEGINNING
 from collector.store import Store, tables
 from edge_agent.wire import Boundary, Row, SyncRequest, condition_key

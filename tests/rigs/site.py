@@ -10,7 +10,7 @@ from rigs.moments import HandClock
 from sqlalchemy import insert, select
 
 from collector import ingest
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 from collector.store import Store, tables
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Forwarder, Reply

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 from collector import admin, auth, passwords
 from collector.app import assemble, assemble_parts
 from collector.config import load
-from collector.ingest import Applied, GatewayIdentity
+from collector.exchange import GatewayIdentity
+from collector.ingest import Applied
 from collector.parts import Parts
 from collector.store import Store
 from collector.tickets import Role

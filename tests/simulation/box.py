@@ -18,7 +18,7 @@ from simulation.floor import conveyor
 from simulation.hub import EPOCH_MS
 from simulation.virtual import LIFE, Killed, Life
 
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 from edge_agent import clock, journal_file
 from edge_agent.forward import Forwarder
 from edge_agent.inventory import inventory

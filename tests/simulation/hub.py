@@ -19,7 +19,7 @@ from simulation.virtual import Killed
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, insert, select
 
 from collector import ingest
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 from collector.store import sqlite as store_sqlite
 from collector.store import tables
 from collector.store.migrate import migrate

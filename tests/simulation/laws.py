@@ -12,7 +12,7 @@ from simulation.hub import SITE, Held
 from simulation.ledger import Told
 
 from collector import ingest
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 from collector.store import tables
 from edge_agent import wire
 

@@ -95,6 +95,7 @@ LEDGER, WATCH, FORWARD = (
     "edge_agent.forward:Forwarder.",
 )
 MERGE, INGEST, STREAMS = "collector.merge:", "collector.ingest:", "collector.store.streams:"
+ROWS, PRESENCE = "collector.rows:", "collector.presence:"
 FOLDING = "collector.folding:"
 
 MUTANTS = [
@@ -172,7 +173,7 @@ MUTANTS = [
     _of("revisions do not count", "C3", MERGE + "rank", "not estimated, rev,", "not estimated, 0,"),
     _of("an estimate counts as told", "C3", MERGE + "rank", "not estimated, rev", "True, rev"),
     _of(
-        "a row that cannot be read blocks its stream", "C5", INGEST + "_readable",
+        "a row that cannot be read blocks its stream", "C5", ROWS + "_readable",
         "exchange.bad.append((raw, str(error)))", "raise",
     ),
     _of(
@@ -207,10 +208,10 @@ MUTANTS = [
         "or _touches(grouping.span(ticket), spans, window_ms)", "or False",
     ),
     _of(
-        "what a silent gateway told stays unknown", "C6", INGEST + "_settle",
+        "what a silent gateway told stays unknown", "C6", PRESENCE + "_settle",
         "for uid in known_again:", "for uid in ():",
     ),
-    _of("a silence never ends", "C6", INGEST + "_contact", "if state.silent_ms is not None:", "if False:"),
+    _of("a silence never ends", "C6", PRESENCE + "contact", "if state.silent_ms is not None:", "if False:"),
     _of("dates never move", "time", INGEST + "apply", "if learnt:", "if False:"),
     _of(
         "a late message dates its hour", "time", "collector.dating:date",

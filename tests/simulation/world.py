@@ -20,7 +20,7 @@ from simulation.ledger import Truth
 from simulation.net import Net
 from simulation.virtual import Killed, Loop, run
 
-from collector.ingest import GatewayIdentity
+from collector.exchange import GatewayIdentity
 
 # Exchanges of each gateway after everything was mended, by which both sides have to agree.
 QUIET_EXCHANGES = 12

@@ -1,0 +1,34 @@
+"""One message of one gateway on its way through: who speaks, what it said, what is to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from collector.folding import Pending
+from collector.store.streams import GatewayState
+from edge_agent.wire import SyncRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayIdentity:
+    """Who speaks, from the credential, never from the message."""
+
+    id: str
+    site: str
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """Filled on the way, stored at its end."""
+
+    connection: Connection
+    gateway: GatewayIdentity
+    state: GatewayState
+    message: SyncRequest
+    now_ms: int
+    # What is to be stored, by uid; rows that could not be taken, each with why.
+    pending: dict[str, Pending] = field(default_factory=dict)
+    bad: list[tuple[object, str]] = field(default_factory=list)

@@ -1,0 +1,81 @@
+"""What no edge says and the collector does: that a gateway is silent, that an occurrence has ended."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from collector.exchange import GatewayIdentity
+from collector.folding import Pending
+from collector.store.streams import clean
+from edge_agent.wire import AGENT_COMPONENT, SILENT, Severity, dedupe_key
+
+# The namespace of the uids that are made here, so that every replica makes the same.
+MINTED = uuid.UUID("6f2f3c1e-6f55-5d8c-9a39-3d2f7c1b0a11")
+NO_BOOT = "0" * 32
+# When a gateway was last heard of is known to this.
+CONTACT_MS = 5_000
+# Why an occurrence is closed that no edge closed.
+RECONCILED = "reconciled"
+RETURNED = "returned"
+REPLACED = "replaced"
+REVOKED = "revoked"
+NOT_WATCHED = "not_watched"
+
+
+def silent_uid(gateway_id: str, last_contact_ms: int) -> str:
+    """The same at every replica and in every restored backup."""
+    return uuid.uuid5(MINTED, f"{gateway_id}|{last_contact_ms}").hex
+
+
+def silence(
+    gateway: GatewayIdentity, since_ms: int, now_ms: int, *, until_ms: int | None = None, reason: str = ""
+) -> Pending:
+    """The occurrence that is made here when a gateway is not heard of; ``until_ms`` closes it."""
+    return Pending(
+        values={
+            "uid": silent_uid(gateway.id, since_ms),
+            "gateway_id": gateway.id,
+            "site": gateway.site,
+            "dedupe_key": dedupe_key(gateway.site, gateway.name, AGENT_COMPONENT, SILENT),
+            "device": gateway.name,
+            "component": AGENT_COMPONENT,
+            "fault": SILENT,
+            "rev": 1 if until_ms is None else 2,
+            "digest": "",
+            "open": until_ms is None,
+            "unknown": False,
+            "minted": True,
+            "estimated": False,
+            "reason": reason,
+            "severity": int(Severity.STOP),
+            "count": 1,
+            "title": f"Gateway {gateway.name} is silent",
+            "first_boot": NO_BOOT,
+            "first_mono_ms": 0,
+            "end_boot": None,
+            "end_mono_ms": None,
+            "start_ms": since_ms,
+            "raised_ms": since_ms,
+            "end_ms": until_ms,
+            "error_ms": CONTACT_MS,
+            "severities": [[since_ms, int(Severity.STOP)]],
+            "received_ms": now_ms,
+            "row": {},
+        },
+        advice="Check its power and its network. What happens to its devices is unknown until it is back.",
+    )
+
+
+def ended_here(values: Mapping[str, Any], reason: str, now_ms: int, *, since_ms: int) -> Pending:
+    """An occurrence that no edge has closed: it ended after ``since_ms``, at the latest now."""
+    ended = {
+        "open": False,
+        "unknown": False,
+        "estimated": True,
+        "reason": reason,
+        "end_ms": max(values["start_ms"], now_ms),
+        "error_ms": max(values["error_ms"], now_ms - since_ms),
+    }
+    return Pending(values={**values, **ended}, advice=clean(str(values["row"].get("advice", ""))))

@@ -1,0 +1,120 @@
+"""The present of a gateway: what it says is open against what is open here (C6), and that it spoke at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from collector import merge
+from collector.exchange import Exchange
+from collector.folding import Pending
+from collector.minted import CONTACT_MS, RECONCILED, REPLACED, RETURNED, ended_here, silence
+from collector.store import occurrences, streams
+from collector.store.occurrences import Held
+from collector.store.streams import clean
+from edge_agent.wire import ID_PATTERN, Boundary, Head, Verdict, condition_key
+
+
+def present(exchange: Exchange, hwm: Boundary) -> merge.Reconciliation:
+    """C6, when the newest row of the stream is held here."""
+    head = exchange.message.head
+    if head is None or head.seq != hwm[0]:
+        return merge.Reconciliation()
+    open_here = occurrences.open_of(exchange.connection, exchange.gateway.id)
+    held_open = {uid: one.key for uid, one in open_here.items()}
+    for uid, one in exchange.pending.items():
+        if one.values["open"]:
+            held_open[uid] = _key(one.values)
+        else:
+            held_open.pop(uid, None)
+    elsewhere = [uid for uid in head.open if uid not in held_open]
+    stored = occurrences.held(exchange.connection, elsewhere)
+    foreign = {
+        uid: one.key for uid, one in stored.items() if one.minted or one.gateway_id != exchange.gateway.id
+    }
+    told = merge.reconcile(
+        head,
+        held_open=held_open,
+        held_closed=(stored.keys() - foreign.keys()) | {uid for uid in elsewhere if uid in exchange.pending},
+        unreadable=foreign | _unreadable(exchange, elsewhere),
+    )
+    _settle(exchange, head, told, open_here)
+    return told
+
+
+def _unreadable(exchange: Exchange, uids: Sequence[str]) -> dict[str, str | None]:
+    """By uid: the condition that each is about, as far as that can be read."""
+    now = [raw for raw, _ in exchange.bad]
+    before = streams.unreadable(exchange.connection, exchange.gateway.id, uids)
+    return {
+        str(raw.get("uid")): _told_key(raw)
+        for raw in (*before, *now)
+        if isinstance(raw, dict) and raw.get("uid") in uids
+    }
+
+
+def _told_key(raw: Mapping[str, object]) -> str | None:
+    names = [raw.get(name) for name in ("device", "component", "fault")]
+    if all(isinstance(name, str) and re.fullmatch(ID_PATTERN, name) for name in names):
+        return condition_key(*map(str, names))
+    return None
+
+
+def _key(values: Mapping[str, Any]) -> str:
+    return condition_key(values["device"], values["component"], values["fault"])
+
+
+def _settle(
+    exchange: Exchange, head: Head, told: merge.Reconciliation, open_here: Mapping[str, Held]
+) -> None:
+    """What the edge no longer names is closed; what it names after a silence is known again."""
+    named = set(head.open)
+    unsettled = set(head.unsettled)
+    known_again = [
+        uid for uid, one in open_here.items() if one.unknown and uid in named and one.key not in unsettled
+    ]
+    touched = [uid for uid in (*told.missing, *known_again) if uid not in exchange.pending]
+    whole = occurrences.whole(exchange.connection, touched)
+    for uid in told.missing:
+        values = exchange.pending[uid].values if uid in exchange.pending else whole[uid]
+        since_ms = exchange.state.last_contact_ms or exchange.now_ms
+        exchange.pending[uid] = ended_here(values, RECONCILED, exchange.now_ms, since_ms=since_ms)
+    for uid in known_again:
+        if uid not in exchange.pending:
+            values = whole[uid]
+            advice = str(values["row"].get("advice", ""))
+            exchange.pending[uid] = Pending(values=values | {"unknown": False}, advice=clean(advice))
+
+
+def contact(exchange: Exchange, verdict: Verdict, hwm: Boundary, *, same_stream: bool) -> None:
+    """Somebody spoke: silence ends, and once in a while it is written down when."""
+    state, message, now_ms = exchange.state, exchange.message, exchange.now_ms
+    changed: dict[str, Any] = {}
+    if state.silent_ms is not None:
+        reason = RETURNED if same_stream else REPLACED
+        end_ms = max(now_ms, state.silent_ms)
+        ended = silence(exchange.gateway, state.silent_ms, now_ms, until_ms=end_ms, reason=reason)
+        exchange.pending[ended.uid] = ended
+        changed["silent_ms"] = None
+    if state.last_contact_ms is None or now_ms - state.last_contact_ms >= CONTACT_MS or changed:
+        changed["last_contact_ms"] = max(now_ms, state.last_contact_ms or 0)
+        changed["health"] = message.health.model_dump(mode="json")
+    at_head = verdict is Verdict.OK and message.head is not None and message.head.seq == hwm[0]
+    if at_head and (state.caught_up_ms is None or now_ms - state.caught_up_ms >= CONTACT_MS):
+        changed["caught_up_ms"] = now_ms
+    if changed:
+        streams.save_gateway(exchange.connection, exchange.gateway.id, **changed)
+    told = message.inventory if verdict is Verdict.OK else None
+    if told is not None and told.hash != state.inventory_hash:
+        gateway = exchange.gateway
+        streams.save_inventory(exchange.connection, gateway.id, gateway.site, told, now_ms)
+
+
+def wants_inventory(exchange: Exchange, verdict: Verdict) -> bool:
+    head = exchange.message.head
+    if head is None or verdict is not Verdict.OK:
+        return False
+    inventory = exchange.message.inventory
+    known = exchange.state.inventory_hash if inventory is None else inventory.hash
+    return head.inventory_hash != known

@@ -1,0 +1,131 @@
+"""The rows of a message: each is read alone, held against what is stored of it, and dated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from collector import dating, merge
+from collector.dating import HOUR_MS, Offsets
+from collector.exchange import Exchange
+from collector.folding import Pending
+from collector.store import occurrences, streams
+from collector.store.occurrences import Held
+from collector.store.streams import clean
+from edge_agent.wire import Row, Stamp, WireError, dedupe_key, read_row
+
+
+def take(exchange: Exchange, *, believed: bool) -> None:
+    """``believed``: of a live stream. Of a superseded one only what ended is taken; the rest is put aside."""
+    rows = _readable(exchange)
+    held = occurrences.held(exchange.connection, rows.keys())
+    orphans = []
+    taken: list[tuple[Row, object, Held | None]] = []
+    for uid, (row, raw) in rows.items():
+        known = held.get(uid)
+        if known is not None and (known.minted or known.gateway_id != exchange.gateway.id):
+            exchange.bad.append((raw, "uid: belongs to another gateway"))
+        elif known is not None and known.key != row.key:
+            exchange.bad.append((raw, "uid: belongs to another condition"))
+        elif not believed and row.state == "open":
+            orphans.append((uid, raw))
+        elif known is None or merge.rank_of(row) > _rank(known):
+            taken.append((row, raw, known))
+    offsets = _offsets(exchange, [row for row, _, _ in taken])
+    for row, raw, known in taken:
+        exchange.pending[row.uid] = _pending(exchange, row, raw, known, offsets)
+    streams.keep_orphans(
+        exchange.connection, exchange.gateway.id, exchange.message.stream, orphans, exchange.now_ms
+    )
+
+
+def _readable(exchange: Exchange) -> dict[str, tuple[Row, object]]:
+    """By uid, with the row as it was sent; of two forms of one row in one message the higher rank counts."""
+    rows: dict[str, tuple[Row, object]] = {}
+    for raw in exchange.message.rows:
+        try:
+            row = read_row(raw)
+        except WireError as error:
+            exchange.bad.append((raw, str(error)))
+            continue
+        if row.uid not in rows or merge.rank_of(row) > merge.rank_of(rows[row.uid][0]):
+            rows[row.uid] = row, raw
+    return rows
+
+
+def _rank(known: Held) -> merge.Rank:
+    return merge.rank(is_open=known.open, estimated=known.estimated, rev=known.rev, digest=known.digest)
+
+
+def _offsets(exchange: Exchange, rows: Sequence[Row]) -> Offsets:
+    boots = {stamp.boot for row in rows for stamp in _stamps(row)}
+    return streams.offsets(exchange.connection, exchange.gateway.id, boots)
+
+
+def _stamps(row: Row) -> list[Stamp]:
+    stamps = [row.first_bad, row.raised, *(change.at for change in row.severities)]
+    return stamps if row.cleared is None else [*stamps, row.cleared]
+
+
+def _pending(exchange: Exchange, row: Row, raw: object, known: Held | None, offsets: Offsets) -> Pending:
+    gateway = exchange.gateway
+    ended = row.cleared if row.state == "closed" else None
+    return Pending(
+        values={
+            "uid": row.uid,
+            "gateway_id": gateway.id,
+            "site": gateway.site,
+            "dedupe_key": dedupe_key(gateway.site, row.device, row.component, row.fault),
+            "device": row.device,
+            "component": row.component,
+            "fault": row.fault,
+            "rev": row.rev,
+            "digest": merge.digest(row),
+            "open": row.state == "open",
+            "unknown": False,
+            "minted": False,
+            "estimated": False,
+            "reason": clean(row.reason),
+            "severity": row.severity,
+            "count": row.count,
+            "title": clean(row.title),
+            "first_boot": row.first_bad.boot,
+            "first_mono_ms": dating.mono_ms(row.first_bad),
+            "end_boot": ended.boot if ended else None,
+            "end_mono_ms": dating.mono_ms(ended) if ended else None,
+            "received_ms": exchange.now_ms if known is None else known.received_ms,
+            "row": raw,
+            **_dated(exchange, row, offsets),
+        },
+        advice=clean(row.advice),
+    )
+
+
+def _dated(exchange: Exchange, row: Row, offsets: Offsets) -> dict[str, Any]:
+    dates = dating.dates(row, offsets, floor_ms=exchange.state.created_ms)
+    return {
+        "start_ms": dates.start_ms,
+        "raised_ms": dates.raised_ms,
+        "end_ms": dates.end_ms,
+        "error_ms": dates.error_ms,
+        "severities": [list(step) for step in dates.severities],
+    }
+
+
+def date_again(exchange: Exchange) -> None:
+    """The clock of a boot is known better now: what began or ended near that hour may move by a little."""
+    told = dating.sample(exchange.message.clock, exchange.now_ms)
+    offsets = streams.offsets(exchange.connection, exchange.gateway.id, [told.boot])
+    before, after = dating.reach(offsets[told.boot], told.hour)
+    stored = occurrences.of_boot(
+        exchange.connection, exchange.gateway.id, told.boot, before * HOUR_MS, (after + 1) * HOUR_MS
+    )
+    rows = {one.uid: (Row.model_validate(one.row), one) for one in stored if one.uid not in exchange.pending}
+    all_offsets = _offsets(exchange, [row for row, _ in rows.values()])
+    for uid, (row, one) in rows.items():
+        values = dict(one._mapping)
+        dated = _dated(exchange, row, all_offsets)
+        if one.estimated:
+            dated["end_ms"] = max(dated["start_ms"], values["end_ms"])
+        if any(values[name] != value for name, value in dated.items()):
+            exchange.pending[uid] = Pending(values=values | dated, advice=clean(row.advice))
