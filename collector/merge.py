@@ -38,10 +38,13 @@ def judge(held: Boundary, from_: Boundary, to: Boundary, lineage: Collection[Bou
 
 
 def digest(row: Row) -> str:
-    """Of everything but the position, which changes when a row is sent again."""
-    told = row.model_dump(mode="json", exclude={"mod_seq"})
+    """Of everything but the position, which changes when a row is sent again. A form without its evidence is
+    lower than any that has it.
+    """
+    told = row.model_dump(mode="json", exclude={"mod_seq", "members"})
     canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    found = hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return f"-{found[:31]}" if row.is_thinned else found
 
 
 def rank(*, is_open: bool, estimated: bool, rev: int, digest: str) -> Rank:

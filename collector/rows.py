@@ -12,7 +12,7 @@ from collector.folding import Pending
 from collector.store import occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
-from edge_agent.wire import Row, Stamp, WireError, dedupe_key, read_row
+from edge_agent.wire import Row, Stamp, WireError, dedupe_key, read_row, unpacked
 
 
 def take(exchange: Exchange, *, believed: bool) -> None:
@@ -32,7 +32,12 @@ def take(exchange: Exchange, *, believed: bool) -> None:
         elif known is None or merge.rank_of(row) > _rank(known):
             taken.append((row, raw, known))
     offsets = _offsets(exchange, [row for row, _, _ in taken])
+    thinned = [row.uid for row, _, known in taken if known is not None and row.is_thinned]
+    whole = occurrences.whole(exchange.connection, thinned)
     for row, raw, known in taken:
+        if row.uid in whole and isinstance(raw, dict):
+            # What the edge gave up is kept where it arrived before.
+            raw = raw | {"evidence": whole[row.uid]["row"].get("evidence") or row.evidence}
         exchange.pending[row.uid] = _pending(exchange, row, raw, known, offsets)
     streams.keep_orphans(
         exchange.connection, exchange.gateway.id, exchange.message.stream, orphans, exchange.now_ms
@@ -40,7 +45,9 @@ def take(exchange: Exchange, *, believed: bool) -> None:
 
 
 def _readable(exchange: Exchange) -> dict[str, tuple[Row, object]]:
-    """By uid, with the row as it was sent; of two forms of one row in one message the higher rank counts."""
+    """By uid, with the row as it was sent; of two forms of one row in one message the higher rank counts. A
+    roll-up is what its members were.
+    """
     rows: dict[str, tuple[Row, object]] = {}
     for raw in exchange.message.rows:
         try:
@@ -48,8 +55,10 @@ def _readable(exchange: Exchange) -> dict[str, tuple[Row, object]]:
         except WireError as error:
             exchange.bad.append((raw, str(error)))
             continue
-        if row.uid not in rows or merge.rank_of(row) > merge.rank_of(rows[row.uid][0]):
-            rows[row.uid] = row, raw
+        for one in unpacked(row):
+            if one.uid not in rows or merge.rank_of(one) > merge.rank_of(rows[one.uid][0]):
+                told = raw if row.members is None else one.model_dump(mode="json", exclude_none=True)
+                rows[one.uid] = one, told
     return rows
 
 

@@ -31,6 +31,7 @@ SOFT_BODY_BYTES = 256 << 10
 MAX_ROWS = 500
 MAX_DEPTH = 32
 MAX_EVIDENCE_BYTES = 8 << 10
+MAX_MEMBERS = 100
 MAX_INT = (1 << 63) - 1
 # From and to included.
 LINEAGE_MAX = 66
@@ -55,6 +56,10 @@ Hex128 = Annotated[str, Field(pattern=HEX128_PATTERN)]
 # Strict: neither true nor 1.0 is an integer here.
 Count = Annotated[int, Strict(), Field(ge=0, le=MAX_INT)]
 SeverityNumber = Annotated[int, Strict(), Field(ge=0, le=1000)]
+WallMs = Annotated[int, Strict(), Field(ge=0, le=1 << 53)]
+Source = Annotated[str, Field(max_length=16)]
+# Why a closed row is closed.
+ReasonText = Annotated[str, Field(max_length=32)]
 ConditionKey = Annotated[str, Field(max_length=200)]
 
 
@@ -119,8 +124,8 @@ class Stamp:
 
     boot: Annotated[str, Field(pattern=HEX128_PATTERN)]
     mono_ns: Count
-    wall_ms: Annotated[int, Strict(), Field(ge=0, le=1 << 53)]
-    source: Annotated[str, Field(max_length=16)]
+    wall_ms: WallMs
+    source: Source
 
 
 class SeverityChange(Message):
@@ -128,8 +133,30 @@ class SeverityChange(Message):
     at: Stamp
 
 
+# What stands for evidence that a full journal gave up.
+THINNED: dict[str, Any] = {"thinned": True}
+
+# [mono_ns, wall_ms, source]: a stamp of a boot that is told elsewhere.
+Moment = tuple[Count, WallMs, Source]
+
+
+class Member(Message):
+    """One of the occurrences that a roll-up stands for; its moments lie in the boot of the roll-up."""
+
+    uid: Hex128
+    rev: Annotated[Count, Field(ge=1)]
+    severity: SeverityNumber
+    first_bad: Moment
+    raised: Moment
+    cleared: Moment
+    reason: ReasonText = ""
+
+
 class Row(Message):
-    """The newest form of one occurrence. Closed is terminal; a return of the fault is a new ``uid``."""
+    """The newest form of one occurrence. Closed is terminal; a return of the fault is a new ``uid``.
+
+    A row with ``members`` is a roll-up: a journal that was full made one row of several closed ones.
+    """
 
     uid: Hex128
     device: Id
@@ -147,15 +174,22 @@ class Row(Message):
     cleared: Stamp | None = None
     # Raises that this row stands for; more than 1 only for roll-ups.
     count: Annotated[Count, Field(ge=1)] = 1
-    # Why a closed row is closed: cleared, not_watched, closed_here, restarted.
-    reason: Annotated[str, Field(max_length=32)] = ""
+    # Why a closed row is closed: cleared, not_watched, closed_here, restarted; rolled_up.
+    reason: ReasonText = ""
     title: Annotated[str, Field(max_length=200)]
     advice: Annotated[str, Field(max_length=2000)] = ""
     evidence: dict[str, Any] | None = None
+    # All of one condition and one boot, all closed; ``count`` of them.
+    members: Annotated[list[Member], Field(min_length=1, max_length=MAX_MEMBERS)] | None = None
 
     @property
     def key(self) -> str:
         return condition_key(self.device, self.component, self.fault)
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether its evidence was given up at the edge: whoever has it keeps it."""
+        return self.evidence == THINNED
 
 
 Boundary = tuple[Count, Hex128]
@@ -299,7 +333,43 @@ def read_row(raw: Any) -> Row:
         raise WireError(f"evidence: more than {MAX_EVIDENCE_BYTES} bytes")
     if row.state == "closed" and row.cleared is None:
         raise WireError("cleared: a closed row needs it")
+    if row.members is not None and (row.state == "open" or row.count != len(row.members)):
+        raise WireError("members: a roll-up is closed, and its count is their number")
     return row
+
+
+def unpacked(row: Row) -> list[Row]:
+    """The occurrences that a row stands for: itself, or the members of a roll-up, each as it was but for its
+    evidence.
+    """
+    if row.members is None:
+        return [row]
+    return [_unpacked(row, member) for member in row.members]
+
+
+def _unpacked(row: Row, member: Member) -> Row:
+    first_bad, raised, cleared = (
+        Stamp(boot=row.first_bad.boot, mono_ns=mono_ns, wall_ms=wall_ms, source=source)
+        for mono_ns, wall_ms, source in (member.first_bad, member.raised, member.cleared)
+    )
+    return Row(
+        uid=member.uid,
+        device=row.device,
+        component=row.component,
+        fault=row.fault,
+        rev=member.rev,
+        state="closed",
+        severity=member.severity,
+        severities=[SeverityChange(severity=member.severity, at=raised)],
+        mod_seq=row.mod_seq,
+        first_bad=first_bad,
+        raised=raised,
+        cleared=cleared,
+        reason=member.reason,
+        title=row.title,
+        advice=row.advice,
+        evidence=THINNED,
+    )
 
 
 M = TypeVar("M", bound=Message)

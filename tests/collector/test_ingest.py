@@ -426,3 +426,92 @@ def test_five_hundred_rows_in_one_message(store: Store, edge: EdgeVoice) -> None
         edge.clears(uid, 7)
     assert len(edge.sync(store, 7.1).changed) == 500
     assert not listed(store, State.ACTIVE)
+
+
+# --- roll-ups -------------------------------------------------------------------------------------------
+
+
+def three_jams(edge: EdgeVoice) -> list[str]:
+    """Two within the reopen window and one an hour later."""
+    uids = []
+    for minute in (0, 5, 70):
+        uids.append(edge.raises(minute, severity=20 if minute else 30, evidence={"frames": [f"at {minute}"]}))
+        edge.clears(uids[-1], minute + 2, reason="closed_here" if minute == 5 else "cleared")
+    return uids
+
+
+def held(store: Store) -> list[dict[str, Any]]:
+    """All that is held of occurrences and tickets, but for what was given up: evidence and its digest."""
+    left_out = {"digest", "row", "received_ms"}
+    rows = store.read(lambda connection: connection.execute(select(tables.occurrence)).all())
+    found = sorted((dict(row._mapping) for row in rows), key=lambda row: row["uid"])
+    return [{name: value for name, value in row.items() if name not in left_out} for row in found]
+
+
+def test_a_roll_up_is_what_its_members_were(store: Store, edge: EdgeVoice) -> None:
+    plain = EdgeVoice(enrol(store, "gw2", "south"), seed=2)
+    edge.rolls_up(*three_jams(edge))
+    three_jams(plain)
+    edge.sync(store, 80)
+    plain.sync(store, 80)
+    rolled, whole = (
+        [
+            {
+                name: one[name]
+                for name in one
+                if name not in ("gateway_id", "site", "dedupe_key", "first_boot")
+            }
+            | {"end_boot": None, "uid": None, "ticket_id": None}
+            for one in sorted(held(store), key=lambda one: one["start_ms"])
+            if one["site"] == site
+        ]
+        for site in (SITE, "south")
+    )
+    assert len(rolled) == 3
+    assert rolled == whole
+    tickets = store.read(lambda connection: connection.execute(select(tables.ticket)).all())
+    assert sorted((t.first_ms, t.returns, t.count) for t in tickets if t.site == SITE) == sorted(
+        (t.first_ms, t.returns, t.count) for t in tickets if t.site == "south"
+    )
+
+
+def test_members_that_arrived_before_count_once_and_keep_their_evidence(
+    store: Store, edge: EdgeVoice
+) -> None:
+    uids = three_jams(edge)
+    lost_answer = edge.message(75)
+    send(store, edge.gateway, lost_answer, 75)
+    before = held(store)
+    edge.rolls_up(*uids)
+    edge.raises(76, device="printer-2")
+    edge.sync(store, 76.5)
+    assert [one for one in held(store) if one["device"] == "printer-1"] == before
+    rows = store.read(lambda connection: connection.execute(select(tables.occurrence.c.row)).scalars().all())
+    assert sorted(row["evidence"]["frames"][0] for row in rows if row.get("evidence")) == [
+        "at 0",
+        "at 5",
+        "at 70",
+    ]
+
+
+def test_a_raise_keeps_its_evidence_when_its_end_comes_without(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(0, evidence={"frames": ["030,1"]})
+    edge.sync(store, 1)
+    edge.clears(uid, 2)
+    edge.rows[uid]["evidence"] = {"thinned": True}
+    edge.sync(store, 3)
+    told = detail(store, uid)
+    assert (told.ticket.ended_ms, told.occurrences[0].evidence) == (
+        MONDAY_MS + 2 * MINUTE_MS,
+        {"frames": ["030,1"]},
+    )
+
+
+@pytest.mark.parametrize("spoilt", [{"count": 4}, {"state": "open"}, {"members": []}])
+def test_a_roll_up_that_contradicts_itself_is_put_aside(
+    store: Store, edge: EdgeVoice, spoilt: dict[str, Any]
+) -> None:
+    rolled = edge.rolls_up(*three_jams(edge))
+    edge.rows[rolled["uid"]] |= spoilt
+    applied = edge.sync(store, 80)
+    assert (applied.answer.verdict, applied.quarantined, held(store)) == ("ok", 1, [])

@@ -71,6 +71,14 @@ def test_a_row_that_is_sent_again_at_a_new_position_is_the_same_row() -> None:
     assert digest(_row(later_field=1)) != digest(_row(later_field=2))
 
 
+def test_a_form_without_its_evidence_is_lower_than_the_same_with_it() -> None:
+    """A full journal gives evidence up; what is held of it must not be replaced by less."""
+    thinned = _row(rev=2, state="closed", evidence={"thinned": True})
+    for evidence in (None, {}, {"samples": []}):
+        assert rank_of(thinned) < rank_of(_row(rev=2, state="closed", evidence=evidence))
+    assert rank_of(thinned) > rank_of(_row(rev=1, state="closed", evidence={"samples": []}))
+
+
 OPEN_HERE = {"1" * 32: "a|x|f", "2" * 32: "b|x|f"}
 UNREADABLE = {"9" * 32: "b|x|f", "8" * 32: None}
 

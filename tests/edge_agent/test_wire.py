@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.wire import Severity, WireError, decode_sync, parse_json, read_row
+from edge_agent.wire import Severity, WireError, decode_sync, parse_json, read_row, unpacked
 
 GOLDEN = Path(__file__).parents[1] / "wire" / "v1" / "raise-and-clear.json"
 MESSAGE: dict[str, Any] = json.loads(GOLDEN.read_text())["exchanges"][-1]["request"]
 ROW: dict[str, Any] = MESSAGE["rows"][0]
+ROLLED_UP: dict[str, Any] = json.loads((GOLDEN.parent / "rolled-up.json").read_text())["exchanges"][-1][
+    "request"
+]["rows"][0]
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -60,6 +63,11 @@ def refusal(read: Callable[[Any], object], raw: Any) -> str | None:
 @given(path=st.sampled_from(paths(ROW)), new=ANYTHING)
 def test_a_row_with_anything_in_it_is_read_or_refused(path: tuple[Any, ...], new: Any) -> None:
     assert refusal(read_row, changed(ROW, path, new)) != ""
+
+
+@given(path=st.sampled_from(paths(ROLLED_UP)), new=ANYTHING)
+def test_a_roll_up_with_anything_in_it_is_unpacked_or_refused(path: tuple[Any, ...], new: Any) -> None:
+    assert refusal(lambda raw: unpacked(read_row(raw)), changed(ROLLED_UP, path, new)) != ""
 
 
 @given(

@@ -118,6 +118,29 @@ class EdgeVoice:
             "mod_seq": self._next(),
         }
 
+    def rolls_up(self, *uids: str) -> dict[str, Any]:
+        """What a full journal does: one row in the place of several that have ended."""
+        rows = [self.rows.pop(uid) for uid in uids]
+        members = [
+            {name: row[name] for name in ("uid", "rev", "severity", "reason")}
+            | {name: _moment(row[name]) for name in ("first_bad", "raised", "cleared")}
+            for row in rows
+        ]
+        rolled = rows[-1] | {
+            "uid": self.new_id(),
+            "rev": 1,
+            "severity": max(row["severity"] for row in rows),
+            "severities": [],
+            "first_bad": rows[0]["first_bad"],
+            "raised": rows[0]["raised"],
+            "reason": "rolled_up",
+            "count": len(members),
+            "members": members,
+        }
+        rolled.pop("evidence", None)
+        self.rows[rolled["uid"]] = rolled
+        return rolled
+
     def watches(self, *devices: str, place: str = "hall/line-1") -> None:
         self.inventory_hash = self.new_id()
         self.inventory = {
@@ -196,6 +219,10 @@ def send(store: Store, gateway: GatewayIdentity, message: SyncRequest, now: floa
     """``now`` in minutes after Monday."""
     at_ms = MONDAY_MS + int(now * MINUTE_MS)
     return store.write(lambda connection: apply(connection, gateway, message, at_ms))
+
+
+def _moment(stamp: dict[str, Any]) -> list[Any]:
+    return [stamp["mono_ns"], stamp["wall_ms"], stamp["source"]]
 
 
 def key(row: dict[str, Any]) -> str:
