@@ -58,11 +58,13 @@ FLIPS  := 600
 
 # SEEDS=2000 how many, FIRST=0 from which on, SEED=7 replays one, ON=1 goes on after a failure.
 SIMULATE = PYTHONPATH=.:tests $(BIN)/python -m simulation
-simulate: $(VENV)/.installed-dev ## seeded worlds in which everything fails (SEEDS=200, SEED=n replays one)
-	@$(SIMULATE) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),0) $(if $(ON),--on))
+simulate: $(VENV)/.installed-dev ## seeded worlds in which everything fails (SEEDS=200, SEED=n replays one, JOBS=n)
+	@$(SIMULATE) $(if $(JOBS),--jobs $(JOBS)) \
+	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),0) $(if $(ON),--on))
 
 simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed: each must die (SEEDS=300, ONLY=name)
-	@$(SIMULATE) --mutants --seeds $(or $(SEEDS),300) --first $(or $(FIRST),0) $(if $(ONLY),--only "$(ONLY)")
+	@$(SIMULATE) --mutants $(if $(JOBS),--jobs $(JOBS)) --seeds $(or $(SEEDS),300) --first $(or $(FIRST),0) \
+	  $(if $(ONLY),--only "$(ONLY)")
 
 lock: $(VENV)/.installed-dev ## make the hashed locks anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_FLAGS) -o deploy/requirements-dev.lock

@@ -113,7 +113,11 @@ MUTANTS = [
     ),
     _of(
         "does not recognise a foreign position", "E4", LEDGER + "_move",
-        "foreign = hwm[0] > cursor[0] and not self._made_here(hwm)", "foreign = False",
+        "foreign = hwm[0] > 0 and not self._made_here(hwm)", "foreign = False",
+    ),
+    _of(
+        "goes back to a foreign position", "E4", LEDGER + "_move",
+        "foreign = hwm[0] > 0 and", "foreign = hwm[0] > cursor[0] and",
     ),
     _of(
         "does not heed superseded", "C7", LEDGER + "_move",
@@ -178,17 +182,23 @@ MUTANTS = [
     ),
     _of(
         "absence closes nothing", "C6", MERGE + "reconcile",
-        "return Reconciliation(want=want, missing=missing)", "return Reconciliation(want=want)",
+        "return Reconciliation(missing=missing)", "return Reconciliation()",
     ),
     _of(
         "absence closes what is unsettled", "C6", MERGE + "reconcile",
-        "unsettled = set(head.unsettled)", "unsettled = set()",
+        "{*head.unsettled, *unreadable.values()}", "{*unreadable.values()}",
+    ),
+    _of(
+        "absence closes what an unreadable row may be about", "C6", MERGE + "reconcile",
+        "{*head.unsettled, *unreadable.values()}", "{*head.unsettled}",
     ),
     _of(
         "absence closes in spite of a conflict", "C6", MERGE + "reconcile",
-        "if closed_here:\n        return Reconciliation(want=want, closed_here=closed_here)",
-        "if closed_here:\n        return Reconciliation(want=want, closed_here=closed_here, missing=tuple("
-        "sorted(uid for uid, key in held_open.items() if uid not in named and key not in unsettled)))",
+        "if closed_here or want or None in unreadable.values():\n"
+        "        return Reconciliation(want=want, closed_here=closed_here)",
+        "if closed_here or want or None in unreadable.values():\n"
+        "        return Reconciliation(want=want, closed_here=closed_here, missing=tuple(sorted("
+        "uid for uid, key in held_open.items() if uid not in named and key not in head.unsettled)))",
     ),
     _of(
         "conflicts are not told", "C6", MERGE + "reconcile",
@@ -196,7 +206,8 @@ MUTANTS = [
     ),
     _of(
         "nothing is wanted", "E9", MERGE + "reconcile",
-        "return Reconciliation(want=want, missing=missing)", "return Reconciliation(missing=missing)",
+        "return Reconciliation(want=want, closed_here=closed_here)",
+        "return Reconciliation(closed_here=closed_here)",
     ),
     # --- tickets, silence, dates
     _of(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import structlog
-from simulation.__main__ import killing_seed
 from simulation.mutants import MUTANTS, Mutant
+from simulation.runs import killing_seed
 from simulation.world import World
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def test_a_seed_that_once_failed_holds(seed: int) -> None:
 
 def test_a_seed_is_one_history_whatever_the_order_of_sets_is() -> None:
     root = HERE.parents[1]
-    program = "from simulation.__main__ import digest; print(digest(7))"
+    program = "from simulation.runs import digest; print(digest(7))"
     told = [
         subprocess.run(
             [sys.executable, "-c", program],

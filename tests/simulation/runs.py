@@ -1,0 +1,167 @@
+"""Runs seeds on all cores, shows figures, replays one, hunts mutants."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TypeVar
+
+import structlog
+from simulation.mutants import MUTANTS, Mutant
+from simulation.world import BrokenLawError, World
+
+T = TypeVar("T")
+R = TypeVar("R")
+TELL_EVERY_S = 30.0
+# So many wait for a core: enough that none is idle, few enough to stop soon after a failure.
+AHEAD = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    seed: int
+    figures: Counter[str]
+    # Empty when every law held.
+    broken: str = ""
+
+
+# --- worlds ---------------------------------------------------------------------------------------------
+
+
+def replay(seed: int) -> int:
+    world = World(seed, loud=True)
+    try:
+        world.live()
+    except BrokenLawError as broken:
+        print(f"\n{broken}")
+        if broken.__cause__ is not None:
+            traceback.print_exception(broken.__cause__)
+        return 1
+    print(dict(world.figures), world.digest(), world.hub.verdicts)
+    return 0
+
+
+def digest(seed: int) -> str:
+    """Of the whole history of that seed."""
+    quiet()
+    world = World(seed)
+    world.live()
+    return world.digest()
+
+
+def ran(seed: int) -> Ran:
+    world = World(seed)
+    try:
+        world.live()
+    except BrokenLawError as broken:
+        cause = "" if broken.__cause__ is None else f" ({broken.__cause__!r})"
+        return Ran(seed=seed, figures=world.figures, broken=f"{broken}{cause}")
+    return Ran(seed=seed, figures=world.figures)
+
+
+def many(first: int, seeds: int, go_on: bool, jobs: int) -> int:
+    figures: Counter[str] = Counter()
+    failed: list[int] = []
+    began = told = time.monotonic()
+    done = 0
+    for done, one in enumerate(_spread(ran, range(first, first + seeds), jobs), 1):
+        figures += one.figures
+        if one.broken:
+            failed.append(one.seed)
+            print(f"{one.broken}\n  replay: make simulate SEED={one.seed}", flush=True)
+            if not go_on:
+                break
+        now = time.monotonic()
+        if now - told >= TELL_EVERY_S:
+            told = now
+            left_min = (now - began) / done * (seeds - done) / 60
+            print(
+                f"{done} of {seeds} seeds, {len(failed)} failed, {(now - began) / done:.2f} s each, "
+                f"{left_min:.0f} min left",
+                flush=True,
+            )
+    for name, count in sorted(figures.items()):
+        print(f"{count:>12,}  {name}")
+    print(
+        f"{done} seeds from {first} on, {done - len(failed)} hold, {len(failed)} failed"
+        f"{f': {sorted(failed)}' if failed else ''}; {time.monotonic() - began:.0f} s on {jobs} processes"
+    )
+    return 1 if failed else 0
+
+
+# --- mutants --------------------------------------------------------------------------------------------
+
+
+def mutate(first: int, seeds: int, only: str, jobs: int) -> int:
+    """Each mutant until its first kill."""
+    hunts = [
+        (number, first, seeds)
+        for number, mutant in enumerate(MUTANTS)
+        if only.casefold() in mutant.name.casefold()
+    ]
+    survivors = []
+    for number, killed in _spread(_hunt, hunts, jobs):
+        mutant = MUTANTS[number]
+        if killed is None:
+            survivors.append(mutant.name)
+            print(f"SURVIVES {seeds} seeds  {mutant.rule:<5} {mutant.name}", flush=True)
+        else:
+            seed, law = killed
+            print(f"dies at seed {seed:>5}  {mutant.rule:<5} {mutant.name}  ({law})", flush=True)
+    print(f"{len(hunts)} mutants, {len(survivors)} survive" + (f": {survivors}" if survivors else ""))
+    return 1 if survivors else 0
+
+
+def _hunt(hunt: tuple[int, int, int]) -> tuple[int, tuple[int, str] | None]:
+    number, first, seeds = hunt
+    return number, killing_seed(MUTANTS[number], range(first, first + seeds))
+
+
+def killing_seed(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, str] | None:
+    undo = mutant.apply()
+    try:
+        for seed in seeds:
+            try:
+                World(seed).live()
+            except BrokenLawError as broken:
+                law = str(broken).partition(" s: ")[2][:60]
+                break
+        else:
+            return None
+    finally:
+        undo()
+    # It is the mutant that died, not the simulation.
+    World(seed).live()
+    return seed, law
+
+
+# --- cores ----------------------------------------------------------------------------------------------
+
+
+def _spread(work: Callable[[T], R], on: Iterable[T], jobs: int) -> Iterator[R]:
+    """The outcomes, as each is done."""
+    if jobs == 1:
+        yield from map(work, on)
+        return
+    waiting = iter(on)
+    running: set[Future[R]] = set()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=quiet) as pool:
+        try:
+            while True:
+                while len(running) < AHEAD * jobs and (one := next(waiting, None)) is not None:
+                    running.add(pool.submit(work, one))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
