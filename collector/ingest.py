@@ -1,7 +1,7 @@
 """One sync request becomes occurrences and tickets, in the caller's transaction.
 
-The rules are C1 to C8 of ``docs/wire.md``. The position is judged first, then each row alone, then the
-present against what is held. What changed is folded into tickets once, at the end.
+The rules are C1 to C8 and C10 of ``docs/wire.md``. The position is judged first, then each row alone, then
+the present against what is held. What changed is folded into tickets once, at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collector.folding import Change, fold
 from collector.minted import MINTED
 from collector.store import streams
 from collector.tickets import Policy
-from edge_agent.wire import Boundary, SyncAnswer, SyncRequest, Verdict
+from edge_agent.wire import Boundary, Lane, SyncAnswer, SyncRequest, Verdict
 
 NEXT_S = 15
 
@@ -42,6 +42,9 @@ def apply(
     policy: Policy = Policy(),  # noqa: B008  frozen
 ) -> Applied:
     """Raises StreamRefusedError."""
+    if message.lane is Lane.PRESENT:
+        # C10: it is judged as a heartbeat at its position is, and moves none.
+        message = message.model_copy(update={"to": message.from_})
     state = streams.lock_gateway(connection, gateway.id)
     held = streams.stream_state(connection, message.stream)
     if held is not None and held.gateway_id != gateway.id:
@@ -57,7 +60,14 @@ def apply(
         verdict = Verdict.OK if tuple(message.from_) == tuple(hwm) else Verdict.BEHIND
     elif held is not None and not held.live:
         verdict = Verdict.SUPERSEDED
-    exchange = Exchange(connection=connection, gateway=gateway, state=state, message=message, now_ms=now_ms)
+    exchange = Exchange(
+        connection=connection,
+        gateway=gateway,
+        state=state,
+        message=message,
+        now_ms=now_ms,
+        told_ahead=0 if held is None else held.told_ahead,
+    )
     learnt = streams.learn_offset(connection, gateway.id, dating.sample(message.clock, now_ms))
     if verdict in (Verdict.OK, Verdict.SUPERSEDED):
         rows.take(exchange, believed=verdict is Verdict.OK)
@@ -65,6 +75,7 @@ def apply(
         rows.date_again(exchange)
     if verdict is Verdict.OK:
         hwm = _advance(exchange, hwm, new=held is None or doubted)
+        _tell_ahead(exchange)
     told = presence.present(exchange, hwm) if verdict is Verdict.OK else merge.Reconciliation()
     if verdict is Verdict.OK or not doubted:
         presence.contact(exchange, verdict, hwm, same_stream=held is not None and held.live)
@@ -77,6 +88,7 @@ def apply(
         closed_here=list(told.closed_here),
         want=list(told.want),
         want_inventory=presence.wants_inventory(exchange, verdict),
+        ahead=exchange.told_ahead if exchange.told_ahead > hwm[0] else None,
         server_ms=now_ms,
         next_s=NEXT_S,
     )
@@ -106,3 +118,10 @@ def _advance(exchange: Exchange, hwm: Boundary, *, new: bool) -> Boundary:
     elif tuple(message.to) != tuple(hwm):
         streams.advance(exchange.connection, message.stream, message.to)
     return message.to
+
+
+def _tell_ahead(exchange: Exchange) -> None:
+    message = exchange.message
+    if message.lane is Lane.PRESENT and message.head is not None and message.head.seq > exchange.told_ahead:
+        exchange.told_ahead = message.head.seq
+        streams.tell_ahead(exchange.connection, message.stream, message.head.seq)

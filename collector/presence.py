@@ -1,4 +1,6 @@
-"""The present of a gateway: what it says is open against what is open here (C6), and that it spoke at all."""
+"""The present of a gateway: what it says is open against what is open here (C6, C10), and that it
+spoke at all.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,19 @@ from collector.minted import CONTACT_MS, RECONCILED, REPLACED, RETURNED, ended_h
 from collector.store import occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
-from edge_agent.wire import ID_PATTERN, Boundary, Head, Verdict, condition_key
+from edge_agent.wire import ID_PATTERN, Boundary, Head, Lane, Verdict, condition_key
 
 
 def present(exchange: Exchange, hwm: Boundary) -> merge.Reconciliation:
-    """C6, when the newest row of the stream is held here."""
+    """C6, when the newest row of the stream is held here; ahead of that nothing ends by being absent."""
     head = exchange.message.head
-    if head is None or head.seq != hwm[0]:
+    ahead = exchange.message.lane is Lane.PRESENT
+    if head is None or not (ahead or exchange.at_head(hwm)):
         return merge.Reconciliation()
     open_here = occurrences.open_of(exchange.connection, exchange.gateway.id)
+    if ahead:
+        _settle(exchange, head, merge.Reconciliation(), open_here)
+        return merge.Reconciliation()
     held_open = {uid: one.key for uid, one in open_here.items()}
     for uid, one in exchange.pending.items():
         if one.values["open"]:
@@ -100,8 +106,8 @@ def contact(exchange: Exchange, verdict: Verdict, hwm: Boundary, *, same_stream:
     if state.last_contact_ms is None or now_ms - state.last_contact_ms >= CONTACT_MS or changed:
         changed["last_contact_ms"] = max(now_ms, state.last_contact_ms or 0)
         changed["health"] = message.health.model_dump(mode="json")
-    at_head = verdict is Verdict.OK and message.head is not None and message.head.seq == hwm[0]
-    if at_head and (state.caught_up_ms is None or now_ms - state.caught_up_ms >= CONTACT_MS):
+    caught_up = verdict is Verdict.OK and exchange.at_head(hwm)
+    if caught_up and (state.caught_up_ms is None or now_ms - state.caught_up_ms >= CONTACT_MS):
         changed["caught_up_ms"] = now_ms
     if changed:
         streams.save_gateway(exchange.connection, exchange.gateway.id, **changed)

@@ -2,8 +2,9 @@
 
 The journal is the queue. One request at a time carries the oldest rows that the collector lacks; a boundary
 is durable before it is announced, and the answer alone moves the cursor, forwards or backwards. Until an
-answer comes the same boundary is announced again, so that a lost reply costs nothing. Nothing is ever
-dropped: whatever the collector says, the rows stay where they are.
+answer comes the same boundary is announced again, so that a lost reply costs nothing. While the history is
+long the present goes ahead of it (``lanes``). Nothing is ever dropped: whatever the collector says, the rows
+stay where they are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 import structlog
 
 from edge_agent.backoff import Backoff, Dice
-from edge_agent.journal import Batch, Journal, Moved
+from edge_agent.journal import Batch, Journal, Moved, Present
+from edge_agent.lanes import Lanes
 from edge_agent.wire import (
     MAX_ROWS,
     SOFT_BODY_BYTES,
@@ -23,9 +25,11 @@ from edge_agent.wire import (
     Head,
     Health,
     Inventory,
+    Lane,
     Stamp,
     SyncAnswer,
     SyncRequest,
+    Verdict,
     WireError,
     decode_answer,
     encode,
@@ -84,6 +88,7 @@ class Forwarder:
         on_closed_here: Callable[[Collection[str]], Awaitable[None]],
         stamp: Callable[[], Stamp],
         random: Dice,
+        max_rows: int = MAX_ROWS,
     ) -> None:
         self._journal = journal
         self._post = post
@@ -94,8 +99,10 @@ class Forwarder:
         self._stamp = stamp
         self._random = random
         self._backoff = Backoff(random=random)
-        self._max_rows = MAX_ROWS
+        self._at_most_rows = self._max_rows = max_rows
         self._inventory_wanted = False
+        self._lanes = Lanes()
+        self._told_of_lane = False
         # Position of the boundary that was announced and not yet answered.
         self._announced: int | None = None
         self._renewed_ns: int | None = None
@@ -119,53 +126,71 @@ class Forwarder:
         # rarely.
         unsettled = self._unsettled()
         batch = await self._journal.batch(
-            max_rows=self._max_rows,
-            max_bytes=max(1, SOFT_BODY_BYTES * self._max_rows // MAX_ROWS),
-            through=self._announced,
+            max_rows=self._max_rows, max_bytes=self._max_bytes, through=self._announced
         )
-        self._announced = batch.to[0]
+        present = await self._ahead(batch)
+        if present is None:
+            self._announced = batch.to[0]
         self.rows_waiting = batch.waiting
         try:
-            reply = await self._post(encode(self._message(batch, unsettled)))
+            reply = await self._post(encode(self._message(batch, present, unsettled)))
         except CollectorAwayError as away:
             return self._missed(str(away))
+        if reply.status == BAD_REQUEST and present is not None:
+            return self._history_alone()
         if reply.status != OK:
             return self._refused(reply)
         try:
             answer = decode_answer(reply.body)
         except WireError as error:
             return self._missed(f"its answer cannot be understood: {error}")
-        return await self._take(answer, batch)
+        return await self._take(answer, batch, present)
 
-    def _message(self, batch: Batch, unsettled: list[str]) -> SyncRequest:
+    @property
+    def _max_bytes(self) -> int:
+        return max(1, SOFT_BODY_BYTES * self._max_rows // MAX_ROWS)
+
+    async def _ahead(self, batch: Batch) -> Present | None:
+        """The open rows that go ahead of this batch, if it is their turn and there are any."""
+        after = self._lanes.present_after(crowded=batch.crowded, sent_through=batch.to[0])
+        if after is None:
+            return None
+        present = await self._journal.present(after=after, max_rows=self._max_rows, max_bytes=self._max_bytes)
+        return present if present.rows else None
+
+    def _message(self, batch: Batch, present: Present | None, unsettled: list[str]) -> SyncRequest:
+        told = batch if present is None else present
         head = Head(
-            seq=batch.head_seq,
-            open=batch.open_uids,
+            seq=told.head_seq,
+            open=told.open_uids,
             unsettled=sorted(unsettled),
             inventory_hash=self._inventory.hash,
         )
         return SyncRequest(
             v=VERSION,
+            lane=Lane.FEED if present is None else Lane.PRESENT,
             stream=batch.stream,
             from_=batch.from_,
-            to=batch.to,
-            lineage=batch.lineage,
-            rows=batch.rows,
+            to=batch.to if present is None else batch.from_,
+            lineage=batch.lineage if present is None else [batch.from_],
+            rows=told.rows,
             pruned_through=batch.pruned_through,
             clock=self._stamp(),
             health=self._health().model_copy(update={"rows_waiting": batch.waiting}),
-            head=head if batch.at_head else None,
+            head=head if batch.at_head or present is not None else None,
             inventory=self._inventory if self._inventory_wanted else None,
         )
 
-    async def _take(self, answer: SyncAnswer, batch: Batch) -> Rest:
+    async def _take(self, answer: SyncAnswer, batch: Batch, present: Present | None) -> Rest:
         renewal_s = self._renewal_s()
         moved = await self._journal.take_answer(answer, may_renew=renewal_s <= 0)
         if moved is Moved.IGNORED:
             return self._missed("its answer is about another stream")
-        self._announced = None
+        if present is None or moved is not Moved.STAYED:
+            self._announced = None
+        self._answered(answer, moved, present)
         self._inventory_wanted = answer.want_inventory
-        self._max_rows = min(MAX_ROWS, self._max_rows * 2)
+        self._max_rows = min(self._at_most_rows, self._max_rows * 2)
         self._returned(batch)
         if answer.closed_here:
             await self._on_closed_here(frozenset(answer.closed_here))
@@ -179,13 +204,32 @@ class Forwarder:
             log.warning(
                 "the collector holds less than before; what it lacks is sent again", position=answer.hwm[0]
             )
-        if moved is Moved.BACKWARDS or (moved is Moved.STAYED and batch.to != batch.from_):
+        stuck = moved is Moved.STAYED and batch.to != batch.from_ and present is None
+        if moved is Moved.BACKWARDS or stuck:
             # Progress is not certain, so that haste could go on for ever.
             return Rest(seconds=self._backoff.next())
         self._backoff.reset()
         if answer.want_inventory or not batch.at_head:
             return Rest(seconds=0.0)
         return Rest(seconds=self._spread(answer.next_s), until_rows=True)
+
+    def _answered(self, answer: SyncAnswer, moved: Moved, present: Present | None) -> None:
+        if moved in (Moved.BACKWARDS, Moved.NEW_STREAM):
+            self._lanes = self._lanes.forgotten()
+        elif present is None:
+            self._lanes = self._lanes.history_told()
+        else:
+            self._lanes = self._lanes.told(
+                taken=answer.verdict == Verdict.OK, through=present.through, complete=present.complete
+            )
+
+    def _history_alone(self) -> Rest:
+        """Said once: it comes in order then, only later."""
+        self._lanes = self._lanes.refused_here()
+        if not self._told_of_lane:
+            self._told_of_lane = True
+            log.warning("the collector is older and cannot be told the present first; history goes in order")
+        return Rest(seconds=0.0)
 
     def _refused(self, reply: Reply) -> Rest:
         if reply.status == TOO_LARGE and self._max_rows > 1:
@@ -220,6 +264,7 @@ class Forwarder:
         if self._away_since is not None:
             away_s = (self._stamp().mono_ns - self._away_since.mono_ns) // NS_PER_S
             log.info("the collector is back", away_s=away_s, rows_kept=batch.waiting)
+            self._lanes = self._lanes.asked_again()
         self._away_since, self._trouble = None, ""
 
     def _renewal_s(self) -> float:

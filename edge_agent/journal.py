@@ -19,7 +19,7 @@ import structlog
 
 from edge_agent import occurrence
 from edge_agent.journal_file import JournalError, lock_file, open_file
-from edge_agent.ledger import PRUNED_AT_ONCE, Batch, Ledger, Moved, Unit
+from edge_agent.ledger import PRUNED_AT_ONCE, Batch, Ledger, Moved, Present, Unit
 from edge_agent.occurrence import Change
 from edge_agent.wire import Row, Stamp, SyncAnswer
 
@@ -33,7 +33,7 @@ PRUNE_EVERY_ANCHORS = 60
 GROUP = 256
 WAITING = 16_384
 
-__all__ = ["Batch", "Journal", "JournalError", "Moved", "Writer"]
+__all__ = ["Batch", "Journal", "JournalError", "Moved", "Present", "Writer"]
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -132,6 +132,11 @@ class Journal:
         """See ``Ledger.batch``; its boundary is durable."""
         return await self._do(
             lambda ledger: ledger.batch(max_rows=max_rows, max_bytes=max_bytes, through=through)
+        )
+
+    async def present(self, *, after: int, max_rows: int, max_bytes: int) -> Present:
+        return await self._do(
+            lambda ledger: ledger.present(after=after, max_rows=max_rows, max_bytes=max_bytes)
         )
 
     async def take_answer(self, answer: SyncAnswer, *, may_renew: bool) -> Moved:

@@ -74,10 +74,24 @@ class Batch:
     # Rows after ``from_``, those of this batch included.
     waiting: int
     open_uids: list[str]
+    # More waits than fits into one message.
+    crowded: bool = False
 
     @property
     def at_head(self) -> bool:
         return self.to[0] == self.head_seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What is open now, as of one moment, as far as it fits into one message."""
+
+    rows: list[object]
+    # Position of the newest of ``rows``, and whether no open row comes after it.
+    through: int
+    complete: bool
+    head_seq: int
+    open_uids: list[str]
 
 
 # What the statements below select of a row.
@@ -86,6 +100,9 @@ _Stored = tuple[str, str, int, int, str, int]
 _State = tuple[str, int, int, str, int]
 _OPEN_ROWS = "SELECT uid, key, open, mod_seq, body, crc FROM occurrence WHERE open = 1 ORDER BY mod_seq"
 _OPEN_ROW = "SELECT uid, key, open, mod_seq, body, crc FROM occurrence WHERE key = ? AND open = 1"
+_OPEN_ROWS_AFTER = """
+    SELECT uid, key, open, mod_seq, body, crc FROM occurrence
+    WHERE open = 1 AND mod_seq > ? ORDER BY mod_seq LIMIT ?"""
 _ROWS_BETWEEN = """
     SELECT uid, key, open, mod_seq, body, crc FROM occurrence
     WHERE mod_seq > ? AND mod_seq <= ? ORDER BY mod_seq LIMIT ?"""
@@ -178,10 +195,11 @@ class Ledger:
         end = head_seq if through is None or not cursor[0] < through < head_seq else through
         found = self._sql.execute(
             _ROWS_BETWEEN,
-            (cursor[0], end, max_rows + 1),
+            (cursor[0], head_seq, max_rows + 1),
         ).fetchall()
-        fitting = _fitting(found[:max_rows], max_bytes)
-        to_seq = end if len(fitting) == len(found) else int(fitting[-1][3])
+        announced = [stored for stored in found if stored[3] <= end]
+        fitting = _fitting(announced[:max_rows], max_bytes)
+        to_seq = end if len(fitting) == len(announced) else int(fitting[-1][3])
         to = cursor if to_seq == cursor[0] else self._boundary(to_seq)
         between = self._sql.execute(
             "SELECT seq, nonce FROM boundary WHERE seq > ? AND seq < ? ORDER BY seq DESC LIMIT ?",
@@ -190,7 +208,6 @@ class Ledger:
         waiting = self._sql.execute(
             "SELECT count(*) FROM occurrence WHERE mod_seq > ?", (cursor[0],)
         ).fetchone()
-        open_uids = self._sql.execute("SELECT uid FROM occurrence WHERE open = 1 ORDER BY mod_seq").fetchall()
         return Batch(
             stream=stream,
             from_=cursor,
@@ -204,7 +221,20 @@ class Ledger:
             head_seq=head_seq,
             pruned_through=pruned_through,
             waiting=int(waiting[0]),
-            open_uids=[str(uid) for (uid,) in open_uids],
+            open_uids=self._open_uids(),
+            crowded=len(_fitting(found[:max_rows], max_bytes)) < len(found),
+        )
+
+    def present(self, *, after: int, max_rows: int, max_bytes: int) -> Present:
+        """The open rows after position ``after``, oldest first."""
+        found = self._sql.execute(_OPEN_ROWS_AFTER, (after, max_rows + 1)).fetchall()
+        fitting = _fitting(found[:max_rows], max_bytes)
+        return Present(
+            rows=[body for stored in fitting if (body := self._checked(stored)) is not None],
+            through=int(fitting[-1][3]) if fitting else after,
+            complete=len(fitting) == len(found),
+            head_seq=self._head_seq(),
+            open_uids=self._open_uids(),
         )
 
     def take_answer(self, answer: SyncAnswer, *, may_renew: bool, now: Stamp) -> Moved:
@@ -306,6 +336,10 @@ class Ledger:
         stream, head_seq, cursor_seq, cursor_nonce, pruned_through = self._state()
         return stream, head_seq, (cursor_seq, cursor_nonce), pruned_through
 
+    def _open_uids(self) -> list[str]:
+        found = self._sql.execute("SELECT uid FROM occurrence WHERE open = 1 ORDER BY mod_seq").fetchall()
+        return [str(uid) for (uid,) in found]
+
     def _head_seq(self) -> int:
         return int(self._sql.execute("SELECT head_seq FROM stream").fetchone()[0])
 
@@ -328,7 +362,8 @@ class Ledger:
         hwm = answer.hwm
         # At 0 there is nothing that two histories could differ in.
         foreign = hwm[0] > 0 and not self._made_here(hwm)
-        if foreign or answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED):
+        rolled_back = (answer.ahead or 0) > self._head_seq()
+        if foreign or rolled_back or answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED):
             if not may_renew:
                 return Moved.NEW_STREAM_LATER
             self.new_stream()

@@ -83,6 +83,13 @@ class Severity(IntEnum):
         return self.name.lower()
 
 
+class Lane(StrEnum):
+    """What the rows of a message are: the history in order, or the present ahead of it (docs/wire.md)."""
+
+    FEED = "feed"
+    PRESENT = "present"
+
+
 class Verdict(StrEnum):
     """The collector's judgement of one sync (docs/wire.md, "Verdicts")."""
 
@@ -198,7 +205,9 @@ ORIGIN: tuple[int, str] = (0, "0" * 32)
 
 
 class Head(Message):
-    """The present, sent when ``to`` is the newest row: what is open, what is unknown, what is watched."""
+    """The present, sent when ``to`` is the newest row, and in the lane of the present: what is open, what is
+    unknown, what is watched.
+    """
 
     seq: Count
     open: Annotated[list[Hex128], Field(max_length=10_000)]
@@ -245,7 +254,7 @@ class SyncRequest(Message):
     """One request of ``POST /api/v1/sync``. No rows and an unchanged boundary is the heartbeat."""
 
     v: Annotated[int, Strict(), Field(ge=1, le=1000)]
-    lane: Literal["feed"] = "feed"
+    lane: Lane = Lane.FEED
     stream: Hex128
     from_: Annotated[Boundary, Field(alias="from")]
     to: Boundary
@@ -271,6 +280,8 @@ class SyncAnswer(Message):
     closed_here: list[Hex128] = []
     want: list[Hex128] = []
     want_inventory: bool = False
+    # The newest position of which something was told ahead of the history, while that is above ``hwm``.
+    ahead: Count | None = None
     server_ms: Count
     # When the next sync is expected, in seconds; the edge adds its jitter.
     next_s: Annotated[int, Strict(), Field(ge=1, le=3600)] = 15

@@ -46,6 +46,8 @@ class StreamState:
     gateway_id: str
     hwm: Boundary
     live: bool
+    # The newest position of which something was told ahead of the history; 0 when nothing was.
+    told_ahead: int = 0
 
     @property
     def doubted(self) -> bool:
@@ -84,7 +86,12 @@ def stream_state(connection: Connection, stream_id: str) -> StreamState | None:
     found = connection.execute(select(stream).where(stream.c.id == stream_id)).one_or_none()
     if found is None:
         return None
-    return StreamState(gateway_id=found.gateway_id, hwm=(found.hwm_seq, found.hwm_nonce), live=found.live)
+    return StreamState(
+        gateway_id=found.gateway_id,
+        hwm=(found.hwm_seq, found.hwm_nonce),
+        live=found.live,
+        told_ahead=found.told_ahead,
+    )
 
 
 def is_heard(connection: Connection, gateway_id: str) -> bool:
@@ -127,6 +134,10 @@ def advance(connection: Connection, stream_id: str, hwm: Boundary) -> None:
     connection.execute(
         update(stream).where(stream.c.id == stream_id).values(hwm_seq=hwm[0], hwm_nonce=hwm[1])
     )
+
+
+def tell_ahead(connection: Connection, stream_id: str, seq: int) -> None:
+    connection.execute(update(stream).where(stream.c.id == stream_id).values(told_ahead=seq))
 
 
 def offsets(connection: Connection, gateway_id: str, boots: Collection[str]) -> dict[str, dict[int, int]]:

@@ -87,6 +87,8 @@ stream = Table(
     Column("gateway_id", Name, ForeignKey("gateway.id"), nullable=False, index=True),
     Column("hwm_seq", BigInteger, nullable=False),
     Column("hwm_nonce", Uid, nullable=False),
+    # The newest position of which an open row was told ahead of the history.
+    Column("told_ahead", BigInteger, nullable=False, server_default="0"),
     # The stream of this gateway that was first seen last; the others are superseded.
     Column("live", Boolean, nullable=False),
     Column("created_ms", BigInteger, nullable=False),

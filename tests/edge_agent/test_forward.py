@@ -69,6 +69,10 @@ class Line:
     async def jam(self, *devices: str) -> None:
         await self.journal.commit([opening(self.clock, device) for device in devices])
 
+    async def was_jammed(self, *devices: str) -> None:
+        await self.jam(*devices)
+        await self.journal.commit([closing(self.clock, device) for device in devices])
+
 
 @asynccontextmanager
 async def line(folder: Path) -> AsyncIterator[Line]:
@@ -113,14 +117,14 @@ async def test_at_the_head_the_present_is_told(tmp_path: Path) -> None:
 
 async def test_a_backlog_goes_without_a_pause_and_the_present_comes_with_its_end(tmp_path: Path) -> None:
     async with line(tmp_path) as gateway:
-        await gateway.jam(*(f"belt-{number}" for number in range(1_200)))
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(1_000)))
         sizes, rests, heads = [], [], []
         for _ in range(3):
             message, rest = await gateway.exchange()
             sizes.append(len(message.rows))
             rests.append(rest.seconds == 0)
             heads.append(message.head is not None)
-        assert sum(sizes) == 1_200
+        assert sum(sizes) == 1_000
         assert (rests, heads) == ([True, True, False], [False, False, True])
 
 
@@ -143,6 +147,124 @@ async def test_health_says_how_many_rows_wait(tmp_path: Path) -> None:
         message, _ = await gateway.exchange(lambda _: CollectorAwayError("no route"))
         assert message.health.rows_waiting == 2
         assert gateway.forwarder.rows_waiting == 2
+
+
+# --- the present first --------------------------------------------------------------------------------------
+
+
+async def lanes_until_head(gateway: Line, answer: Answer | None = None) -> list[str]:
+    """The lane of each message, and how many rows it carried, until the newest row was sent in order."""
+    found = []
+    while not found or gateway.messages[-1].lane != "feed" or gateway.messages[-1].head is None:
+        message, rest = await gateway.exchange(answer)
+        assert rest.seconds == 0 or message.head is not None
+        found.append(f"{message.lane} {len(message.rows)}")
+    return found
+
+
+async def test_a_stop_at_the_end_of_a_long_history_goes_first(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(600)))
+        await gateway.jam("belt-9999")
+        gateway.unsettled = ["belt-3|belt|jam"]
+        first, _ = await gateway.exchange()
+        assert (first.lane, devices(first), first.from_, first.to) == (
+            "present",
+            ["belt-9999"],
+            ORIGIN,
+            ORIGIN,
+        )
+        assert first.lineage == [ORIGIN]
+        assert first.head is not None
+        assert (first.head.seq, first.head.open, first.head.unsettled) == (
+            1201,
+            [first.rows[0]["uid"]],
+            ["belt-3|belt|jam"],
+        )
+        second, _ = await gateway.exchange()
+        assert (second.lane, second.from_, second.head) == ("feed", ORIGIN, None)
+        assert devices(second)[0] == "belt-0"
+
+
+async def test_a_stop_that_comes_while_history_is_being_sent_goes_ahead_of_the_rest(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(2_000)))
+        assert (await gateway.exchange())[0].lane == "feed"
+        await gateway.jam("belt-9999")
+        message, _ = await gateway.exchange()
+        assert (message.lane, devices(message)) == ("present", ["belt-9999"])
+        assert {lane.split()[0] for lane in await lanes_until_head(gateway)} == {"feed"}
+
+
+async def test_more_open_rows_than_fit_go_in_several_messages_and_then_the_history(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(600)))
+        await gateway.jam(*(f"stuck-{number}" for number in range(800)))
+        sent = await lanes_until_head(gateway)
+        ahead = [one for one in sent if one.startswith("present")]
+        assert sent[: len(ahead)] == ahead
+        rows = [device for m in gateway.messages if m.lane == "present" for device in devices(m)]
+        assert rows == [f"stuck-{number}" for number in range(800)]
+        in_order = [device for m in gateway.messages if m.lane == "feed" for device in devices(m)]
+        assert len(in_order) == len(set(in_order)) == 1_400
+
+
+async def test_the_present_never_goes_twice_before_the_history_has_its_turn(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(2_000)))
+        lanes = []
+        for number in range(6):
+            await gateway.jam(f"stuck-{number}")
+            lanes.append((await gateway.exchange())[0].lane)
+        assert lanes == ["present", "feed"] * 3
+
+
+async def test_what_the_collector_did_not_take_ahead_goes_ahead_again(tmp_path: Path) -> None:
+    def not_this_one(message: SyncRequest) -> SyncAnswer:
+        verdict = "old" if message.lane == "present" else "ok"
+        return SyncAnswer(verdict=verdict, stream=message.stream, hwm=message.to, server_ms=0)
+
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(2_000)))
+        await gateway.jam("belt-9999")
+        lanes = [(await gateway.exchange(not_this_one))[0].lane for _ in range(3)]
+        assert lanes == ["present", "feed", "present"]
+
+
+async def test_a_collector_that_was_put_back_is_told_the_present_again(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(2_000)))
+        await gateway.jam("belt-9999")
+        await gateway.exchange()
+        await gateway.exchange(
+            lambda m: SyncAnswer(verdict="behind", stream=m.stream, hwm=(0, "f" * 32), server_ms=0)
+        )
+        message, _ = await gateway.exchange()
+        assert (message.lane, devices(message), message.from_) == ("present", ["belt-9999"], (0, "f" * 32))
+
+
+async def test_an_older_collector_gets_the_history_alone_and_that_is_said_once(tmp_path: Path) -> None:
+    def older(message: SyncRequest) -> SyncAnswer | Reply:
+        return Reply(status=400) if message.lane != "feed" else holds_all(message)
+
+    async with line(tmp_path) as gateway:
+        with capture_logs() as logs:
+            await gateway.was_jammed(*(f"belt-{number}" for number in range(1_000)))
+            await gateway.jam("belt-9999")
+            sent = await lanes_until_head(gateway, older)
+            assert [one.split()[0] for one in sent][:2] == ["present", "feed"]
+            assert sum(one.startswith("present") for one in sent) == 1
+            # It may have been brought up to date while it was away.
+            await gateway.was_jammed(*(f"belt-{number}" for number in range(2_000)))
+            await gateway.jam("belt-9998")
+            await gateway.exchange(lambda _: CollectorAwayError("connection refused"))
+            await gateway.exchange(older)
+            message, _ = await gateway.exchange()
+            assert (message.lane, devices(message)) == ("present", ["belt-9998"])
+            gateway.forwarder._lanes = gateway.forwarder._lanes.forgotten()
+            await gateway.exchange(older)
+        said = [one["event"] for one in logs if "present first" in one["event"]]
+        assert len(said) == 1
 
 
 # --- what an answer does ------------------------------------------------------------------------------------
@@ -304,7 +426,7 @@ async def test_a_refusal_keeps_every_row_and_slows_down(tmp_path: Path, status: 
 
 async def test_what_is_too_large_is_halved_until_it_fits(tmp_path: Path) -> None:
     async with line(tmp_path) as gateway:
-        await gateway.jam(*(f"belt-{number}" for number in range(100)))
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(100)))
 
         def at_most_thirty(message: SyncRequest) -> SyncAnswer | Reply:
             return Reply(status=413) if len(message.rows) > 30 else holds_all(message)

@@ -14,7 +14,7 @@ from rigs.journals import at_ledger, change_file, closing, limit_pages, opened, 
 from rigs.moments import HandClock, ids
 
 from edge_agent import journal_file, ledger
-from edge_agent.journal import FILE, Journal, JournalError, Moved
+from edge_agent.journal import FILE, Journal, JournalError, Moved, Present
 from edge_agent.ledger import Batch, Ledger
 from edge_agent.wire import LINEAGE_MAX, MAX_ROWS, ORIGIN, SyncAnswer
 
@@ -294,7 +294,7 @@ async def test_a_row_that_changed_twice_is_sent_once_in_its_newest_form(tmp_path
         assert (batch.from_, batch.to[0], batch.waiting) == (ORIGIN, 3, 2)
 
 
-def _rows(batch: Batch) -> list[dict[str, object]]:
+def _rows(batch: Batch | Present) -> list[dict[str, object]]:
     return [row for row in batch.rows if isinstance(row, dict)]
 
 
@@ -423,6 +423,39 @@ async def test_another_history_begins_a_new_stream_and_all_is_sent_again(
         assert (anew.from_, len(anew.rows), anew.lineage) == (ORIGIN, 2, [ORIGIN, anew.to])
         # Whoever answers to the old name is too late.
         assert await journal.take_answer(told, may_renew=True) is Moved.IGNORED
+
+
+async def test_a_disk_that_was_rolled_back_behind_what_it_told_ahead_begins_a_new_stream(
+    tmp_path: Path,
+) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+        batch = await whole_batch(journal)
+
+        async def move(ahead: int) -> Moved:
+            told = answer(batch, hwm=ORIGIN).model_copy(update={"ahead": ahead})
+            return await journal.take_answer(told, may_renew=True)
+
+        assert await move(2) is Moved.STAYED
+        assert await move(3) is Moved.NEW_STREAM
+
+
+async def test_open_rows_after_a_position_as_far_as_they_fit(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, f"belt-{number}") for number in range(5)])
+        await journal.commit([closing(clock, "belt-3")])
+
+        async def ahead(after: int, rows: int) -> tuple[list[object], int, bool]:
+            found = await journal.present(after=after, max_rows=rows, max_bytes=1 << 20)
+            assert (found.head_seq, len(found.open_uids)) == (6, 4)
+            return [row["device"] for row in _rows(found)], found.through, found.complete
+
+        assert await ahead(1, 2) == (["belt-1", "belt-2"], 3, False)
+        assert await ahead(3, 2) == (["belt-4"], 5, True)
+        assert await ahead(5, 2) == ([], 5, True)
+        assert len((await journal.present(after=0, max_rows=9, max_bytes=1)).rows) == 1
 
 
 async def test_a_row_that_the_collector_wants_gets_a_new_position(tmp_path: Path) -> None:

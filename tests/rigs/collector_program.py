@@ -84,7 +84,8 @@ class SpeakingGateway:
             wire.ENROLL_PATH, json={"token": token, "secret_hash": auth.sha256(secret)}
         )
         answer.raise_for_status()
-        self._client.headers["Authorization"] = f"Bearer {answer.json()['credential']}.{secret}"
+        self.credential = f"{answer.json()['credential']}.{secret}"
+        self._client.headers["Authorization"] = f"Bearer {self.credential}"
         self.voice = EdgeVoice(gateway=GatewayIdentity(id="", site=site, name=name), seed=hash(name))
 
     @property

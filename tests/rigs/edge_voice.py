@@ -183,6 +183,28 @@ class EdgeVoice:
         }
         return SyncRequest.model_validate(body)
 
+    def ahead(self, now: float, **changed: Any) -> SyncRequest:
+        """What is open and not yet told, ahead of the history (C10)."""
+        is_open = [row for row in self.rows.values() if row["state"] == "open"]
+        body = {
+            "v": 1,
+            "lane": "present",
+            "stream": self.stream,
+            "from": list(self.cursor),
+            "to": list(self.cursor),
+            "lineage": [list(self.cursor)],
+            "rows": [row for row in is_open if row["mod_seq"] > self.cursor[0]],
+            "pruned_through": self.pruned_through,
+            "clock": self.stamp(now),
+            "head": {
+                "seq": self.seq,
+                "open": [row["uid"] for row in is_open],
+                "unsettled": self.unsettled,
+                "inventory_hash": self.inventory_hash,
+            },
+        }
+        return SyncRequest.model_validate(body | changed)
+
     def hear(self, applied: Applied) -> None:
         """The rules of the edge: E4 and E9."""
         answer = applied.answer

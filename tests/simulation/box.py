@@ -170,6 +170,7 @@ class AgentLife(Life):
         self.exchanges = 0
         self.watch: Watch | None = None
         self.journal: Journal | None = None
+        self.forward: Forwarder | None = None
         self._stopping = asyncio.Event()
         token = LIFE.set(self)
         self.main = asyncio.ensure_future(self._main())
@@ -213,7 +214,9 @@ class AgentLife(Life):
             on_closed_here=watch.close_here,
             stamp=self.stamp,
             random=box.rng,
+            max_rows=world.dials.max_rows,
         )
+        self.forward = forward
         parts = [
             asyncio.ensure_future(part)
             for part in (

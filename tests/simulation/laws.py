@@ -124,7 +124,10 @@ class Laws:
             world.fail(f"I4: answered {answer.hwm}, durable is {durable}")
         if applied.quarantined and answer.verdict == "ok" and tuple(answer.hwm) != tuple(message.to):
             world.fail("I13: a row that cannot be read holds up its stream")
-        world.count("rows taken in" if message.rows else "heartbeats")
+        if message.lane == "present":
+            world.count(f"presents ahead of history, {answer.verdict}")
+        else:
+            world.count("rows taken in" if message.rows else "heartbeats")
 
     def after_exchange(self, box: Box) -> None:
         stream, cursor, _ = box.disk.cursor()
@@ -205,7 +208,7 @@ class Laws:
                 f"I3: {box.gateway.name}: open at the edge only: {sorted(readable - here)}, "
                 f"here only: {sorted(stray)}"
             )
-        twice = [k for k, n in Counter((held[u].dedupe_key) for u in here).items() if n > 1]
+        twice = [k for k, n in Counter((held[u].dedupe_key) for u in here & at_edge.keys()).items() if n > 1]
         if twice:
             self.world.fail(f"I2: {box.gateway.name}: two open occurrences of {twice}")
         said = {f"{row['device']} {row['fault']}" for row in at_edge.values()}

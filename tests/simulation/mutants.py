@@ -209,6 +209,29 @@ MUTANTS = [
         "return Reconciliation(want=want, closed_here=closed_here)",
         "return Reconciliation(closed_here=closed_here)",
     ),
+    # --- the present ahead of the history
+    _of(
+        "the present moves the position", "C10", INGEST + "apply",
+        'message.model_copy(update={"to": message.from_})',
+        'message.model_copy(update={"to": (message.head.seq, message.from_[1])})',
+    ),
+    _of(
+        "absence in the present closes", "C10", PRESENCE + "present",
+        "    if ahead:\n", "    if False:\n",
+    ),
+    _of(
+        "a late present is applied", "C10", INGEST + "apply",
+        "if verdict in (Verdict.OK, Verdict.SUPERSEDED):",
+        "if verdict in (Verdict.OK, Verdict.SUPERSEDED) or message.lane is Lane.PRESENT:",
+    ),
+    _of(
+        "a head that is older than what was told ahead closes", "C10", "collector.exchange:Exchange.at_head",
+        "in_order and hwm[0] >= self.told_ahead", "in_order",
+    ),
+    _of(
+        "what was told ahead by a disk that is gone is not asked for", "C10", LEDGER + "_move",
+        "rolled_back = (answer.ahead or 0) > self._head_seq()", "rolled_back = False",
+    ),
     # --- tickets, silence, dates
     _of(
         "an older ticket stays open beside a newer one", "C4", FOLDING + "_decide",
