@@ -35,7 +35,7 @@ async def carry_out(
     if_match: int | None,
 ) -> Outcome:
     now_ms = parts.now_ms()
-    outcome = await parts.store.write_soon(
+    outcome = await parts.write(
         lambda connection: command.carry_out(
             connection,
             actor,
@@ -44,14 +44,19 @@ async def carry_out(
             idempotency_key=idempotency_key,
             if_match=if_match,
             now_ms=now_ms,
-        )
+        ),
+        _changed,
     )
     kind = type(wanted).__name__.lower()
     parts.metrics.commands.labels(command=kind, outcome=outcome.result.value).inc()
     log.info("command", command=kind, actor=actor.name, ticket=ticket_id, outcome=outcome.result.value)
-    if outcome.result in (Result.APPLIED, Result.MERGED) and outcome.ticket is not None:
-        parts.publish([Change(ticket_id=outcome.ticket.id, site=outcome.ticket.site)])
     return outcome
+
+
+def _changed(outcome: Outcome) -> list[Change]:
+    if outcome.result not in (Result.APPLIED, Result.MERGED) or outcome.ticket is None:
+        return []
+    return [Change(ticket_id=outcome.ticket.id, site=outcome.ticket.site)]
 
 
 def refusal(outcome: Outcome, *, current: dict[str, object] | None) -> Problem | None:

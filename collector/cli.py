@@ -198,14 +198,16 @@ def _carry_out(order: admin.AnyOrder, data_dir: Path | None, database_url: str |
 
 
 def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
-    from collector.store import Store, UnusableError
+    from collector.store import Store, UnusableError, moment
 
     try:
         store = Store.open(settings.database)
     except UnusableError as error:
         raise ConfigError(f"{settings.database_name}: {error}") from error
     try:
-        return store.write(lambda connection: admin.perform(connection, order, clock.now_ms()))
+        return store.write(
+            lambda connection: admin.perform(connection, order, moment.now_ms(connection) or clock.now_ms())
+        )
     finally:
         store.close()
 

@@ -1,4 +1,4 @@
-"""Fans ticket changes out to the open pages of this process.
+"""Fans ticket changes out to the open pages of this process, whichever collector they came from.
 
 Each subscriber has a bounded queue. One that does not keep up loses its queue and gets a single
 ``reload`` instead: a page that reloads what it shows is right again, whatever it missed.
@@ -88,6 +88,12 @@ class Live:
                 if subscriber.sees(site):
                     _hand(subscriber, News(word=Word.CHANGE, ticket=ticket, site=site))
 
+    def reload(self, site: str | None = None) -> None:
+        """Something of this site has changed, or of any: what, is not known here."""
+        for subscriber in self._subscribers:
+            if site is None or subscriber.sees(site):
+                _reload(subscriber)
+
     def close(self) -> None:
         """Every stream ends at once, so that stopping does not wait for open pages."""
         self.closed = True
@@ -100,7 +106,14 @@ def _hand(subscriber: Subscriber, news: News) -> None:
     if any(old.word is Word.RELOAD for old in subscriber.waiting):
         return
     if len(subscriber.waiting) >= QUEUE_LENGTH:
-        subscriber.waiting.clear()
-        news = News(word=Word.RELOAD)
+        _reload(subscriber)
+        return
     subscriber.waiting.append(news)
+    subscriber.woken.set()
+
+
+def _reload(subscriber: Subscriber) -> None:
+    """Stands for everything that waits."""
+    subscriber.waiting.clear()
+    subscriber.waiting.append(News(word=Word.RELOAD))
     subscriber.woken.set()

@@ -12,6 +12,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from sqlalchemy import Connection
 
 from collector import admin, clock, local
 from collector.app import assemble, assemble_parts
@@ -19,12 +20,14 @@ from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
-from collector.store import Store, UnusableError, people
-from collector.sweep import sweep
+from collector.store import Store, UnusableError, moment, people
+from collector.sweep import Change, sweep
 
 log = structlog.get_logger()
 
 SWEEP_EVERY_S = 1.0
+# After one that found something: there may be more.
+SWEEP_ON_S = 0.05
 # After a sweep that failed.
 SWEEP_AGAIN_S = 5.0
 FINISH_WITHIN_S = 2
@@ -106,7 +109,9 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
 
 
 async def _run(settings: Settings, store: Store, listener: socket.socket, say: Callable[[str], None]) -> None:
-    parts = assemble_parts(settings, store, now_ms=clock.now_ms, monotonic_s=clock.monotonic_s)
+    shared_clock = clock.Clock()
+    await _follow(store, shared_clock)
+    parts = assemble_parts(settings, store, now_ms=shared_clock.now_ms, monotonic_s=clock.monotonic_s)
     url = url_of(settings, listener)
 
     def listening() -> None:
@@ -128,7 +133,8 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
             from collector.advertise import advertised
 
             await stack.enter_async_context(advertised(url))
-        sweeping = asyncio.create_task(_sweep(parts, clock.now_ms()), name="sweep")
+        stack.enter_context(parts.hearing())
+        sweeping = asyncio.create_task(_sweep(parts, shared_clock), name="sweep")
         stack.callback(sweeping.cancel)
         await server.serve(sockets=[listener])
     log.info("the collector has stopped")
@@ -168,13 +174,29 @@ def loaded(config: uvicorn.Config) -> uvicorn.Config:
     return config
 
 
-async def _sweep(parts: Parts, started_ms: int) -> None:
+async def _follow(store: Store, shared_clock: clock.Clock) -> None:
+    """Take the time of the database, if it has one."""
+
+    def ask(connection: Connection) -> tuple[int | None, float, float]:
+        asked_s = clock.monotonic_s()
+        theirs_ms = moment.now_ms(connection)
+        return theirs_ms, asked_s, clock.monotonic_s()
+
+    theirs_ms, asked_s, answered_s = await store.read_soon(ask)
+    if theirs_ms is not None:
+        shared_clock.follow(theirs_ms, asked_s, answered_s)
+
+
+async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
     failing = False
+    started_ms = parts.now_ms()
     while True:
         try:
-            changed = await parts.store.write_soon(
-                lambda connection: sweep(connection, parts.now_ms(), started_ms=started_ms)
-            )
+            await _follow(parts.store, shared_clock)
+            if failing:
+                # Nobody could be heard meanwhile.
+                started_ms = parts.now_ms()
+            changed = await _swept(parts, started_ms)
         except Exception:
             parts.metrics.sweeps_failed.inc()
             if not failing:
@@ -185,10 +207,15 @@ async def _sweep(parts: Parts, started_ms: int) -> None:
         if failing:
             log.info("the sweep works again")
             failing = False
-        parts.publish(changed)
         # Only a collector that can write is alive.
         notify("WATCHDOG=1")
-        await asyncio.sleep(SWEEP_EVERY_S)
+        await asyncio.sleep(SWEEP_ON_S if changed else SWEEP_EVERY_S)
+
+
+async def _swept(parts: Parts, started_ms: int) -> tuple[Change, ...]:
+    return await parts.write(
+        lambda connection: sweep(connection, parts.now_ms(), started_ms=started_ms), lambda changed: changed
+    )
 
 
 def _performer(parts: Parts, url: str) -> local.Perform:

@@ -9,14 +9,16 @@ from sqlalchemy import Connection
 from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
 from collector.minted import NOT_WATCHED, REVOKED, ended_here, silence
-from collector.store import occurrences, streams, ticket_rows
+from collector.store import moment, occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
 from collector.tickets import RECURS_MS, Policy, quiet
 
 # Four heartbeats.
 SILENT_MS = 60_000
-# Tickets closed in one sweep; the rest waits a second.
+# Gateways called silent and tickets closed in one sweep: syncs of their site wait meanwhile. The next sweep
+# follows at once.
+MAX_SILENCED = 50
 MAX_CLOSED = 200
 
 __all__ = ["SILENT_MS", "Change", "sweep"]
@@ -29,12 +31,18 @@ def sweep(
     started_ms: int = 0,
     policy: Policy = Policy(),  # noqa: B008  frozen
 ) -> tuple[Change, ...]:
-    """To be called every second. ``started_ms`` is when this collector began to listen: nobody was silent
-    before.
+    """To be called every second, by every collector: one of them acts, the others have nothing to do.
+
+    ``started_ms`` is since when, without a break, gateways could be heard here: nobody was silent before.
     """
+    if not moment.claim_timers(connection):
+        return ()
     changed: list[Change] = []
     if now_ms - started_ms > SILENT_MS:
-        for gateway_id, site, name in streams.fallen_silent(connection, before_ms=now_ms - SILENT_MS):
+        before_ms = now_ms - SILENT_MS
+        for gateway_id, site, name in streams.fallen_silent(
+            connection, before_ms=before_ms, limit=MAX_SILENCED
+        ):
             gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
             changed += _silent(connection, gateway, now_ms, policy)
     for gateway_id, site, name in streams.revoked_but_open(connection):

@@ -56,8 +56,9 @@ async def sync(request: Request) -> Response:
         raise
     now_ms = parts.now_ms()
     try:
-        applied = await parts.store.write_soon(
-            lambda connection: ingest.apply(connection, gateway, message, now_ms)
+        applied = await parts.write(
+            lambda connection: ingest.apply(connection, gateway, message, now_ms),
+            lambda applied: applied.changed,
         )
     except ingest.StreamRefusedError as refused:
         parts.metrics.syncs_refused.labels(status="403").inc()
@@ -82,7 +83,6 @@ async def sync(request: Request) -> Response:
             site=gateway.site,
             rows=applied.quarantined,
         )
-    parts.publish(applied.changed)
     return Response(wire.encode(applied.answer), media_type="application/json")
 
 

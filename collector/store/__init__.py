@@ -29,8 +29,19 @@ class UnusableError(Exception):
     """Not there, not a database, of a later version, or not durable; the text says which."""
 
 
+class Listening(Protocol):
+    """Until it is closed."""
+
+    def close(self) -> None: ...
+
+
 class Database(Protocol):
     """What a kind of database has to offer."""
+
+    # Whether several collectors may use it at once; then each hears by ``listen`` what all of them tell.
+    shared: bool
+
+    def listen(self, hear: Callable[[str], None], missed: Callable[[], None]) -> Listening | None: ...
 
     def write(self, unit: Callable[[Connection], T]) -> Future[T]: ...
 
@@ -57,6 +68,17 @@ class Store:
     def close(self) -> None:
         """What was handed in before is written first."""
         self._database.close()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other collectors may use it too."""
+        return self._database.shared
+
+    def listen(self, hear: Callable[[str], None], missed: Callable[[], None]) -> Listening | None:
+        """Payloads of ``news.tell`` of every collector, this one too; ``missed`` when some may not have been
+        heard. Both are called from another thread. ``None`` when it is not shared.
+        """
+        return self._database.listen(hear, missed)
 
     def write(self, unit: Callable[[Connection], T]) -> T:
         return self._database.write(unit).result()

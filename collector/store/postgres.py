@@ -1,37 +1,75 @@
-"""PostgreSQL: a few threads over a small pool, READ COMMITTED with row locks; what the database asks to retry
-is retried.
+"""PostgreSQL: a few threads over a small pool, READ COMMITTED with row locks. What the database asks to try
+again, and what met a connection that died, is tried again for some seconds.
+
+Only a commit whose answer never came is not tried again: whether it happened nobody knows here, and whoever
+asked for it does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import BoundedSemaphore
 from time import sleep
 from typing import Any, TypeVar
 
-import structlog
-from sqlalchemy import Connection, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from collector.store.listener import Listener
 from collector.store.migrate import migrate
 
 T = TypeVar("T")
-log = structlog.get_logger()
 
 CONNECTIONS = 8
-TRIES = 8
+# Units that wait for a connection or have one. More would wait longer than who asked for them.
+MAX_WAITING = 256
+# 4.3 s in all: a server that restarts is back by then, and a gateway still waits for its answer.
+TRIES = 11
 FIRST_PAUSE_S = 0.01
-# serialization_failure and deadlock_detected (PostgreSQL manual, appendix A).
-RETRIED = frozenset({"40001", "40P01"})
+MOST_PAUSE_S = 1.0
+# PostgreSQL manual, appendix A. It has undone the transaction: serialization_failure, deadlock_detected.
+UNDONE = frozenset({"40001", "40P01"})
+# The connection or its server went: admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections,
+# idle_in_transaction_session_timeout, read_only_sql_transaction (a server that became a standby).
+GONE = frozenset({"57P01", "57P02", "57P03", "53300", "25P03", "25006"})
+CONNECTION_EXCEPTION = "08"
 # Without the first a crash of the server loses commits, without the second a power cut does.
 DEMANDED = ("synchronous_commit", "fsync")
+# A server, or a way to it, that has died without a word is noticed; libpq's names, seconds and milliseconds.
+NETWORK = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    # Of several addresses the one that can be written to.
+    "target_session_attrs": "read-write",
+}
+# And the other way round: what a collector held that has died so is let go by the server.
+SESSION = (
+    "SET lock_timeout = '10s'",
+    "SET statement_timeout = '30s'",
+    "SET idle_in_transaction_session_timeout = '30s'",
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
+)
 
 
 class Postgres:
+    """Raises sqlalchemy's OperationalError or TimeoutError when it is away or has too much to do."""
+
+    shared = True
+
     def __init__(self, url: str) -> None:
         address = make_url(url).set(drivername="postgresql+psycopg")
+        self._address = address.update_query_dict(
+            {name: value for name, value in NETWORK.items() if name not in address.query}
+        )
         self._engine = create_engine(
-            address,
+            self._address,
             isolation_level="READ COMMITTED",
             pool_size=CONNECTIONS,
             max_overflow=0,
@@ -40,30 +78,49 @@ class Postgres:
         event.listen(self._engine, "connect", _demand_durability)
         with self._engine.connect() as connection:
             migrate(connection)
+        # A migration may take its time; nothing else may.
+        event.listen(self._engine, "connect", _limit)
+        self._engine.dispose()
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="store")
+        self._room = BoundedSemaphore(MAX_WAITING)
 
     def close(self) -> None:
         self._threads.shutdown()
         self._engine.dispose()
 
     def write(self, unit: Callable[[Connection], T]) -> Future[T]:
-        return self._threads.submit(self._write, unit)
+        return self._submit(lambda: self._write(unit))
 
     def read(self, query: Callable[[Connection], T]) -> Future[T]:
-        return self._threads.submit(self._read, query)
+        return self._submit(lambda: self._read(query))
+
+    def listen(self, hear: Callable[[str], None], missed: Callable[[], None]) -> Listener:
+        """What every collector tells, this one too; from a thread of its own. ``missed``: something may have
+        been told that was not heard.
+        """
+        return Listener(lambda: _connected(self._address), hear, missed)
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        if not self._room.acquire(blocking=False):
+            raise PoolTimeoutError(f"{MAX_WAITING} units wait for the database")
+        try:
+            future = self._threads.submit(_again, work)
+        except RuntimeError:
+            self._room.release()
+            raise
+        future.add_done_callback(lambda _: self._room.release())
+        return future
 
     def _write(self, unit: Callable[[Connection], T]) -> T:
-        pause_s = FIRST_PAUSE_S
-        for left in reversed(range(TRIES)):
+        with self._engine.connect() as connection, connection.begin() as transaction:
+            result = unit(connection)
             try:
-                with self._engine.begin() as connection:
-                    return unit(connection)
+                transaction.commit()
             except DBAPIError as error:
-                if left == 0 or getattr(error.orig, "sqlstate", None) not in RETRIED:
+                if _sqlstate(error) in UNDONE:
                     raise
-            sleep(pause_s)
-            pause_s *= 2
-        raise AssertionError("the last try returns or raises")
+                raise _UnknownError(error) from None
+            return result
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
@@ -72,6 +129,55 @@ class Postgres:
             )
             with connection.begin():
                 return query(connection)
+
+
+class _UnknownError(Exception):
+    """A commit was not answered."""
+
+    def __init__(self, error: DBAPIError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _again(work: Callable[[], T]) -> T:
+    pause_s = FIRST_PAUSE_S
+    for left in reversed(range(TRIES)):
+        try:
+            return work()
+        except _UnknownError as unknown:
+            raise unknown.error from None
+        except DBAPIError as error:
+            if left == 0 or not _may_pass(error):
+                raise
+        sleep(pause_s)
+        pause_s = min(2 * pause_s, MOST_PAUSE_S)
+    raise AssertionError("the last try returns or raises")
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    state = _sqlstate(error)
+    if state is None:
+        # libpq's own words: there was no connection, or it broke.
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return state in UNDONE or state in GONE or state.startswith(CONNECTION_EXCEPTION)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
+
+
+def _connected(address: URL) -> Any:
+    """psycopg's connection, which commits each statement by itself."""
+    dialect = address.get_dialect()()
+    words, settings = dialect.create_connect_args(address)
+    return dialect.import_dbapi().connect(*words, autocommit=True, **settings)
+
+
+def _limit(raw: Any, _record: object) -> None:
+    with raw.cursor() as cursor:
+        for setting in SESSION:
+            cursor.execute(setting)
+    raw.commit()
 
 
 def _demand_durability(raw: Any, _record: object) -> None:

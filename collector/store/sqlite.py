@@ -38,6 +38,8 @@ class Unit:
 
 
 class Sqlite:
+    shared = False
+
     def __init__(self, url: str) -> None:
         name = make_url(url).database
         if not name or name == ":memory:":
@@ -75,6 +77,9 @@ class Sqlite:
 
     def read(self, query: Callable[[Connection], T]) -> Future[T]:
         return self._readers.submit(self._read, query)
+
+    def listen(self, hear: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """There is nobody else."""
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._reading.connect() as connection, connection.begin():

@@ -306,7 +306,7 @@ def declare_gap(
     )
 
 
-def fallen_silent(connection: Connection, *, before_ms: int) -> list[tuple[str, str, str]]:
+def fallen_silent(connection: Connection, *, before_ms: int, limit: int) -> list[tuple[str, str, str]]:
     """(id, site, name) of those that spoke once, not since ``before_ms``, and are not known to be silent."""
     rows = connection.execute(
         select(gateway.c.id, gateway.c.site, gateway.c.name)
@@ -316,6 +316,7 @@ def fallen_silent(connection: Connection, *, before_ms: int) -> list[tuple[str, 
             gateway.c.revoked_ms.is_(None),
         )
         .order_by(gateway.c.id)
+        .limit(limit)
     )
     return [(row.id, row.site, row.name) for row in rows]
 

@@ -15,13 +15,22 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def made_database(postgres_url: str) -> str:
+    """The name of one with all tables, to be copied: making them takes longer than most tests."""
+    url = postgres.new_database(postgres_url)
+    Store.open(url).close()
+    return url.rpartition("/")[2]
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """The same assertions on both databases."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/collector.db"
     else:
-        url = postgres.new_database(request.getfixturevalue("postgres_url"))
+        made = request.getfixturevalue("made_database")
+        url = postgres.new_database(request.getfixturevalue("postgres_url"), made)
     opened = Store.open(url)
     yield opened
     opened.close()

@@ -11,12 +11,13 @@ from jsonschema import Draft202012Validator
 from rigs.web import House, house
 
 from collector import auth
+from collector.store import Store
 from edge_agent import wire
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
+async def home(tmp_path: Path, store: Store) -> AsyncIterator[House]:
+    async with house(tmp_path, store) as made:
         made.add_cast()
         yield made
 

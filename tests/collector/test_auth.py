@@ -15,6 +15,7 @@ from collector import auth
 from collector.app import UnruledRouteError, assemble, build, routes
 from collector.auth import ROUTES, Rule, Table, Who
 from collector.shield import HEADERS
+from collector.store import Store
 from collector.tickets import Role
 
 NOWHERE = "0" * 32
@@ -42,8 +43,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with house(tmp_path) as home:
+async def stage(tmp_path: Path, store: Store) -> AsyncIterator[Stage]:
+    async with house(tmp_path, store) as home:
         home.add_cast()
         yield Stage(home=home, north=await home.ticket(site="north"), south=await home.ticket(site="south"))
 

@@ -17,8 +17,8 @@ from edge_agent import wire
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
+async def home(tmp_path: Path, store: Store) -> AsyncIterator[House]:
+    async with house(tmp_path, store) as made:
         yield made
 
 

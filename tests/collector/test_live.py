@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from rigs.web import house
+import pytest
+from rigs import postgres
+from rigs.web import House, house
+from sqlalchemy import func, select, text
 
 from collector import auth
 from collector.api.live import CHECK_SESSION_S, tell
-from collector.live import QUEUE_LENGTH, Live, News, Word
+from collector.ingest import Change
+from collector.live import QUEUE_LENGTH, Live, News, Subscriber, Word
+from collector.store import Store, news
 
 
 async def test_each_page_hears_of_its_sites_alone() -> None:
@@ -109,3 +116,103 @@ async def test_one_page_too_many_is_asked_to_come_back(tmp_path: Path) -> None:
         assert home.parts.live.subscribe({"north"}) is not None
         answer = await client.get("/live")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "15")
+
+
+# --- several collectors on one PostgreSQL
+
+
+@contextlib.asynccontextmanager
+async def two_houses(folder: Path, url: str) -> AsyncIterator[tuple[House, House]]:
+    """Collectors on one database, each with pages of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        houses = []
+        for _ in range(2):
+            store = Store.open(url)
+            stack.callback(store.close)
+            home = await stack.enter_async_context(house(folder, store))
+            page = listening(home, "*")
+            stack.enter_context(home.parts.hearing())
+            # Whatever was shown before it listened may be old.
+            assert await page.next(30) == News(word=Word.RELOAD)
+            home.parts.live.leave(page)
+            houses.append(home)
+        yield houses[0], houses[1]
+
+
+def listening(home: House, *sites: str) -> Subscriber:
+    page = home.parts.live.subscribe(sites)
+    assert page is not None
+    return page
+
+
+async def write(home: House, *changes: tuple[str, str]) -> None:
+    await home.parts.write(
+        lambda connection: None, lambda _: [Change(ticket_id=ticket, site=site) for ticket, site in changes]
+    )
+
+
+async def test_what_came_in_through_one_collector_is_told_to_the_pages_of_all(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    async with two_houses(tmp_path, postgres.new_database(postgres_url)) as (one, other):
+        pages = [listening(one, "north"), listening(other, "north"), listening(other, "*")]
+        gateway = await one.enrol()
+        gateway.voice.watches("printer-1")
+        uid = gateway.voice.raises(one.clock.minute)
+        await one.sync(gateway)
+        for page in pages:
+            assert await page.next(30) == News(word=Word.CHANGE, ticket=uid, site="north")
+        await write(other, ("t1", "south"), ("t2", "north"))
+        assert await pages[0].next(30) == News(word=Word.CHANGE, ticket="t2", site="north")
+        assert {(await pages[2].next(30)).ticket for _ in range(2)} == {"t1", "t2"}  # type: ignore[union-attr]
+        # Once each, and nothing of what was not meant for them.
+        assert [len(page.waiting) for page in pages] == [0, 1, 0]
+
+
+async def test_what_was_not_committed_is_told_to_nobody(tmp_path: Path, postgres_url: str) -> None:
+    async with two_houses(tmp_path, postgres.new_database(postgres_url)) as (one, other):
+        page = listening(other, "*")
+
+        def breaks(_: object) -> list[Change]:
+            raise RuntimeError("after the unit, before the commit")
+
+        with pytest.raises(RuntimeError):
+            await one.parts.write(lambda connection: news.tell(connection, [("never", "north")]), breaks)
+        await write(one, ("t1", "north"))
+        assert await page.next(30) == News(word=Word.CHANGE, ticket="t1", site="north")
+
+
+async def test_a_storm_is_told_in_one_word(tmp_path: Path, postgres_url: str) -> None:
+    async with two_houses(tmp_path, postgres.new_database(postgres_url)) as (one, other):
+        north, south = listening(other, "north"), listening(other, "south")
+        storm = [(f"{number:032x}", "north") for number in range(news.MAX_NAMED + 1)]
+        await write(one, *storm, ("t1", "south"))
+        assert await north.next(30) == News(word=Word.RELOAD)
+        assert await south.next(30) == News(word=Word.CHANGE, ticket="t1", site="south")
+        longest = max(len(ticket) for ticket, _ in storm) * news.MAX_NAMED + 64
+        assert longest < 4_000
+
+
+async def test_a_collector_that_could_not_listen_for_a_while_has_its_pages_reload(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    async with two_houses(tmp_path, postgres.new_database(postgres_url)) as (one, other):
+        page = listening(other, "north")
+        hunt = text(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE 'LISTEN%'"
+        )
+        assert await one.store.read_soon(lambda connection: connection.execute(hunt).scalar_one()) == 2
+        assert await page.next(30) == News(word=Word.RELOAD)
+        await write(one, ("t1", "north"))
+        assert await page.next(30) == News(word=Word.CHANGE, ticket="t1", site="north")
+
+
+async def test_what_others_say_on_the_channel_harms_nobody(tmp_path: Path, postgres_url: str) -> None:
+    async with two_houses(tmp_path, postgres.new_database(postgres_url)) as (one, other):
+        page = listening(other, "north")
+        for payload in ("", "{", "[]", '{"site": 1}', '{"site": "north", "tickets": [1]}'):
+            query = select(func.pg_notify(news.CHANNEL, payload))
+            await one.store.write_soon(lambda connection, query=query: connection.execute(query).all())
+        await write(one, ("t1", "north"))
+        assert await page.next(30) == News(word=Word.CHANGE, ticket="t1", site="north")

@@ -11,13 +11,13 @@ from rigs.web import PASSWORD, House, csrf_in, house
 from collector import admin, auth, passwords
 from collector.pages.login import safe_path
 from collector.passwords import Passwords, TooManyTriesError
-from collector.store import people, tables
+from collector.store import Store, people, tables
 from collector.tickets import Role
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, session_idle_minutes=30, session_max_hours=2) as made:
+async def home(tmp_path: Path, store: Store) -> AsyncIterator[House]:
+    async with house(tmp_path, store, session_idle_minutes=30, session_max_hours=2) as made:
         made.add_cast()
         yield made
 

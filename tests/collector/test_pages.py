@@ -11,6 +11,7 @@ from rigs.web import House, csrf_in, fields_in, house
 
 from collector import auth
 from collector.pages import render
+from collector.store import Store
 
 PAGES = ("/", "/m", "/downtime", "/devices", "/gateways", "/login")
 PAYLOADS = (
@@ -27,8 +28,8 @@ PAYLOADS = (
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
+async def home(tmp_path: Path, store: Store) -> AsyncIterator[House]:
+    async with house(tmp_path, store) as made:
         made.add_cast()
         yield made
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from rigs import postgres
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from collector.folding import Change
 from collector.minted import silent_uid
-from collector.store import Store, tables
+from collector.store import Store, moment, tables
 from collector.store import tickets as ticket_store
 from collector.store.devices import devices
 from collector.store.figures import figures
@@ -210,3 +213,56 @@ def test_what_a_silent_gateway_may_still_tell_keeps_a_ticket_open_for_a_day(
     edge.sync(store, 301, head=False)
     swept(store, 24 * 60 + 7)
     assert tickets(store, State.CLOSED)["printer-1"].id == uid
+
+
+def test_of_many_gateways_that_fall_silent_at_once_a_sweep_takes_some(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.sweep.MAX_SILENCED", 2)
+    for number in range(3):
+        EdgeVoice(enrol(store, f"gw-{number}"), seed=number).sync(store, 0)
+    assert [len(swept(store, 2)) for _ in range(3)] == [2, 1, 0]
+
+
+def test_the_timers_of_several_collectors_fire_once(postgres_url: str, made_database: str) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    stores = [Store.open(url) for _ in range(3)]
+    gateways = 12
+    for number in range(gateways):
+        edge = EdgeVoice(enrol(stores[0], f"gw-{number}"), seed=number)
+        edge.watches(f"belt-{number}")
+        edge.raises(0, f"belt-{number}")
+        cleared = edge.raises(0, "shared", fault=f"f{number}")
+        edge.clears(cleared, 0.01)
+        edge.sync(stores[0], 0.1)
+
+    def sweeps(store: Store) -> int:
+        # The last one: the tickets that have been quiet for long enough are closed.
+        return sum(len(swept(store, minute)) for minute in (2, 2.1, 3, 3.1, 2_000, 2_000.1))
+
+    with ThreadPoolExecutor(len(stores)) as threads:
+        list(threads.map(sweeps, stores))
+    entry = tables.ticket_entry.c
+    written = stores[0].read(
+        lambda connection: connection.execute(select(entry.ticket_id, entry.reason)).all()
+    )
+    assert len(set(written)) == len(written), "an entry was written twice"
+    reasons = [reason for _, reason in written]
+    assert (reasons.count("quiet"), reasons.count("lost")) == (gateways, gateways)
+    for store in stores:
+        store.close()
+
+
+def test_while_one_collector_sweeps_the_others_do_not(postgres_url: str, made_database: str) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    stores = [Store.open(url) for _ in range(2)]
+    EdgeVoice(enrol(stores[0])).sync(stores[0], 0)
+
+    def during(connection: Connection) -> tuple[Change, ...]:
+        assert moment.claim_timers(connection)
+        return swept(stores[1], 2)
+
+    assert stores[0].write(during) == ()
+    assert len(swept(stores[1], 2)) == 1
+    for store in stores:
+        store.close()

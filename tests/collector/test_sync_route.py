@@ -20,13 +20,13 @@ from collector.api import sync
 from collector.api.sync import gunzip
 from collector.guard import SYNCS_OF_ONE
 from collector.problems import Problem
-from collector.store import tables
+from collector.store import Store, tables
 from edge_agent import wire
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, max_syncs=2) as made:
+async def home(tmp_path: Path, store: Store) -> AsyncIterator[House]:
+    async with house(tmp_path, store, max_syncs=2) as made:
         made.add_cast()
         yield made
 
@@ -246,7 +246,13 @@ async def test_a_database_that_is_away_acknowledges_nothing_and_asks_to_come_bac
     assert (await post(home, gateway, message)).json()["verdict"] == "ok"
 
 
-async def test_a_sync_tells_the_open_pages_of_its_site_alone(home: House) -> None:
+async def test_a_sync_tells_the_open_pages_of_its_site_alone(tmp_path: Path) -> None:
+    # Several collectors: test_live.py.
+    async with house(tmp_path) as home:
+        await _tells_its_site_alone(home)
+
+
+async def _tells_its_site_alone(home: House) -> None:
     north, south = home.parts.live.subscribe({"north"}), home.parts.live.subscribe({"south"})
     assert north is not None
     assert south is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -13,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rigs.ports import free_port
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 # initdb and postgres refuse to run as root; every distribution has this user.
 NOBODY = "nobody"
+STARTS = 25
 
 
 def binaries() -> Path:
@@ -30,61 +31,113 @@ def binaries() -> Path:
     return debian[-1].parent
 
 
+class Server:
+    """One cluster in a folder; may be stopped, killed and started again, on the same port or another."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self._cluster = directory / "cluster"
+        self._log = directory / "postgres.log"
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user = NOBODY if os.geteuid() == 0 else None
+        self._cluster.mkdir(parents=True)
+        if self._user is not None:
+            shutil.chown(self._cluster, self._user)
+            # pytest's directories are for their owner alone; the server has to pass through.
+            for above in directory, *directory.parents:
+                if above.owner() == "root" and not above.stat().st_mode & 0o001:
+                    above.chmod(above.stat().st_mode | 0o011)
+        subprocess.run(
+            [
+                binaries() / "initdb",
+                "-D",
+                self._cluster,
+                "-U",
+                "andon",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            user=self._user,
+        )
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        """Without a database name."""
+        return f"postgresql://andon@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        for left in reversed(range(STARTS)):
+            self._spawn()
+            assert self._process is not None
+            if _is_ready(self.url, self._process):
+                return
+            # The last one's memory is not free yet, or some client just then has this port.
+            assert left, f"PostgreSQL ended at once; see {self._log}"
+            time.sleep(0.2)
+
+    def _spawn(self) -> None:
+        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(self.port)}
+        flags = [flag for item in (options | self._settings).items() for flag in ("-c", "=".join(item))]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [binaries() / "postgres", "-D", self._cluster, *flags],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                user=self._user,
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """SIGQUIT: at once, nothing is put in order, as in a crash. SIGINT: connections are cut first."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(60)
+            self._process = None
+
+
 @contextmanager
 def running(directory: Path, **settings: str) -> Iterator[str]:
     """The URL of an empty cluster, without a database name."""
-    cluster = directory / "cluster"
-    cluster.mkdir(parents=True)
-    user = None
-    if os.geteuid() == 0:
-        user = NOBODY
-        shutil.chown(cluster, user)
-        # pytest's directories are for their owner alone; the server has to pass through.
-        for above in directory, *directory.parents:
-            if above.owner() == "root" and not above.stat().st_mode & 0o001:
-                above.chmod(above.stat().st_mode | 0o011)
-    programs = binaries()
-    subprocess.run(
-        [programs / "initdb", "-D", cluster, "-U", "andon", "-A", "trust", "-E", "UTF8", "--no-sync"],
-        check=True,
-        capture_output=True,
-        cwd="/",
-        user=user,
-    )
-    port = _free_port()
-    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(port)} | settings
-    flags = [flag for name, value in options.items() for flag in ("-c", f"{name}={value}")]
-    with (directory / "postgres.log").open("wb") as log:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", cluster, *flags], stdout=log, stderr=log, cwd="/", user=user
-        )
+    server = Server(directory, **settings)
+    server.start()
     try:
-        url = f"postgresql://andon@127.0.0.1:{port}"
-        _wait_until_ready(url, server)
-        yield url
+        yield server.url
     finally:
-        # Immediate shutdown: nobody needs what is in it.
-        server.send_signal(signal.SIGQUIT)
-        server.wait(60)
+        # Nobody needs what is in it.
+        server.stop()
 
 
-def new_database(url: str) -> str:
+def new_database(url: str, copied_from: str = "template1") -> str:
     """The URL of a fresh database in that cluster."""
     name = f"andon_{uuid.uuid4().hex}"
-    _execute(url, f"CREATE DATABASE {name}")
+    _execute(url, f"CREATE DATABASE {name} TEMPLATE {copied_from}")
     return f"{url}/{name}"
 
 
-def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def _is_ready(url: str, server: subprocess.Popen[bytes]) -> bool:
+    """Once it is; false when it has ended."""
     for _ in range(600):
-        assert server.poll() is None, "PostgreSQL ended at once; see postgres.log"
+        if server.poll() is not None:
+            return False
         try:
             _execute(url, "SELECT 1")
         except OperationalError:
             # Not yet: it refuses while it starts.
             time.sleep(0.05)
         else:
-            return
+            return True
     raise AssertionError("PostgreSQL did not start within 30 s")
 
 
@@ -97,10 +150,3 @@ def _execute(url: str, statement: str) -> None:
             connection.execute(text(statement))
     finally:
         engine.dispose()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

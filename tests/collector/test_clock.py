@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from collector import clock
+from collector.clock import Clock
+from collector.store import Store, moment
+
+
+def test_alone_it_is_the_clock_of_this_machine() -> None:
+    before = clock.now_ms()
+    assert before <= Clock().now_ms() <= clock.now_ms()
+
+
+def test_it_follows_the_database_wherever_the_own_wall_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Clock()
+    shared.follow(5_000_000, 100.0, 100.1)
+    monkeypatch.setattr(clock, "now_ms", lambda: 99)
+    monkeypatch.setattr(clock, "monotonic_s", lambda: 160.05)
+    assert shared.now_ms() == 5_060_000
+
+
+def test_an_answer_that_took_long_moves_it_only_if_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "monotonic_s", lambda: 0.0)
+    shared = Clock()
+    shared.follow(1_000_000, 0.0, 0.01)
+    known_ms = shared.now_ms()
+    # Within the two seconds that it took, nothing else is said than before.
+    shared.follow(1_011_900, 10.0, 12.0)
+    assert shared.now_ms() == known_ms
+    # The database has set its clock.
+    shared.follow(1_101_000, 10.0, 12.0)
+    assert shared.now_ms() == 1_090_000
+
+
+def test_only_a_database_that_several_may_use_has_a_clock_and_turns(store: Store) -> None:
+    theirs_ms = store.read(moment.now_ms)
+    assert (theirs_ms is not None) == store.shared
+    if theirs_ms is not None:
+        assert abs(theirs_ms - clock.now_ms()) < 60_000
+    assert store.write(moment.claim_timers)
