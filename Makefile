@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock simulate simulate-mutants kill-test power-cuts
+.PHONY: help run clean-run test check format lock simulate simulate-mutants kill-test power-cuts storm noise
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,14 @@ power-cuts: $(VENV)/.installed-dev ## the journal after IMAGES power cuts and FL
 	@PYTHONPATH=.:tests $(BIN)/python -m powercut --images $(IMAGES) --flips $(FLIPS)
 IMAGES := 5000
 FLIPS  := 600
+
+STORM = PYTHONPATH=.:tests $(BIN)/python -m storm
+storm: $(VENV)/.installed-dev ## GATEWAYS=1000 come back at once with ROWS=100 each, HEAVY=5 of them with 100,000 (POSTGRES=1)
+	@$(STORM) --gateways $(or $(GATEWAYS),1000) --rows $(or $(ROWS),100) --heavy $(or $(HEAVY),5) \
+	  --seconds $(or $(SECONDS_AT_MOST),180) $(if $(POSTGRES),--postgres)
+
+noise: $(VENV)/.installed-dev ## what 50 gateways feel of one that says 100 times as much (ROWS=1 in a message)
+	@$(STORM) --noise $(or $(ROWS),1) --turns $(or $(TURNS),3) $(if $(POSTGRES),--postgres)
 
 # SEEDS=2000 how many, FIRST=0 from which on, SEED=7 replays one, ON=1 goes on after a failure.
 SIMULATE = PYTHONPATH=.:tests $(BIN)/python -m simulation

@@ -60,6 +60,7 @@ class UnruledRouteError(Exception):
 def assemble_parts(
     settings: Settings, store: Store, *, now_ms: Callable[[], int], monotonic_s: Callable[[], float]
 ) -> Parts:
+    metrics = Metrics()
     return Parts(
         settings=settings,
         store=store,
@@ -68,8 +69,13 @@ def assemble_parts(
         passwords=Passwords(
             tries=settings.login_tries, window_s=settings.login_window_s, monotonic_s=monotonic_s
         ),
-        metrics=Metrics(),
-        syncs=SyncGate(settings.max_syncs),
+        metrics=metrics,
+        syncs=SyncGate(
+            settings.max_syncs,
+            rows_per_s=settings.gateway_rows_per_s,
+            now_s=monotonic_s,
+            shed=lambda reason: metrics.syncs_shed.labels(reason=reason).inc(),
+        ),
         now_ms=now_ms,
         monotonic_s=monotonic_s,
     )

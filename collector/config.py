@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     enrolment_hours: Annotated[int, Field(ge=1, le=24)] = 24
 
     max_syncs: Annotated[int, Field(ge=1, le=100_000)] = 64
+    gateway_rows_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     max_live: Annotated[int, Field(ge=1, le=100_000)] = 500
 
     @field_validator("listen")

@@ -1,16 +1,17 @@
 """Stands before the application: finds the rule of a request, proves who asks, and refuses before
 anything is parsed.
 
-What it learned is in ``request.state``: ``actor`` and ``session`` for people, ``gateway`` for gateways,
-``form`` for a form that was posted. Unsafe requests that are proved by a cookie must carry the CSRF
-token as well.
+What it learned is in ``request.state``: ``actor`` and ``session`` for people, ``gateway`` and ``caller`` (the
+public half of its credential) for gateways, ``form`` for a form that was posted. Unsafe requests that are
+proved by a cookie must carry the CSRF token as well.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -23,10 +24,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector import auth
+from collector import admission, auth
+from collector.admission import Account, Lane, Step
 from collector.auth import Rule, Table, Who
 from collector.exchange import GatewayIdentity
-from collector.problems import CSRF, TOO_LARGE, Problem, busy, not_found, unauthorized
+from collector.problems import CSRF, TOO_LARGE, Problem, busy, not_found, throttled, unauthorized
 from collector.tickets import Actor
 from edge_agent import wire
 
@@ -41,6 +43,10 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 BUSY_RETRY_AFTER_S = 5
 # An agent has one under way; the other is the one that it gave up and that is still being worked on.
 SYNCS_OF_ONE = 2
+# What a sync costs until it is known.
+SHORT_COST_S, LONG_COST_S = 0.005, 0.1
+# The line is far shorter in time, unless everything stands still. Agents give up after 20 s.
+LONGEST_LINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +71,76 @@ class Identities(Protocol):
     async def gateway(self, bearer: auth.Bearer) -> GatewayIdentity | None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Room:
+    lane: Lane
+    places: asyncio.Semaphore
+
+
 class SyncGate:
-    """Counts the syncs being worked on and turns the rest away before they cost anything."""
+    """Lets syncs in as ``admission`` decides, and sends the rest away before they cost anything.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.inside = 0
+    ``shed`` is told the reason of each that is sent away.
+    """
+
+    def __init__(
+        self, limit: int, *, rows_per_s: float, now_s: Callable[[], float], shed: Callable[[str], None]
+    ) -> None:
+        short, long = admission.rooms(limit)
+        self._short = _room(Lane(room=short, cost_s=SHORT_COST_S, line_s=admission.LINE_S))
+        self._long = _room(Lane(room=long, cost_s=LONG_COST_S))
+        self._rows_per_s = rows_per_s
+        self._now_s = now_s
+        self._shed = shed
         self._of: Counter[str] = Counter()
+        self._accounts: dict[str, Account] = {}
 
-    @contextlib.contextmanager
-    def enter(self) -> Iterator[None]:
-        """Raises Problem 503."""
-        if self.inside >= self.limit:
-            raise busy("too many syncs at once", retry_after_s=BUSY_RETRY_AFTER_S)
-        self.inside += 1
+    @property
+    def inside(self) -> int:
+        return self._short.lane.inside + self._long.lane.inside
+
+    @property
+    def waiting(self) -> int:
+        return self._short.lane.waiting + self._long.lane.waiting
+
+    @contextlib.asynccontextmanager
+    async def enter(self, who: str, *, short: bool) -> AsyncIterator[None]:
+        """``who`` as it says itself, nothing is proven yet. Raises Problem 503."""
+        room = self._short if short else self._long
+        lane = room.lane
+        step = lane.arrive(who)
+        if step is Step.AWAY:
+            raise self._busy(room, who)
+        lane.waiting += step is Step.WAIT
+        try:
+            async with asyncio.timeout(LONGEST_LINE_S):
+                await room.places.acquire()
+        except TimeoutError:
+            raise self._busy(room, who) from None
+        finally:
+            lane.waiting -= step is Step.WAIT
+        lane.inside += 1
+        entered_s = self._now_s()
         try:
             yield
         finally:
-            self.inside -= 1
+            lane.left(self._now_s() - entered_s)
+            room.places.release()
 
     @contextlib.contextmanager
     def enter_as(self, gateway_id: str) -> Iterator[None]:
-        """One gateway cannot take the room of all. Raises Problem 503."""
+        """One gateway cannot take the room of all. Raises Problem 429."""
         if self._of[gateway_id] >= SYNCS_OF_ONE:
-            raise busy("this gateway has other syncs under way", retry_after_s=BUSY_RETRY_AFTER_S)
+            self._shed("parallel")
+            raise throttled("this gateway has other syncs under way", retry_after_s=BUSY_RETRY_AFTER_S)
+        debt_s = self._account(gateway_id).debt_s(self._now_s(), self._rows_per_s)
+        if debt_s > 0:
+            self._shed("quota")
+            raise throttled(
+                f"this gateway sends more than {self._rows_per_s:.0f} rows/s",
+                retry_after_s=admission.retry_after(debt_s),
+            )
+        self.charge(gateway_id, admission.ROWS_OF_A_SYNC)
         self._of[gateway_id] += 1
         try:
             yield
@@ -96,6 +148,28 @@ class SyncGate:
             self._of[gateway_id] -= 1
             if not self._of[gateway_id]:
                 del self._of[gateway_id]
+
+    def charge(self, gateway_id: str, rows: int) -> None:
+        now_s = self._now_s()
+        self._accounts[gateway_id] = self._account(gateway_id).charged(rows, now_s, self._rows_per_s)
+
+    def history_ms(self, gateway_id: str, who: str) -> int:
+        """How long a gateway that has more to tell should wait, so that all get their turn."""
+        now_s = self._now_s()
+        debt_s = self._account(gateway_id).debt_s(now_s, self._rows_per_s)
+        return round(1000 * max(debt_s, self._long.lane.turn_s(who, now_s)))
+
+    def _account(self, gateway_id: str) -> Account:
+        return self._accounts.get(gateway_id) or Account.opened(self._now_s(), self._rows_per_s)
+
+    def _busy(self, room: _Room, who: str) -> Problem:
+        self._shed("history" if room is self._long else "line")
+        after_s = room.lane.turn_s(who, self._now_s())
+        return busy("too many syncs at once", retry_after_s=admission.retry_after(after_s))
+
+
+def _room(lane: Lane) -> _Room:
+    return _Room(lane=lane, places=asyncio.Semaphore(lane.room))
 
 
 # A full disk, a database that is gone or has no connection left: not the fault of who asks.
@@ -162,14 +236,16 @@ class Guard:
             await self._person(request, rule, send)
 
     async def _gateway(self, request: Request, send: Send) -> None:
+        bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
+        short = admission.is_short(request.headers.get("content-length"))
         try:
-            with self._syncs.enter():
-                bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
+            async with self._syncs.enter(bearer.id if bearer else "", short=short):
                 gateway = await self._identities.gateway(bearer) if bearer else None
-                if gateway is None:
+                if bearer is None or gateway is None:
                     raise unauthorized("this needs the credential of an enrolled gateway")
                 with self._syncs.enter_as(gateway.id):
                     request.state.gateway = gateway
+                    request.state.caller = bearer.id
                     await self._app(request.scope, request.receive, send)
         except Problem as problem:
             await self._refuse(request, problem, False)(request.scope, request.receive, send)

@@ -28,6 +28,9 @@ class Metrics:
         self.syncs_refused = Counter(
             "andon_syncs_refused", "Syncs refused, by status.", ["status"], registry=registry
         )
+        self.syncs_shed = Counter(
+            "andon_syncs_shed", "Syncs sent away before any work, by reason.", ["reason"], registry=registry
+        )
         self.rows = Counter("andon_rows", "Occurrence rows received.", registry=registry)
         self.rows_quarantined = Counter(
             "andon_rows_quarantined",
@@ -41,6 +44,7 @@ class Metrics:
             registry=registry,
         )
         self.syncs_in_flight = Gauge("andon_syncs_in_flight", "Syncs being worked on.", registry=registry)
+        self.syncs_waiting = Gauge("andon_syncs_waiting", "Syncs in line, not yet read.", registry=registry)
         self.commands = Counter(
             "andon_commands",
             "Commands of people, by kind and outcome.",

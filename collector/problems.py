@@ -62,6 +62,11 @@ def busy(detail: str, *, retry_after_s: int) -> Problem:
     return Problem(503, detail, reason="busy", headers={"Retry-After": str(retry_after_s)})
 
 
+def throttled(detail: str, *, retry_after_s: int) -> Problem:
+    """Not everybody: whoever gets it is alone too much."""
+    return Problem(429, detail, reason="throttled", headers={"Retry-After": str(retry_after_s)})
+
+
 def respond(problem: Problem) -> Response:
     return Response(
         json.dumps(problem.body(), separators=(",", ":")),

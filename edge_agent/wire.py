@@ -285,6 +285,9 @@ class SyncAnswer(Message):
     server_ms: Count
     # When the next sync is expected, in seconds; the edge adds its jitter.
     next_s: Annotated[int, Strict(), Field(ge=1, le=3600)] = 15
+    # How long the next message of history should wait, in ms, so that every gateway gets its turn; the
+    # present need not. None: not at all.
+    history_ms: Annotated[int, Strict(), Field(ge=0, le=3_600_000)] | None = None
 
 
 class EnrollRequest(Message):

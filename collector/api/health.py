@@ -46,5 +46,6 @@ async def read_metrics(request: Request) -> Response:
     parts.metrics.gateways.set(found.gateways)
     parts.metrics.gateways_silent.set(found.gateways_silent)
     parts.metrics.syncs_in_flight.set(parts.syncs.inside)
+    parts.metrics.syncs_waiting.set(parts.syncs.waiting)
     parts.metrics.live_pages.set(len(parts.live))
     return Response(parts.metrics.text(), media_type=metrics.CONTENT_TYPE)

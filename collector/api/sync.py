@@ -65,7 +65,12 @@ async def sync(request: Request) -> Response:
         log.warning("a gateway sent a stream that is not its own", gateway=gateway.name, site=gateway.site)
         await parts.store.write_soon(lambda connection: _audit(connection, gateway, message.stream, now_ms))
         raise Problem(403, "this stream belongs to another gateway", reason="stream") from refused
-    parts.metrics.syncs.labels(verdict=applied.answer.verdict).inc()
+    parts.syncs.charge(gateway.id, len(message.rows))
+    answer = applied.answer
+    if message.head is None or message.lane is not wire.Lane.FEED:
+        pause_ms = parts.syncs.history_ms(gateway.id, request.state.caller)
+        answer = answer.model_copy(update={"history_ms": pause_ms or None})
+    parts.metrics.syncs.labels(verdict=answer.verdict).inc()
     parts.metrics.rows.inc(len(message.rows))
     parts.metrics.rows_quarantined.inc(applied.quarantined)
     parts.metrics.sync_seconds.observe(parts.monotonic_s() - started_s)
@@ -83,7 +88,7 @@ async def sync(request: Request) -> Response:
             site=gateway.site,
             rows=applied.quarantined,
         )
-    return Response(wire.encode(applied.answer), media_type="application/json")
+    return Response(wire.encode(answer), media_type="application/json")
 
 
 def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms: int) -> None:

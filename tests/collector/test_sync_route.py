@@ -12,10 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+from rigs.ports import wait_until
 from rigs.web import Gateway, House, house
 from sqlalchemy.exc import OperationalError
 from starlette.types import Message
 
+from collector import guard
+from collector.admission import ROWS_OF_A_SYNC, SHORT_BYTES
 from collector.api import sync
 from collector.api.sync import gunzip
 from collector.guard import SYNCS_OF_ONE
@@ -135,42 +138,96 @@ async def test_a_stream_of_another_gateway_is_refused_and_in_the_audit(home: Hou
     assert "sync refused: foreign stream" in [row.action for row in rows]
 
 
-async def test_more_syncs_than_the_collector_can_carry_are_sent_away_before_any_work(home: House) -> None:
-    async with trickling(home, await home.enrol("north", "gw1"), await home.enrol("north", "gw2")):
-        answer = await post(home, await home.enrol("north", "gw3"), b"{}")
+async def test_more_history_than_the_collector_can_carry_is_sent_away_before_any_work(home: House) -> None:
+    others = [await home.enrol("north", f"gw{number}") for number in range(3)]
+    last = await home.enrol("north", "gw9")
+    async with trickling(home, *others):
+        assert (home.parts.syncs.inside, home.parts.syncs.waiting) == (1, 2)
+        answer = await post(home, last, bytes(SHORT_BYTES + 1))
+        assert (await home.sync(last)).verdict == "ok", "a heartbeat is not held up by history"
+    assert (answer.status_code, answer.json()["reason"]) == (503, "busy")
+    assert int(answer.headers["retry-after"]) > 0
+    assert (home.parts.syncs.inside, home.parts.syncs.waiting) == (0, 0)
+    assert b'andon_syncs_shed_total{reason="history"} 1.0' in home.parts.metrics.text()
+
+
+async def test_a_gateway_whose_stop_is_fresh_waits_in_line_and_gets_in(home: House) -> None:
+    slow, fresh = await home.enrol("north", "gw1"), await home.enrol("north", "gw2")
+    fresh.voice.raises(0)
+    async with trickling(home, slow, short=True):
+        waiting = asyncio.create_task(home.sync(fresh))
+        await wait_until(lambda: home.parts.syncs.waiting)
+    assert (await waiting).verdict == "ok"
+
+
+async def test_a_line_that_does_not_move_lets_nobody_wait_for_ever(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LONGEST_LINE_S", 0.01)
+    slow, fresh = await home.enrol("north", "gw1"), await home.enrol("north", "gw2")
+    async with trickling(home, slow, short=True):
+        answer = await post(home, fresh, b"{}")
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
-    assert home.parts.syncs.inside == 0
+    assert b'andon_syncs_shed_total{reason="line"} 1.0' in home.parts.metrics.text()
 
 
 async def test_one_gateway_cannot_take_the_room_of_all(tmp_path: Path) -> None:
     async with house(tmp_path, max_syncs=8) as home:
         greedy, other = await home.enrol("north", "gw1"), await home.enrol("north", "gw2")
-        async with trickling(home, *[greedy] * SYNCS_OF_ONE):
-            assert (await post(home, greedy, b"{}")).status_code == 503
+        async with trickling(home, *[greedy] * SYNCS_OF_ONE, short=True):
+            answer = await post(home, greedy, b"{}")
+            assert (answer.status_code, answer.json()["reason"]) == (429, "throttled")
+            assert int(answer.headers["retry-after"]) > 0
             assert (await home.sync(other)).verdict == "ok"
         assert (await home.sync(greedy)).verdict == "ok"
 
 
+async def test_a_noisy_gateway_is_throttled_alone_until_its_quota_has_grown_again(tmp_path: Path) -> None:
+    async with house(tmp_path, gateway_rows_per_s=10) as home:
+        noisy, other = await home.enrol("north", "gw1"), await home.enrol("north", "gw2")
+        for number in range(200):
+            noisy.voice.raises(number / 1000, device=f"printer-{number}")
+        await home.sync(noisy)
+        answer = await post(home, noisy, wire.encode(noisy.voice.message(1)))
+        assert (answer.status_code, answer.json()["reason"]) == (429, "throttled")
+        assert (await home.sync(other)).verdict == "ok"
+        # 200 rows and what the message itself costs, at 10 rows/s, less what it may be ahead.
+        after_s = int(answer.headers["retry-after"])
+        assert after_s == (200 + ROWS_OF_A_SYNC - 100) // 10
+        home.clock.forward(minutes=after_s / 60)
+        assert (await home.sync(noisy)).verdict == "ok"
+
+
+async def test_who_has_more_to_tell_hears_when_it_is_its_turn(home: House) -> None:
+    gateways = [await home.enrol("north", f"gw{number}") for number in range(3)]
+    pauses = []
+    for gateway in gateways:
+        gateway.voice.raises(0)
+        answer = await post(home, gateway, wire.encode(gateway.voice.message(0, head=False)))
+        pauses.append(answer.json().get("history_ms", 0))
+    assert pauses[0] == 0
+    assert pauses[0] < pauses[1] < pauses[2]
+
+
 @contextlib.asynccontextmanager
-async def trickling(home: House, *gateways: Gateway) -> AsyncIterator[None]:
-    """While inside, each of these has a sync under way that does not come to its end."""
+async def trickling(home: House, *gateways: Gateway, short: bool = False) -> AsyncIterator[None]:
+    """While inside, each of these has a sync under way, or in line, that does not come to its end."""
     sent = asyncio.Event()
-    asked = asyncio.Semaphore(0)
 
     async def slowly() -> AsyncIterator[bytes]:
-        asked.release()
         yield b"{"
         await sent.wait()
         yield b"}"
 
+    declared = {"Content-Length": "2"} if short else {}
     slow = [
-        asyncio.create_task(home.client().post(wire.SYNC_PATH, content=slowly(), headers=gateway.headers))
+        asyncio.create_task(
+            home.client().post(wire.SYNC_PATH, content=slowly(), headers=gateway.headers | declared)
+        )
         for gateway in gateways
     ]
-    async with asyncio.timeout(60):
-        for _ in gateways:
-            await asked.acquire()
+    await wait_until(lambda: home.parts.syncs.inside + home.parts.syncs.waiting == len(gateways))
     yield
     sent.set()
     assert {(await task).status_code for task in slow} == {400}
