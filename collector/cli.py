@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -179,6 +181,83 @@ def token_add(
     )
     _carry_out(order, data_dir, database_url)
     print(f"{auth.TOKEN_PREFIX}{token_id}.{secret}")
+
+
+@app.command("backup")
+def back_up(target: Path, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Copy the database to TARGET, also while the collector runs; checked when it is done."""
+    from collector.store import backup
+
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    database = _file_of(settings)
+    if not database.is_file():
+        _fail(f"there is no database at {database}")
+    try:
+        with _progress(f"copying {database}") as progress:
+            copied = backup.back_up(database, target, progress)
+    except backup.BackupError as error:
+        _fail(str(error))
+    print(f"{target}: {copied}; checked.")
+
+
+@app.command()
+def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Put a backup in the place of the database; the collector must not run."""
+    from collector.store import backup
+
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    database = _file_of(settings)
+    if not source.is_file():
+        _fail(f"there is no backup at {source}")
+    try:
+        directory = DataDirectory(settings.data_dir)
+    except OSError as error:
+        _fail(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}")
+    try:
+        if not directory.holder:
+            _fail(f"data_dir: a collector runs on {settings.data_dir}; stop it first")
+        with _progress(f"copying {source}") as progress:
+            stamp = rfc3339(clock.now_ms()).replace(":", "").replace("-", "")
+            copied, kept = backup.restore(source, database, stamp, progress)
+    except backup.BackupError as error:
+        _fail(str(error))
+    finally:
+        directory.close()
+    print(f"{database}: {copied}.")
+    if kept is not None:
+        print(f"What was there before is kept as {kept}.")
+    print("Start the collector; agents send again what is missing.")
+
+
+def _file_of(settings: Settings) -> Path:
+    from sqlalchemy import make_url
+
+    if not settings.one_writer:
+        _fail("the database is a PostgreSQL: pg_dump or pg_basebackup is its backup (docs/operations.md)")
+    return Path(make_url(settings.database).database or "").absolute()
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, elsewhere a line every tenth."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Progress(console=console) as bar:
+            task = bar.add_task(what)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    tenths = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal tenths
+        if total and 10 * done // total > tenths:
+            tenths = 10 * done // total
+            print(f"{what}: {10 * tenths} %", file=sys.stderr, flush=True)
+
+    yield tell
 
 
 def _carry_out(order: admin.AnyOrder, data_dir: Path | None, database_url: str | None) -> admin.Answer:
