@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from edge_agent.device import Device
 from edge_agent.profile import (
+    ByteSignal,
     CoilSignal,
     JsonSignal,
     ListenRead,
@@ -97,14 +98,14 @@ class _Answer:
         self._document: Any = None
         self._problem: str | None = None
 
-    def frame(self, number: int) -> str:
+    def frame(self, number: int) -> bytes:
         frames = self.reading.payload
         if number >= len(frames):
             raise _BadError(f"frame {number} is missing: the answer has {len(frames)}")
         frame = frames[number]
         if not isinstance(frame, bytes):
             raise _BadError("not text")
-        return _text(frame)
+        return frame
 
     def number(self, address: int) -> int:
         position = address - self._first_address
@@ -181,8 +182,12 @@ def _value(signal: Signal, answer: _Answer) -> Scalar:
     if reading.trouble is not None:
         raise _BadError(f"{reading.trouble}: {reading.detail}" if reading.detail else str(reading.trouble))
     if isinstance(signal, TextSignal):
-        return _text_value(signal, answer.frame(signal.frame))
+        return _text_value(signal, _text(answer.frame(signal.frame)))
+    if isinstance(signal, ByteSignal):
+        return _byte_value(signal, answer.frame(signal.frame))
     if isinstance(signal, JsonSignal):
+        if signal.only is not None and answer.at(signal.only.path) != signal.only.equals:
+            raise _IgnoredError
         return _json_value(signal, answer.at(signal.path))
     if isinstance(signal, RegisterSignal):
         return _register_value(signal, [answer.number(signal.register_ + i) for i in range(signal.width)])
@@ -212,7 +217,7 @@ def _text_value(signal: TextSignal, text: str) -> Scalar:
     if signal.starts_with is not None:
         return field.startswith(_meant(signal.starts_with))
     if signal.words is not None:
-        return _word(signal.words, field)
+        return _word(signal.words, field, signal.otherwise)
     return _scaled(_typed(signal, field), signal.scale)
 
 
@@ -238,8 +243,10 @@ def _split(text: str, by: str) -> list[str]:
     return text.split() if by == " " else text.split(by)
 
 
-def _word(words: Mapping[str, Scalar], text: str) -> Scalar:
+def _word(words: Mapping[str, Scalar], text: str, otherwise: Scalar | None) -> Scalar:
     if text not in words:
+        if otherwise is not None:
+            return otherwise
         raise _BadError(f"none of the words {', '.join(words)}")
     return words[text]
 
@@ -260,11 +267,38 @@ def _typed(signal: TextSignal, field: str) -> Scalar:
     return _short(field)
 
 
+def _decimal(text: str) -> int:
+    if not _INT.fullmatch(text):
+        raise _BadError("not a whole number")
+    return _bounded(int(text))
+
+
 def _whole_number(signal: TextSignal, field: str) -> Scalar:
-    pattern, radix, kind = (_INT, 10, "whole") if signal.type == "int" else (_HEX, 16, "hexadecimal")
-    if not pattern.fullmatch(field):
-        raise _BadError(f"not a {kind} number")
-    number = _bounded(int(field, radix))
+    if signal.type == "int":
+        number = _decimal(field)
+    elif _HEX.fullmatch(field):
+        number = _bounded(int(field, 16))
+    else:
+        raise _BadError("not a hexadecimal number")
+    return number if signal.bit is None else bool(number >> signal.bit & 1)
+
+
+def _byte_value(signal: ByteSignal, frame: bytes) -> Scalar:
+    only = signal.only
+    if only is not None and (only.byte >= len(frame) or frame[only.byte] not in only.values):
+        raise _IgnoredError
+    part = frame[signal.byte : signal.byte + signal.count]
+    if len(part) < signal.count:
+        raise _BadError(f"byte {signal.byte + signal.count - 1} is missing: there are {len(frame)}")
+    if signal.words is not None:
+        return _word(signal.words, _text(part), signal.otherwise)
+    if signal.type == "text":
+        return _text(part)
+    if signal.type == "int":
+        return _decimal(_text(part))
+    number = int.from_bytes(part, "big")
+    if signal.check is not None and number & signal.check.mask != signal.check.value:
+        raise _BadError("bits that are always the same are not: another byte")
     return number if signal.bit is None else bool(number >> signal.bit & 1)
 
 
@@ -286,7 +320,7 @@ def _json_value(signal: JsonSignal, found: object) -> Scalar:
             raise _BadError("not a text")
         return found.strip(BLANKS) == _meant(signal.equals)
     if signal.words is not None and isinstance(found, str):
-        return _word(signal.words, found.strip(BLANKS))
+        return _word(signal.words, found.strip(BLANKS), signal.otherwise)
     allowed = _JSON_TYPES.get(signal.type or "", (bool, int, float, str))
     if not isinstance(found, allowed) or (isinstance(found, bool) and bool not in allowed):
         raise _BadError(f"not of type {signal.type}")
@@ -346,6 +380,8 @@ def _shown_frame(profile: Profile, read: str, number: int, frame: bytes) -> str:
 
 
 def _redacted(frame: bytes, redaction: Redaction) -> bytes:
+    if redaction.from_byte is not None:
+        return frame[: redaction.from_byte] + (REDACTED if len(frame) > redaction.from_byte else b"")
     by = redaction.split.encode()
     pieces = frame.split() if by == b" " else frame.split(by)
     if redaction.fields_ not in (None, len(pieces)):

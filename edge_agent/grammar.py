@@ -25,6 +25,7 @@ Separator = Annotated[str, Field(min_length=1, max_length=8, description="' ' st
 Words = Annotated[
     dict[str, Scalar], Field(min_length=1, max_length=256, description="text -> value; no other is good")
 ]
+Otherwise = Annotated[Scalar | None, Field(description="the value for a text that is none of the words")]
 
 _ESCAPES = {r"\r": b"\r", r"\n": b"\n", r"\t": b"\t", r"\\": b"\\"}
 _TOKEN = re.compile(r"\\[rnt\\]|\\x[0-9A-Fa-f]{2}|[^\\]+")
@@ -66,6 +67,44 @@ class Redaction(Part):
     ] = None
     field: Annotated[int | None, Field(ge=0, le=255)] = None
     split: Separator = ","
+    from_byte: Annotated[int | None, Field(ge=0, le=4095, description="hide from this byte on")] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Redaction:
+        _at_most_one(field=self.field, from_byte=self.from_byte)
+        return self
+
+
+class Answer(Part):
+    """What the first frame of an answer looks like; frames before it are none, and passed over."""
+
+    starts_with: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    letters: Annotated[
+        str | None, Field(min_length=1, max_length=256, description="it consists of these alone")
+    ] = None
+    length: Annotated[int | None, Field(ge=1, le=4096, description="in bytes")] = None
+    min_length: Annotated[int | None, Field(ge=1, le=4096, description="in bytes")] = None
+    mask: Annotated[int | None, Field(ge=1, le=0xFF, description="these bits of the first byte")] = None
+    value: Annotated[int | None, Field(ge=0, le=0xFF, description="what the bits of mask are")] = None
+
+    def fits(self, frame: bytes) -> bool:
+        return (
+            frame.startswith(to_bytes(self.starts_with or ""))
+            and (self.letters is None or not frame.strip(to_bytes(self.letters)))
+            and self.length in (None, len(frame))
+            and len(frame) >= (self.min_length or 0)
+            and (self.mask is None or (len(frame) > 0 and frame[0] & self.mask == self.value))
+        )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Answer:
+        if not self.model_fields_set:
+            raise ValueError(f"one of {', '.join(type(self).model_fields)} is expected")
+        if (self.mask is None) != (self.value is None):
+            raise ValueError("mask and value: one needs the other")
+        for text in (self.starts_with, self.letters):
+            to_bytes(text or "")
+        return self
 
 
 class RequestRead(Part):
@@ -75,6 +114,7 @@ class RequestRead(Part):
     frames: Annotated[int, Field(ge=1, le=64)] = 1
     every_s: Annotated[float, Field(gt=0, le=86_400)] = 5.0
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    answer: Answer | None = None
     no_answer: Annotated[
         Id | None,
         Field(description="signal that is true while the link is up and this read stays unanswered"),
@@ -194,6 +234,7 @@ class TextSignal(Part):
         Field(description="bool is 0 or 1; seen is true for each frame"),
     ] = None
     words: Words | None = None
+    otherwise: Otherwise = None
     equals: Annotated[str | None, Field(max_length=256)] = None
     starts_with: Annotated[str | None, Field(min_length=1, max_length=256)] = None
     bit: Annotated[int | None, Field(ge=0, le=62)] = None
@@ -208,8 +249,59 @@ class TextSignal(Part):
             raise ValueError("scale: needs type int, hex or float, and no bit")
         if self.fields_ is not None and self.field is not None and self.field >= self.fields_:
             raise ValueError(f"field: {self.field} is not one of {self.fields_} fields (they count from 0)")
+        if self.otherwise is not None and self.words is None:
+            raise ValueError("otherwise: needs words")
         for text in (*self.ignore, self.after, self.equals, self.starts_with):
             to_bytes(text or "")
+        return self
+
+
+class BitCheck(Part):
+    """Bits that are always so; where they are not, the byte is another one: bad quality."""
+
+    mask: Annotated[int, Field(ge=1, le=0xFF)]
+    value: Annotated[int, Field(ge=0, le=0xFF)]
+
+
+class OnlyByte(Part):
+    """The frames that a signal is about: those with one of ``values`` at ``byte``; it passes over others."""
+
+    byte: Annotated[int, Field(ge=0, le=4095)]
+    values: Annotated[tuple[int, ...], Field(min_length=1, max_length=256)]
+
+
+class ByteSignal(Part):
+    """``count`` bytes from ``byte`` on, where neither field nor line ends say where a value stands.
+
+    ``uint`` is the bytes as a number, highest first; ``int`` is decimal digits.
+    """
+
+    read: Id
+    source: Source
+    frame: Annotated[int, Field(ge=0, le=63, description="which frame of the answer, from 0")] = 0
+    only: OnlyByte | None = None
+    byte: Annotated[int, Field(ge=0, le=4095, description="the first, from 0")]
+    count: Annotated[int, Field(ge=1, le=64)] = 1
+    type: Literal["uint", "int", "text"] = "uint"
+    words: Words | None = None
+    otherwise: Otherwise = None
+    check: BitCheck | None = None
+    bit: Annotated[int | None, Field(ge=0, le=55)] = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ByteSignal:
+        if self.type != "uint" and (self.bit is not None or self.check is not None):
+            raise ValueError(f"type: {self.type} has neither bit nor check")
+        if self.words is not None and self.type != "text":
+            raise ValueError("words: needs type text")
+        if self.otherwise is not None and self.words is None:
+            raise ValueError("otherwise: needs words")
+        if self.type == "uint" and self.count > 7:
+            raise ValueError("count: a number has at most 7 bytes")
+        if self.check is not None and self.count > 1:
+            raise ValueError("check: is for one byte")
+        if self.bit is not None and self.bit >= 8 * self.count:
+            raise ValueError(f"bit: {self.count} bytes have no bit {self.bit}")
         return self
 
 
@@ -251,6 +343,13 @@ class CoilSignal(Part):
     coil: Address
 
 
+class OnlyPath(Part):
+    """The messages that a signal is about: those with this text at ``path``; it passes over others."""
+
+    path: Annotated[str, Field(min_length=1, max_length=256)]
+    equals: Annotated[str, Field(max_length=256)]
+
+
 class JsonSignal(Part):
     """A value in an MQTT payload of JSON. ``path`` is ``a.b.0.c``: names of objects, numbers into lists.
 
@@ -260,8 +359,10 @@ class JsonSignal(Part):
     read: Id
     source: Source
     path: Annotated[str, Field(min_length=1, max_length=256)]
+    only: OnlyPath | None = None
     type: Literal["bool", "int", "float", "text"] | None = None
     words: Words | None = None
+    otherwise: Otherwise = None
     equals: Annotated[str | None, Field(max_length=256)] = None
     scale: Number | None = None
 
@@ -270,6 +371,8 @@ class JsonSignal(Part):
         _at_most_one(type=self.type, words=self.words, equals=self.equals)
         if self.scale is not None and self.type not in ("int", "float"):
             raise ValueError("scale: needs type int or float")
+        if self.otherwise is not None and self.words is None:
+            raise ValueError("otherwise: needs words")
         return self
 
 
@@ -298,12 +401,14 @@ _SIGNAL_KINDS = {
     "register": "RegisterSignal",
     "coil": "CoilSignal",
     "path": "JsonSignal",
+    "byte": "ByteSignal",
 }
 
 Signal = Annotated[
     Annotated[TextSignal, Tag("TextSignal")]
     | Annotated[RegisterSignal, Tag("RegisterSignal")]
     | Annotated[CoilSignal, Tag("CoilSignal")]
+    | Annotated[ByteSignal, Tag("ByteSignal")]
     | Annotated[JsonSignal, Tag("JsonSignal")]
     | Annotated[SilenceSignal, Tag("SilenceSignal")],
     Discriminator(
@@ -365,6 +470,13 @@ class Share(Part):
         return self
 
 
+class Given(Part):
+    """``rule``, but unknown as long as ``that`` is not true."""
+
+    that: When
+    rule: When
+
+
 class When(Part):
     """Exactly one of these; unknown when what it needs is not known (Kleene's logic in not, any, all)."""
 
@@ -378,6 +490,7 @@ class When(Part):
     in_: Annotated[In | None, Field(alias="in")] = None
     no_data_s: NoData | None = None
     share: Share | None = None
+    given: Given | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> When:

@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from edge_agent.backoff import Dice
 from edge_agent.device import Device
-from edge_agent.profile import ListenRead, ModbusRead, RequestRead, TopicRead
+from edge_agent.profile import Answer, ListenRead, ModbusRead, RequestRead, TopicRead
 
 # Modbus Application Protocol 1.1b3, 6.1-6.4: what one answer may carry.
 MAX_REGISTERS = 125
@@ -49,6 +49,11 @@ class Ask:
     frames: int
     every_s: float
     timeout_s: float
+    answer: Answer | None = None
+
+    def is_answered_by(self, frame: bytes) -> bool:
+        """Whether an answer may begin with this frame."""
+        return self.answer is None or self.answer.fits(frame)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,7 @@ def asks(device: Device) -> tuple[Ask, ...]:
             frames=read.frames,
             every_s=read.every_s,
             timeout_s=read.timeout_s,
+            answer=read.answer,
         )
         for name, read in device.profile.reads.items()
         if isinstance(read, RequestRead)

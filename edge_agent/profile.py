@@ -16,11 +16,14 @@ from pydantic_core import ErrorDetails
 
 from edge_agent import grammar, plain_yaml, profile_rules
 from edge_agent.grammar import (
+    Answer,
     Bits,
+    ByteSignal,
     CoilSignal,
     Condition,
     Example,
     ExamplePayload,
+    Given,
     In,
     Is,
     JsonSignal,
@@ -50,11 +53,14 @@ from edge_agent.profile_rules import Problem, choices, shortened
 
 # The grammar is read through this module.
 __all__ = [
+    "Answer",
     "Bits",
+    "ByteSignal",
     "CoilSignal",
     "Condition",
     "Example",
     "ExamplePayload",
+    "Given",
     "In",
     "Is",
     "JsonSignal",

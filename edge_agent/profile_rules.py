@@ -13,9 +13,11 @@ from importlib.util import find_spec
 from edge_agent.grammar import (
     WHEN_KEYS,
     Bits,
+    ByteSignal,
     CoilSignal,
     Example,
     ExamplePayload,
+    Given,
     In,
     Is,
     JsonSignal,
@@ -145,6 +147,12 @@ def _misfits(name: str, signal: Signal, read: Read) -> Iterator[tuple[str, str]]
             yield "frame", f"read {signal.read!r} has {frames} (they count from 0)"
         if _shows_content(signal) and any(_overlap(signal, hidden) for hidden in _redactions(read)):
             yield "", "shows what the read redacts; expected equals, starts_with, words, or type bool or seen"
+    elif isinstance(signal, ByteSignal):
+        frames = read.frames if isinstance(read, RequestRead) else 1
+        if signal.frame >= frames:
+            yield "frame", f"read {signal.read!r} has {frames} (they count from 0)"
+        if any(_hides_bytes(signal, hidden) for hidden in _redactions(read)):
+            yield "", "shows what the read redacts; expected bytes before its from_byte"
     elif isinstance(signal, JsonSignal):
         if _redactions(read) and signal.words is None and signal.equals is None:
             yield "", "shows what the read redacts; expected equals or words"
@@ -164,6 +172,7 @@ _SHAPES: dict[type[Signal], str] = {
     JsonSignal: "path",
     RegisterSignal: "register",
     CoilSignal: "coil",
+    ByteSignal: "byte",
     SilenceSignal: "no_answer",
 }
 
@@ -173,7 +182,9 @@ def _fitting(read: Read) -> tuple[type[Signal], ...]:
         return (CoilSignal,) if read.of_bits else (RegisterSignal,)
     if isinstance(read, TopicRead):
         return (JsonSignal,) if read.format == "json" else (TextSignal,)
-    return (TextSignal, SilenceSignal) if isinstance(read, RequestRead) else (TextSignal,)
+    if isinstance(read, RequestRead):
+        return (TextSignal, ByteSignal, SilenceSignal)
+    return (TextSignal, ByteSignal)
 
 
 def _redactions(read: Read) -> tuple[Redaction, ...]:
@@ -191,6 +202,11 @@ def _overlap(signal: TextSignal, hidden: Redaction) -> bool:
     )
     apart = signal.after is None and signal.split == hidden.split and None not in (signal.field, hidden.field)
     return same_frame and not (apart and signal.field != hidden.field)
+
+
+def _hides_bytes(signal: ByteSignal, hidden: Redaction) -> bool:
+    apart = hidden.from_byte is not None and signal.byte + signal.count <= hidden.from_byte
+    return hidden.frame in (None, signal.frame) and not apart
 
 
 def _conditions_are_told_apart(profile: Profile) -> Iterator[Problem]:
@@ -221,9 +237,12 @@ _Leaf = Is | Limit | Bits | In | NoData | Share
 
 def _leaves(when: When, path: Path) -> Iterator[tuple[Path, _Leaf]]:
     for key, name in WHEN_KEYS.items():
-        inner: When | tuple[When, ...] | _Leaf | None = getattr(when, name)
+        inner: When | Given | tuple[When, ...] | _Leaf | None = getattr(when, name)
         if isinstance(inner, When):
             yield from _leaves(inner, (*path, key))
+        elif isinstance(inner, Given):
+            yield from _leaves(inner.that, (*path, key, "that"))
+            yield from _leaves(inner.rule, (*path, key, "rule"))
         elif isinstance(inner, tuple):
             for number, each in enumerate(inner):
                 yield from _leaves(each, (*path, key, number))
@@ -240,12 +259,15 @@ def _kinds(signal: Signal) -> frozenset[type]:
         return frozenset({bool})
     if isinstance(signal, RegisterSignal):
         return frozenset({float})
-    if signal.equals is not None or (isinstance(signal, TextSignal) and signal.starts_with is not None):
+    if isinstance(signal, ByteSignal) and signal.words is None:
+        return frozenset({str if signal.type == "text" else float})
+    if not isinstance(signal, ByteSignal) and signal.equals is not None:
+        return frozenset({bool})
+    if isinstance(signal, TextSignal) and signal.starts_with is not None:
         return frozenset({bool})
     if signal.words is not None:
-        return frozenset(map(_kind, signal.words.values())) | (
-            every if isinstance(signal, JsonSignal) else frozenset()
-        )
+        values = [*signal.words.values(), *([] if signal.otherwise is None else [signal.otherwise])]
+        return frozenset(map(_kind, values)) | (every if isinstance(signal, JsonSignal) else frozenset())
     if signal.type is None:
         return every if isinstance(signal, JsonSignal) else frozenset({str})
     kinds = {"bool": bool, "seen": bool, "text": str}

@@ -208,6 +208,18 @@ def _all(when: When) -> Ask:
     return _combined([ask_of(one) for one in when.all or ()], decides=False)
 
 
+def _given(when: When) -> Ask:
+    assert when.given is not None
+    that, rule = ask_of(when.given.that), ask_of(when.given.rule)
+
+    def ask(memory: Memory, now: int, active: bool) -> Verdict:
+        # Both are asked: a deadband has to see every value.
+        holds, verdict = that(memory, now, active), rule(memory, now, active)
+        return verdict if holds else None
+
+    return ask
+
+
 def _combined(tests: Sequence[Ask], *, decides: bool) -> Ask:
     """One verdict of ``decides`` decides; else one unknown makes it unknown."""
 
@@ -233,12 +245,14 @@ _TESTS: dict[str, Callable[[When], Ask]] = {
     "in_": _in,
     "no_data_s": _no_data,
     "share": _share,
+    "given": _given,
 }
 
 
 def _parts(when: When) -> Iterable[When]:
     yield when
-    for inner in (*([when.not_] if when.not_ else ()), *(when.any or ()), *(when.all or ())):
+    given = (when.given.that, when.given.rule) if when.given else ()
+    for inner in (*([when.not_] if when.not_ else ()), *(when.any or ()), *(when.all or ()), *given):
         yield from _parts(inner)
 
 

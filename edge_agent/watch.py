@@ -39,6 +39,8 @@ class _Watched:
     detector: Detector
     troubles: dict[str, Trouble | None] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Where the detector stood, while what it decided since is being written.
+    unwritten: Mapping[str, Phase] = field(default_factory=dict)
 
     def key(self, rule_key: str) -> str:
         rule = self.detector.rules[rule_key]
@@ -145,9 +147,16 @@ class Watch:
                     self._wake(watched)
 
     def unsettled(self) -> list[str]:
-        """Keys of the conditions of which nothing is known since the start."""
+        """Keys of the conditions of which nothing is known since the start.
+
+        What is being written is not known yet: told as settled before its row is there, a fault would look
+        like one that has ended.
+        """
         return [
-            watched.key(rule) for watched in self._watched.values() for rule in watched.detector.unsettled()
+            watched.key(rule)
+            for watched in self._watched.values()
+            for rule in watched.detector.unsettled()
+            | {key for key, phase in watched.unwritten.items() if not phase.settled}
         ]
 
     def devices_unreachable(self) -> int:
@@ -157,6 +166,7 @@ class Watch:
     async def _write(
         self, watched: _Watched, transitions: Sequence[Transition], before: Mapping[str, Phase]
     ) -> None:
+        watched.unwritten = before
         try:
             if transitions:
                 changes = occurrence.changes(
@@ -164,6 +174,7 @@ class Watch:
                 )
                 await self._commit(watched, changes, before)
         finally:
+            watched.unwritten = {}
             self._wake(watched)
 
     async def _commit(

@@ -14,11 +14,13 @@ import signal
 import sys
 import tty
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 Session = Callable[[bytes], bytes]
+# What a device says to one query.
+Answer = Callable[[], bytes]
 CHUNK = 4096
 
 
@@ -187,6 +189,25 @@ class Pty(Outlet):
             return
         with suppress(BlockingIOError):
             self.say(self._answer(os.read(self._ours, CHUNK)))
+
+
+def replying(answers: Mapping[bytes, Answer]) -> Session:
+    """A device that finds its queries in whatever is said to it, and answers each in its turn."""
+    heard = bytearray()
+    longest = max(map(len, answers))
+
+    def take(chunk: bytes) -> bytes:
+        heard.extend(chunk)
+        said = b""
+        while found := [(at, query) for query in answers if (at := heard.find(query)) >= 0]:
+            at, query = min(found)
+            del heard[: at + len(query)]
+            said += answers[query]()
+        # What is left may be the beginning of a query.
+        del heard[: max(0, len(heard) - longest + 1)]
+        return said
+
+    return take
 
 
 class Simulator(ABC):

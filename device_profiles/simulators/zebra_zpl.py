@@ -8,7 +8,6 @@ from device_profiles.simulators import serving
 from device_profiles.simulators.serving import Outlet, Session, Simulator
 
 STX, ETX, CRLF = b"\x02", b"\x03", b"\r\n"
-LONGEST_QUERY = 5
 
 # ZPL guide, ~HQ, table 8 and 9.
 ERROR_BITS = {
@@ -76,20 +75,7 @@ class ZebraPrinter(Simulator):
         await self.outlet.stop()
 
     def _session(self) -> Session:
-        heard = bytearray()
-
-        def take(chunk: bytes) -> bytes:
-            heard.extend(chunk)
-            said = b""
-            while (query := _first_query(heard)) is not None:
-                at, text = query
-                del heard[: at + len(text)]
-                said += self._host_status() if text == b"~HS" else self._errors_and_warnings()
-            # What is left is a label or the beginning of a query.
-            del heard[: max(0, len(heard) - LONGEST_QUERY + 1)]
-            return said
-
-        return take
+        return serving.replying({b"~HS": self._host_status, b"~HQES": self._errors_and_warnings})
 
     def _host_status(self) -> bytes:
         if self.has("mute") or (self.mutes and any(map(self.has, MUTING))):
@@ -116,11 +102,6 @@ class ZebraPrinter(Simulator):
             word = sum(bit for name, bit in bits.items() if self.has(name))
             text += f"\r\n   {title}        {int(word > 0)} {word >> 32:08X} {word & 0xFFFFFFFF:08X}"
         return STX + text.encode() + b" " + ETX + CRLF
-
-
-def _first_query(heard: bytearray) -> tuple[int, bytes] | None:
-    found = [(heard.find(query), query) for query in (b"~HS", b"~HQES")]
-    return min((place for place in found if place[0] >= 0), default=None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -129,7 +129,8 @@ class Stream(Bus, ABC):
             if not link.drop_output():
                 raise StaleLinkError from None
             return
-        frames, size = await self._collect(link, framer, ask)
+        frames, strays, size = await self._collect(link, framer, ask)
+        await self._heard(strays)
         if len(frames) < ask.frames:
             await self._missed(link, framer, ask, len(frames), size)
             return
@@ -137,9 +138,10 @@ class Stream(Bus, ABC):
         await self.tell(ask.device, ask.read, payload=tuple(frames[: ask.frames]))
         await self._heard(frames[ask.frames :])
 
-    async def _collect(self, link: Link, framer: Framer, ask: Ask) -> tuple[list[bytes], int]:
-        """The frames that came in time, and how many bytes."""
+    async def _collect(self, link: Link, framer: Framer, ask: Ask) -> tuple[list[bytes], list[bytes], int]:
+        """The frames that came in time, what came before them and is no answer, and how many bytes."""
         frames: list[bytes] = []
+        strays: list[bytes] = []
         size = 0
         deadline = self.clock() + ask.timeout_s
         while len(frames) < ask.frames and (left := deadline - self.clock()) > 0:
@@ -147,8 +149,9 @@ class Stream(Bus, ABC):
             if chunk is None:
                 break
             size += len(chunk)
-            frames += framer.feed(chunk)
-        return frames, size
+            for frame in framer.feed(chunk):
+                (frames if frames or ask.is_answered_by(frame) else strays).append(frame)
+        return frames, strays, size
 
     async def _missed(self, link: Link, framer: Framer, ask: Ask, frames: int, size: int) -> None:
         within = f"within {ask.timeout_s:g} s"
@@ -166,7 +169,10 @@ class Stream(Bus, ABC):
         can_drop = link.drop_output()
         quiet_until = self.clock() + ask.timeout_s
         while (left := quiet_until - self.clock()) > 0:
-            await link.read_within(left)
+            late = framer.feed(await link.read_within(left) or b"")
+            if ask.answer is not None:
+                # Whoever says what its answer looks like may be spoken to and listened to at once.
+                await self._heard([frame for frame in late if not ask.is_answered_by(frame)])
         framer.reset()
         self._unanswered += 1
         if not can_drop and self._unanswered >= UNANSWERED_UNTIL_STALE:

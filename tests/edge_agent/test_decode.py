@@ -126,6 +126,62 @@ def test_a_value_in_text_is_found_where_the_profile_says(signal: dict[str, Any],
 @pytest.mark.parametrize(
     ("signal", "frame", "value"),
     [
+        ({"byte": 0}, b"\x20", 0x20),
+        ({"byte": 0, "bit": 5}, b"\x20", True),
+        ({"byte": 0, "bit": 6}, b"\x20", False),
+        ({"byte": 1, "count": 2}, b"\x00\x01\x02", 0x102),
+        ({"byte": 1, "count": 2, "bit": 8}, b"\x00\x01\x02", True),
+        ({"byte": 2}, b"ab", "bad: byte 2 is missing: there are 2"),
+        ({"byte": 2, "type": "text"}, b"  c000007", "c"),
+        ({"byte": 3, "count": 6, "type": "text"}, b"  c000007", "000007"),
+        ({"byte": 3, "count": 6, "type": "int"}, b"  c000007", 7),
+        ({"byte": 2, "count": 6, "type": "int"}, b"  c000007", "bad: not a whole number"),
+        ({"byte": 1, "type": "text", "words": {"Y": True, "N": False}}, b"NY", True),
+        ({"byte": 1, "type": "text", "words": {"Y": True, "N": False}}, b"NR", "bad: none of the words Y, N"),
+        ({"byte": 0, "check": {"mask": 0x93, "value": 0x12}}, b"\x1a", 0x1A),
+        (
+            {"byte": 0, "check": {"mask": 0x93, "value": 0x12}},
+            b"\x13",
+            "bad: bits that are always the same are not: another byte",
+        ),
+        ({"byte": 3, "only": {"byte": 0, "values": [0xF6]}}, b"\xf6\x00\x00\x03", 3),
+        ({"byte": 3, "only": {"byte": 0, "values": [0xF6]}}, b"\xf3\x00\x00\x03", None),
+        ({"byte": 3, "only": {"byte": 9, "values": [0xF6]}}, b"\xf6\x00\x00\x03", None),
+    ],
+)
+def test_a_value_in_bytes_is_found_where_the_profile_says_and_nothing_is_stripped(
+    signal: dict[str, Any], frame: bytes, value: object
+) -> None:
+    found = one(REQUEST, signal, (frame,))
+    assert (type(found), found) == (type(value), value)
+
+
+def test_a_word_that_is_not_listed_is_what_the_profile_says_of_the_others() -> None:
+    words = {"words": {"ok": 0}, "otherwise": 99}
+    assert one(REQUEST, words, (b"ok",)) == 0
+    assert one(REQUEST, words, (b"hm",)) == 99
+    assert one(JSON, words | {"path": "s"}, (b'{"s": "hm"}',)) == 99
+
+
+def test_a_message_about_something_else_says_nothing_about_a_signal() -> None:
+    signal = {"path": "state", "only": {"path": "id", "equals": "BATTERY"}}
+    assert one(JSON, signal, (b'{"id": "BATTERY", "state": "SET"}',)) == "SET"
+    assert one(JSON, signal, (b'{"id": "POWER", "state": "SET"}',)) is None
+    assert one(JSON, signal, (b'{"state": "SET"}',)) == "bad: there is no id in the message"
+
+
+def test_bytes_are_hidden_from_where_the_profile_says() -> None:
+    of = device(LISTEN | {"redact": [{"from_byte": 4}]}, {"byte": 0}, {"type": "seen"})
+    for frame, line in (
+        (b"\xf3\x00\x00\x0b4711", "\\xf3\\x00\\x00\\x0b[redacted]"),
+        (b"\xf6\x03", "\\xf6\\x03"),
+    ):
+        assert shown(of, Reading(device="d", read="r", at=AT, payload=(frame,))) == (line,)
+
+
+@pytest.mark.parametrize(
+    ("signal", "frame", "value"),
+    [
         ({"type": "int"}, b"+12", 12),
         ({"type": "int"}, b"9" * 19, "bad: a number of more than 63 bits"),
         ({"type": "int"}, b"9" * 5_000, "bad: not a whole number"),

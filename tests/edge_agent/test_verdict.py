@@ -75,6 +75,18 @@ def test_uncertain_is_a_value_and_bad_is_none() -> None:
     assert test(memory, START_NS, False) is None
 
 
+def test_a_rule_is_unknown_as_long_as_what_it_needs_is_not_given() -> None:
+    test = when(given={"that": flag("a"), "rule": flag("b")})
+    for a, b in itertools.product(TRUTH, TRUTH):
+        assert ask(test, a=a, b=b) is (b if a is True else None)
+    assert signals(test) == {"a", "b"}
+
+
+def test_silence_inside_of_given_is_waited_for() -> None:
+    test = when(given={"that": flag("a"), "rule": {"no_data_s": {"signal": "b", "s": 5}}})
+    assert silences(test) == (("b", 5_000_000_000),)
+
+
 def test_not_any_and_all_follow_kleene() -> None:
     for one, other in itertools.product(TRUTH, TRUTH):
         values = {"a": one, "b": other}

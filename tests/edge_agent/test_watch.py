@@ -71,6 +71,20 @@ async def test_readings_that_change_nothing_write_nothing(tmp_path: Path) -> Non
         assert await at_ledger(floor.journal, changes) == before
 
 
+async def test_a_condition_is_not_called_known_before_its_fault_is_written(tmp_path: Path) -> None:
+    """A head that was made meanwhile would tell that a jam of before the start has ended."""
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        taken = asyncio.ensure_future(floor.status(jam=True))
+        # It was decided on, and not yet handed to the journal.
+        await asyncio.sleep(0)
+        unsettled = floor.watch.unsettled()
+        batch = await floor.journal.batch(max_rows=9, max_bytes=1 << 20)
+        assert batch.open_uids or "belt-1|belt|jam" in unsettled
+        await taken
+        assert "belt-1|belt|jam" not in floor.watch.unsettled()
+
+
 async def test_a_device_that_is_gone_is_one_occurrence_and_the_rest_is_unknown(tmp_path: Path) -> None:
     clock = HandClock()
     async with watching(tmp_path, clock) as floor:

@@ -191,7 +191,18 @@ async def test_a_printer_on_a_port_obeys_what_is_typed() -> None:
     assert await asyncio.wait_for(printer.wait(), 60) == 0
 
 
-@pytest.mark.parametrize("name", ["line_scanner", "conveylinx", "powerflex_520"])
+PLUGGED_IN = [
+    "conveylinx",
+    "datamax_dpl",
+    "escpos",
+    "line_scanner",
+    "powerflex_520",
+    "sato_sbpl",
+    "tsc_tspl",
+]
+
+
+@pytest.mark.parametrize("name", PLUGGED_IN)
 async def test_every_simulator_serves_a_pty_and_ends_on_a_signal(name: str, tmp_path: Path) -> None:
     simulator = await program(name, "--pty", str(tmp_path / "device"))
     assert "Faults:" in await line(simulator)

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 import edge_agent.framing
 
 NAMES = sorted(file.stem for file in Path(edge_agent.framing.__path__[0]).glob("[a-z]*.py"))
-# Delimiters often enough that frames appear.
-LINE_NOISE = st.lists(st.sampled_from([b"\r", b"\n", b"\x02", b"\x03"]) | st.binary(max_size=9)).map(b"".join)
+
+
+def ssi(opcode: int, status: int, data: bytes = b"") -> bytes:
+    """A packet of a decoder as it is on the line."""
+    counted = bytes([4 + len(data), opcode, 0, status]) + data
+    return counted + (-sum(counted) & 0xFFFF).to_bytes(2, "big")
+
+
+# Delimiters and packets often enough that frames appear.
+LINE_NOISE = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\x02", b"\x03", ssi(0xF6, 0, b"\x03"), ssi(0xF3, 2, b"\x01ab")])
+    | st.binary(max_size=9)
+).map(b"".join)
 
 
 def framer(name: str, max_frame: int = 4096):
@@ -40,12 +51,22 @@ def test_any_bytes_are_taken_and_no_frame_is_longer_than_allowed(name: str, chun
     assert all(len(frame) <= 8 for chunk in chunks for frame in one.feed(chunk))
 
 
+# The beginning of a frame, then a whole one and what is in it.
+HALF_AND_WHOLE = {
+    "line": (b"left over", b"new\r", [b"new"]),
+    "stx_etx": (b"\x02left over", b"\x02new\x03", [b"new"]),
+    "byte": (b"", b"\x00", [b"\x00"]),
+    "ssi": (ssi(0xF3, 2, b"left over")[:-1], ssi(0xF6, 0, b"\x03"), [b"\xf6\x00\x00\x03"]),
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_after_a_reset_the_half_frame_before_is_forgotten(name: str) -> None:
+    half, whole, frames = HALF_AND_WHOLE[name]
     one = framer(name)
-    one.feed(b"\x02left over")
+    one.feed(half)
     one.reset()
-    assert one.feed(b"\x02new\x03\r") in ([b"new"], [b"\x02new\x03"])
+    assert one.feed(whole) == frames
 
 
 @pytest.mark.parametrize(
@@ -87,4 +108,50 @@ def test_a_line_without_end_is_dropped_counted_and_costs_only_itself() -> None:
 def test_a_frame_without_end_is_dropped_counted_and_costs_only_itself() -> None:
     one = framer("stx_etx", 10)
     assert one.feed(b"\x02" + b"x" * 1_000_000 + b"\x03\x02next\x03") == [b"next"]
+    assert one.dropped == 1
+
+
+def test_each_byte_is_a_frame_of_its_own() -> None:
+    assert framer("byte").feed(b"\x00\r") == [b"\x00", b"\r"]
+
+
+# Computed by hand or quoted from other people's tests of the protocol: 0x10000 minus the sum of all before.
+@pytest.mark.parametrize(
+    ("packet", "message"),
+    [
+        ("05 F6 00 00 03 FF 02", "F6 00 00 03"),
+        ("04 A3 04 00 FF 55", "A3 04 00"),
+        ("04 D0 04 00 FF 28", "D0 04 00"),
+        ("0A C6 00 00 FF F4 F0 3E 04 FF FB 0C", "C6 00 00 FF F4 F0 3E 04 FF"),
+    ],
+)
+def test_a_packet_of_ssi_is_known_by_its_length_and_checksum(packet: str, message: str) -> None:
+    assert framer("ssi").feed(bytes.fromhex(packet)) == [bytes.fromhex(message)]
+
+
+def test_a_packet_of_ssi_with_a_wrong_checksum_is_dropped_and_costs_only_itself() -> None:
+    one = framer("ssi")
+    wrong = ssi(0xF3, 0, b"\x0b4006381333931")[:-1] + b"\x00"
+    assert one.feed(wrong + ssi(0xF6, 0, b"\x03")) == [b"\xf6\x00\x00\x03"]
+    assert one.dropped >= 1
+
+
+def test_a_message_of_ssi_in_several_packets_is_one_frame() -> None:
+    one = framer("ssi")
+    assert one.feed(ssi(0xF3, 2, b"\x0b400638") + ssi(0xF3, 2, b"1333")) == []
+    assert one.feed(ssi(0xF3, 0, b"931")) == [b"\xf3\x00\x02\x0b4006381333931"]
+    assert one.dropped == 0
+
+
+def test_a_message_of_ssi_whose_end_never_came_is_not_put_before_the_next() -> None:
+    one = framer("ssi")
+    one.feed(ssi(0xF3, 2, b"\x0b400638"))
+    assert one.feed(ssi(0xF6, 0, b"\x03")) == [b"\xf6\x00\x00\x03"]
+    assert one.dropped == 1
+
+
+def test_a_message_of_ssi_that_is_too_long_is_dropped_counted_and_costs_only_itself() -> None:
+    one = framer("ssi", 10)
+    assert one.feed(ssi(0xF3, 2, b"x" * 200) * 50 + ssi(0xF3, 0, b"x")) == []
+    assert one.feed(ssi(0xF6, 0, b"\x03")) == [b"\xf6\x00\x00\x03"]
     assert one.dropped == 1

@@ -1,6 +1,7 @@
 """The TCP transport against a real server in every mood a device has."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from rigs.readings import Readings, TickedReadings, device, running, stamp
 
 from edge_agent import bus
 from edge_agent.bus.link import Link
-from edge_agent.profile import ListenRead, RequestRead
+from edge_agent.profile import Answer, ListenRead, RequestRead
 from edge_agent.sample import Trouble
 from edge_agent.transports.tcp import Settings, Transport, open_connection
 
@@ -253,3 +254,44 @@ def test_it_is_the_same_on_the_loop_that_the_agent_runs_on(story: Callable[[], A
 
 async def _awaited(story: Callable[[], Awaitable[None]]) -> None:
     await story()
+
+
+async def speaks_unasked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Before each answer, and while the line is left alone after one that never came."""
+    for number in itertools.count():
+        await reader.readexactly(3)
+        writer.write(b"\x02news\x03")
+        if number % 2:
+            await asyncio.sleep(HS.timeout_s * 1.5)
+            writer.write(b"\x02030,late\x03\x02later news\x03")
+        else:
+            writer.write(ANSWER)
+
+
+async def test_what_a_device_says_unasked_is_heard_and_never_taken_for_the_answer() -> None:
+    readings = Readings()
+    asks = HS.model_copy(update={"answer": Answer(starts_with="030,", min_length=5)})
+    async with (
+        serving(speaks_unasked) as server,
+        running(printer(server.port, readings, hs=asks, heard=ListenRead(listen=True)).run()),
+    ):
+        await readings.until(4, read="heard")
+        await readings.until(2, read="hs")
+    assert set(readings.payloads("hs")) == {(b"030,0,0",)}
+    assert set(readings.payloads("heard")) == {(b"news",), (b"later news",)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "fits", "does_not"),
+    [
+        (Answer(starts_with="\\x02"), b"\x02", b"x\x02"),
+        (Answer(letters="YN"), b"YNNY", b"RYNNY"),
+        (Answer(length=9), b"  A000000", b"A000000"),
+        (Answer(min_length=2), b"ab", b"a"),
+        (Answer(mask=0x93, value=0x12), b"\x1a", b"\x13"),
+        (Answer(mask=0x93, value=0x12), b"\x7e", b""),
+    ],
+)
+def test_an_answer_is_told_from_other_frames(answer: Answer, fits: bytes, does_not: bytes) -> None:
+    assert answer.fits(fits)
+    assert not answer.fits(does_not)
