@@ -34,6 +34,8 @@ class Exchange:
     # What is to be stored, by uid; rows that could not be taken, each with why.
     pending: dict[str, Pending] = field(default_factory=dict)
     bad: list[tuple[object, str]] = field(default_factory=list)
+    # Tickets whose place is another one now.
+    moved: list[str] = field(default_factory=list)
 
     def at_head(self, hwm: Boundary) -> bool:
         """Whether its head tells the present and all before it is held. One that is older than what was told

@@ -80,7 +80,9 @@ def apply(
     if verdict is Verdict.OK or not doubted:
         presence.contact(exchange, verdict, hwm, same_stream=held is not None and held.live)
     streams.put_aside(connection, gateway.id, message.stream, exchange.bad, now_ms)
-    changed = fold(connection, gateway.site, list(exchange.pending.values()), now_ms, policy)
+    folded = fold(connection, gateway.site, list(exchange.pending.values()), now_ms, policy)
+    moved = (Change(ticket_id=ticket_id, site=gateway.site) for ticket_id in exchange.moved)
+    changed = tuple(dict.fromkeys((*moved, *folded)))
     answer = SyncAnswer(
         verdict=verdict,
         stream=message.stream,

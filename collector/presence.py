@@ -114,7 +114,7 @@ def contact(exchange: Exchange, verdict: Verdict, hwm: Boundary, *, same_stream:
     told = message.inventory if verdict is Verdict.OK else None
     if told is not None and told.hash != state.inventory_hash:
         gateway = exchange.gateway
-        streams.save_inventory(exchange.connection, gateway.id, gateway.site, told, now_ms)
+        exchange.moved += streams.save_inventory(exchange.connection, gateway.id, gateway.site, told, now_ms)
 
 
 def wants_inventory(exchange: Exchange, verdict: Verdict) -> bool:

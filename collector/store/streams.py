@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,8 +186,10 @@ def learn_offset(connection: Connection, gateway_id: str, sample: ClockSample) -
 
 def save_inventory(
     connection: Connection, gateway_id: str, site: str, inventory: Inventory, now_ms: int
-) -> None:
-    """Devices that it no longer names are gone from now on; one that comes back keeps its first date."""
+) -> list[str]:
+    """Devices that it no longer names are gone from now on; one that comes back keeps its first date. The ids
+    of the tickets whose place is another one now.
+    """
     statement = insert_for(connection)(device)
     named = [
         {
@@ -219,18 +221,23 @@ def save_inventory(
             ),
             named,
         )
-        connection.execute(
-            update(ticket)
-            .where(
-                ticket.c.site == site,
-                ticket.c.device == bindparam("the_device"),
-                ticket.c.closed_ms.is_(None),
-                ticket.c.place != bindparam("the_place"),
-            )
-            .values(place=bindparam("the_place")),
-            [{"the_device": one["id"], "the_place": one["place"]} for one in named],
-        )
     save_gateway(connection, gateway_id, inventory_hash=inventory.hash)
+    return _moved(connection, site, {str(one["id"]): str(one["place"]) for one in named})
+
+
+def _moved(connection: Connection, site: str, place_of: Mapping[str, str]) -> list[str]:
+    found = connection.execute(
+        select(ticket.c.id, ticket.c.device, ticket.c.place).where(
+            ticket.c.site == site, ticket.c.device.in_(place_of), ticket.c.closed_ms.is_(None)
+        )
+    )
+    moved = [(one.id, place_of[one.device]) for one in found if one.place != place_of[one.device]]
+    if moved:
+        connection.execute(
+            update(ticket).where(ticket.c.id == bindparam("the_id")).values(place=bindparam("the_place")),
+            [{"the_id": ticket_id, "the_place": place} for ticket_id, place in moved],
+        )
+    return [ticket_id for ticket_id, _ in moved]
 
 
 def places(connection: Connection, site: str, devices: Collection[str]) -> dict[str, str]:

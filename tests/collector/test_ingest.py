@@ -400,8 +400,10 @@ def test_the_inventory_is_asked_for_when_it_changed_and_names_places(store: Stor
     assert edge.sync(store, 0.1).answer.want_inventory
     assert listed(store)[0].place == ""
     edge.watches("printer-1", "printer-2")
-    assert not edge.sync(store, 0.2).answer.want_inventory
-    assert listed(store)[0].place == "hall/line-1"
+    told = edge.sync(store, 0.2)
+    assert not told.answer.want_inventory
+    (ticket,) = listed(store)
+    assert (ticket.place, [change.ticket_id for change in told.changed]) == ("hall/line-1", [ticket.id])
     edge.watches("printer-1")
     edge.sync(store, 0.3)
     (only,) = store.read(lambda connection: devices(connection, frozenset({SITE})))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from simulation.floor import conveyor
-from simulation.hub import EPOCH_MS
+from simulation.hub import EPOCH_MS, PAGES
+from simulation.skew import Version
 from simulation.virtual import LIFE, Killed, Life
 
 from collector.exchange import GatewayIdentity
@@ -39,15 +40,20 @@ BOOT_S = 10.0
 
 
 class _Statements(sqlite3.Connection):
-    """Raises Killed in place of a statement when its fuse has burnt."""
+    """Raises Killed in place of a statement when its fuse has burnt, or after it: a commit on which the power
+    went may be there or not.
+    """
 
     fuse = -1
+    after = False
 
     def execute(self, *given: Any) -> sqlite3.Cursor:  # type: ignore[override]
         if self.fuse > 0:
             self.fuse -= 1
         elif self.fuse == 0:
             self.fuse = -1
+            if self.after:
+                super().execute(*given)
             raise Killed
         return super().execute(*given)
 
@@ -60,6 +66,7 @@ class Disk:
         self.sql.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         # The newest form of all that was ever committed to it, whether it is still there or not.
         self.committed: dict[str, dict[str, Any]] = {}
+        self.full = False
         if copied is not None:
             self.sql.deserialize(copied[0])
             self.committed = dict(copied[1])
@@ -73,6 +80,12 @@ class Disk:
             self.sql, "SELECT body FROM occurrence WHERE mod_seq > ? ORDER BY mod_seq", (after,)
         )
         return [json.loads(body) for (body,) in found]
+
+    def has_room(self, room: bool) -> None:
+        """Whether it takes more than is on it already."""
+        pages = PAGES if room else sqlite3.Connection.execute(self.sql, "PRAGMA page_count").fetchone()[0]
+        sqlite3.Connection.execute(self.sql, f"PRAGMA max_page_count={pages}")
+        self.full = not room
 
     def cursor(self) -> tuple[str, int, int]:
         found = sqlite3.Connection.execute(self.sql, "SELECT id, cursor_seq, head_seq FROM stream").fetchone()
@@ -102,6 +115,30 @@ class Box:
     exchanges: int = 0
     # Boots whose wall clock claimed more than was true.
     liars: set[str] = field(default_factory=set)
+    version: Version = Version.SAME
+    # A second box that runs on a copy of the same disk, with the same credential.
+    is_clone: bool = False
+    # Switched off for good.
+    off: bool = False
+    # The power went, not only the agent.
+    dark: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.gateway.name}{' (clone)' if self.is_clone else ''}"
+
+    def clone(self, rng: random.Random) -> Box:
+        """Its stamps are of the same boots, as far as those are common history."""
+        return Box(
+            self.world,
+            self.gateway,
+            self.belts,
+            rng,
+            disk=Disk(self.disk.copy()),
+            boots=self.boots,
+            liars=self.liars,
+            is_clone=True,
+        )
 
     def stamp(self, floor_ms: int = 0) -> Stamp:
         boot = self.boots[self.boot]
@@ -135,7 +172,7 @@ class Box:
         self.boots[self.boot] = Boot(
             at=self.world.now, wall_error_ms=error_ms, synchronised=synchronised, drift=drift
         )
-        self.world.tell(f"{self.gateway.name} boots, wall clock off by {error_ms} ms")
+        self.world.tell(f"{self.name} boots, wall clock off by {error_ms} ms")
 
     def wall_jumps(self) -> None:
         boot = self.boots[self.boot]
@@ -144,7 +181,7 @@ class Box:
         else:
             days = self.rng.choice([-30, 30, 1, -1])
             boot.wall_error_ms, boot.synchronised = days * 86_400_000, False
-        self.world.tell(f"{self.gateway.name}: wall clock jumps, now off by {boot.wall_error_ms} ms")
+        self.world.tell(f"{self.name}: wall clock jumps, now off by {boot.wall_error_ms} ms")
 
     def new_id(self) -> str:
         return f"{self.rng.getrandbits(128):032x}"
@@ -155,7 +192,7 @@ class Box:
 
     def kill(self, why: str) -> None:
         if self.life is not None and not self.life.dead:
-            self.world.tell(f"{self.gateway.name} is killed {why}")
+            self.world.tell(f"{self.name} is killed {why}")
             self.world.count("agent kills")
             self.life.kill()
 
@@ -189,9 +226,14 @@ class AgentLife(Life):
             await self._run()
         except (Killed, asyncio.CancelledError):
             self.kill()
+        except JournalError as error:
+            if self.box.disk.full and not self.dead:
+                world.count("agents that a full disk ended")
+            elif not self.dead:
+                world.fail(f"{self.box.name}: the agent crashed", error)
         except BaseException as error:  # noqa: BLE001  # whatever it is, it is a finding
             if not self.dead:
-                world.fail(f"{self.box.gateway.name}: the agent crashed", error)
+                world.fail(f"{self.box.name}: the agent crashed", error)
         finally:
             self.dead = True
             self.ended.set()
@@ -236,7 +278,7 @@ class AgentLife(Life):
             for part in (*parts, stopping):
                 part.cancel()
         await asyncio.wait(parts)
-        world.tell(f"{box.gateway.name} stops in order")
+        world.tell(f"{box.name} stops in order")
         await journal.close()
 
     async def _supervise(self, work: Callable[[], Any]) -> None:
@@ -312,18 +354,23 @@ class DiskWriter:
         except Killed:
             with suppress(sqlite3.Error):
                 sqlite3.Connection.execute(self.disk.sql, "ROLLBACK")
+            self._note(self.disk.cursor()[2] if self.ledger else self.seen)
             self.life.box.kill("at a statement of its journal")
             raise
-        if self.ledger.head_seq != self.seen:
-            fresh = self.disk.rows(after=self.seen)
-            self.seen = self.ledger.head_seq
-            self.disk.committed |= {row["uid"]: row for row in fresh}
-            world.ledger.write(self.life.box, fresh)
+        self._note(self.ledger.head_seq)
         if rng.random() < world.dials.slow_disk:
             await asyncio.sleep(rng.choice([0.0, 0.01, 3.0]))
         if self.life.dead:
             raise Killed
         return done
+
+    def _note(self, head_seq: int) -> None:
+        """What is durable from now on, whether anybody was told or not."""
+        if head_seq != self.seen:
+            fresh = self.disk.rows(after=self.seen)
+            self.seen = head_seq
+            self.disk.committed |= {row["uid"]: row for row in fresh}
+            self.life.box.world.ledger.write(self.life.box, fresh)
 
     async def close(self) -> None:
         return None

@@ -1,8 +1,8 @@
-"""The collector: the real ingest and sweep on a real SQLite, one transaction a message, killed where it
-hurts.
+"""The collectors: the real ingest, sweep and commands on one real SQLite, killed where it hurts.
 
-The database lives in memory; what was committed survives a kill, nothing else does. Its image can be kept and
-put back (a restored backup).
+The database lives in memory; what was committed survives a kill, nothing else does. Its image can be kept
+and put back (a restored backup), and its disk can be full. Each collector is a process of its own: what it
+keeps in memory, when it began to listen, a clock that is off.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
+from simulation.skew import Version
 from simulation.virtual import Killed
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, insert, select
 
@@ -29,6 +30,8 @@ from edge_agent import wire
 T = TypeVar("T")
 EPOCH_MS = 1_767_592_800_000  # 2026-01-05T06:00:00Z, the start of every simulated world
 SITE = "north"
+# As many as SQLite's own limit.
+PAGES = (1 << 32) - 2
 
 
 class _Kept(sqlite3.Connection):
@@ -63,21 +66,34 @@ class Database:
             self.raw.rollback()
         self.raw.deserialize(image)
         self.raw.execute("PRAGMA foreign_keys=ON")
+        self.has_room(True)
+
+    def has_room(self, room: bool) -> None:
+        """Whether its disk takes more than is on it already."""
+        pages = PAGES if room else self.raw.execute("PRAGMA page_count").fetchone()[0]
+        self.raw.execute(f"PRAGMA max_page_count={pages}")
 
     def image(self) -> bytes:
         return self.raw.serialize()
 
-    def write(self, unit: Callable[[Connection], T]) -> T:
-        """As the store's writer does it; raises Killed, and then it did not happen."""
-        future: Future[T] = Future()
+    def group(self, units: Sequence[Callable[[Connection], Any]]) -> list[Future[Any]]:
+        """Several units in one transaction, as the store's writer does it; raises Killed, and then none of
+        them happened.
+        """
+        futures: list[Future[Any]] = [Future() for _ in units]
+        jobs = [store_sqlite.Unit(work=work, future=one) for work, one in zip(units, futures, strict=True)]
         try:
             with self.engine.connect() as connection:
-                store_sqlite._commit(connection, [store_sqlite.Unit(work=unit, future=future)])
+                store_sqlite._commit(connection, jobs)
         except Killed:
             with suppress(sqlite3.Error):
                 self.raw.execute("ROLLBACK")
             raise
-        return future.result()
+        return futures
+
+    def write(self, unit: Callable[[Connection], T]) -> T:
+        done: T = self.group([unit])[0].result()
+        return done
 
 
 @cache
@@ -109,13 +125,27 @@ class Held:
 
 
 @dataclass(slots=True, kw_only=True)
+class Collector:
+    """One process, behind a balancer that sends each request to any of them."""
+
+    number: int
+    clock_error_ms: int = 0
+    started_ms: int = EPOCH_MS
+    down_until: float = 0.0
+    version: Version = Version.SAME
+    # Messages that wait for the writer.
+    waiting: list[Any] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class Hub:
+    """The database, and what the laws want to hear of it."""
+
     gateways: Sequence[GatewayIdentity]
     name: str = "hub"
-    # Called when something was committed, and when the past has changed (a restored backup).
-    after_commit: Callable[[], None] = lambda: None
-    answered: Callable[[GatewayIdentity, wire.SyncRequest, ingest.Applied], None] = lambda *_: None
-    started_ms: int = EPOCH_MS
+    # Called when something was committed, with the tickets that pages were told of.
+    after_commit: Callable[[set[str]], None] = lambda _: None
+    answered: Callable[[GatewayIdentity, wire.SyncRequest, ingest.Applied, bool], None] = lambda *_: None
     incarnation: int = 0
     database: Database = field(init=False)
     # Verdicts given, for the figures.
@@ -133,27 +163,49 @@ class Hub:
         )
 
     def sync(self, gateway: GatewayIdentity, body: bytes, now_ms: int) -> wire.SyncAnswer:
-        """Durable when it returns. Raises Killed, WireError, StreamRefusedError."""
-        message = wire.decode_sync(body)
-        before = self.database.raw.total_changes
-        applied = self.database.write(lambda c: ingest.apply(c, gateway, message, now_ms))
-        verdict = str(applied.answer.verdict)
-        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-        if self.database.raw.total_changes != before:
-            self.after_commit()
-        self.answered(gateway, message, applied)
-        return applied.answer
+        """Durable when it returns. Raises Killed, WireError, StreamRefusedError, OperationalError."""
+        (answer,) = self.syncs([(gateway, body)], now_ms)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
-    def sweep(self, now_ms: int) -> None:
+    def syncs(
+        self, group: Sequence[tuple[GatewayIdentity, bytes]], now_ms: int
+    ) -> list[wire.SyncAnswer | BaseException]:
+        """Several messages in one transaction. Raises Killed."""
+        messages = [wire.decode_sync(body) for _, body in group]
         before = self.database.raw.total_changes
-        self.database.write(lambda c: sweep(c, now_ms, started_ms=self.started_ms))
+        futures = self.database.group(
+            [
+                lambda c, gateway=gateway, message=message: ingest.apply(c, gateway, message, now_ms)  # type: ignore[misc]
+                for (gateway, _), message in zip(group, messages, strict=True)
+            ]
+        )
+        outcomes: list[ingest.Applied | BaseException] = [
+            future.exception() or future.result() for future in futures
+        ]
+        done = [one for one in outcomes if isinstance(one, ingest.Applied)]
         if self.database.raw.total_changes != before:
-            self.after_commit()
+            self.after_commit({change.ticket_id for one in done for change in one.changed})
+        last: set[str] = set()
+        for (gateway, _), message, one in reversed(list(zip(group, messages, outcomes, strict=True))):
+            if isinstance(one, ingest.Applied):
+                verdict = str(one.answer.verdict)
+                self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+                self.answered(gateway, message, one, message.stream not in last)
+                last.add(message.stream)
+        return [one.answer if isinstance(one, ingest.Applied) else one for one in outcomes]
 
-    def restore(self, image: bytes, now_ms: int) -> None:
+    def sweep(self, now_ms: int, started_ms: int) -> None:
+        """Raises Killed, OperationalError."""
+        before = self.database.raw.total_changes
+        changed = self.database.write(lambda c: sweep(c, now_ms, started_ms=started_ms))
+        if self.database.raw.total_changes != before:
+            self.after_commit({change.ticket_id for change in changed})
+
+    def restore(self, image: bytes) -> None:
         self.database.load(image)
         self.incarnation += 1
-        self.started_ms = now_ms
 
     def occurrences(self) -> dict[str, Held]:
         rows = self.database.raw.execute(

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simulation import net, oracle
+from simulation import net, oracle, skew
 from simulation.floor import FAULTS
 from simulation.hub import SITE, Held
 from simulation.ledger import Told
 
 from collector import ingest
+from collector.command import Outcome, Result
 from collector.exchange import GatewayIdentity
 from collector.store import tables
+from collector.tickets import Acknowledge
 from edge_agent import wire
 
 if TYPE_CHECKING:
     from simulation.box import Box
+    from simulation.people import Wanted
     from simulation.world import World
 
 REOPEN_WINDOW_MS = 600_000
@@ -27,6 +31,10 @@ ROUNDING_MS = 2
 
 _TWO_OPEN_TICKETS = """
     SELECT dedupe_key FROM ticket WHERE closed_ms IS NULL GROUP BY dedupe_key HAVING count(*) > 1"""
+_TICKETS = """
+    SELECT id, version, alarm_version, ack_seen, acked_by, acked_ms, place, title, severity, condition, work,
+        assignee, first_ms, last_ms, returns, count, resolved_ms, resolved_by, closed_ms, merged_into
+    FROM ticket"""
 _WRONG_LINKS = """
     SELECT t.id, t.condition, t.closed_ms, count(o.uid) FROM ticket t
     LEFT JOIN occurrence o ON o.ticket_id = t.id AND o.open
@@ -35,26 +43,60 @@ _WRONG_LINKS = """
         OR (t.closed_ms IS NOT NULL AND count(o.uid) > 0)"""
 
 
+_OPENED_TWICE = """
+    SELECT ticket_id FROM ticket_entry WHERE reason IN ('opened', 'history')
+    GROUP BY ticket_id HAVING count(*) > 1"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """What the laws know of one incarnation of the database; a backup has its own."""
+
+    # Ticket -> (the version at which it last called for attention, when that was).
+    alarmed: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def copy(self) -> Memory:
+        return Memory(alarmed=dict(self.alarmed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """Before a command: what must not change when it is not the first time."""
+
+    known: bool
+    ticket: tuple[Any, ...] | None
+    entries: int
+    audited: int
+
+
 @dataclass(slots=True)
 class Laws:
     world: World
-    # As of the last commit of this incarnation of the collector.
+    # As of the last commit of this incarnation of the database.
     held: dict[str, Held] = field(default_factory=dict)
     positions: dict[str, tuple[int, str]] = field(default_factory=dict)
+    tickets: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     # dedupe key -> since when (in seconds of the world) the oldest fault has been there that is open here.
     open_since: dict[str, float] = field(default_factory=dict)
     # stream -> the highest position that was ever durable.
     highest: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # When a collector first held it, in whatever incarnation.
+    known_at: dict[str, float] = field(default_factory=dict)
+    # (uid, rev) that were ever sent without a field of a later version.
+    sent_plain: set[tuple[str, int]] = field(default_factory=set)
 
     # --- at every step ----------------------------------------------------------------------------------
 
-    def restored(self) -> None:
+    def restored(self, memory: Memory) -> None:
         """Another incarnation: what it forgot is no break of a law."""
         hub = self.world.hub
-        self.held, self.positions = hub.occurrences(), hub.positions()
+        self.held, self.positions, self.tickets = hub.occurrences(), hub.positions(), self._tickets()
         self.open_since = self._open_since(self.held)
+        self.memory = memory
 
-    def after_commit(self) -> None:
+    def after_commit(self, told: set[str]) -> None:
+        """``told``: the tickets of which open pages hear."""
         world, hub = self.world, self.world.hub
         if world.failure is not None:
             return
@@ -66,16 +108,38 @@ class Laws:
             world.fail(
                 f"I5: ticket {wrong[0]} is {wrong[1]}, closed {wrong[2]}, with {wrong[3]} open occurrences"
             )
-        held, positions = hub.occurrences(), hub.positions()
+        if twice := raw.execute(_OPENED_TWICE).fetchone():
+            world.fail(f"I11: ticket {twice[0]} was opened twice")
+        held, positions, tickets = hub.occurrences(), hub.positions(), self._tickets()
         self._monotone(held, positions)
         for uid, one in held.items():
             if uid not in self.held:
                 self._made_by_its_owner(one)
+                self.known_at.setdefault(uid, world.now)
+        changed = {ticket_id for ticket_id, now in tickets.items() if self.tickets.get(ticket_id) != now}
+        if untold := changed - told:
+            world.fail(f"I11: no page hears that these tickets have changed: {sorted(untold)}")
+        self._monotone_tickets(tickets)
         open_since = self._open_since(held)
         for key, since in self.open_since.items():
             if key not in open_since:
                 self._rightly_closed(key, since)
-        self.held, self.positions, self.open_since = held, positions, open_since
+        self.held, self.positions, self.open_since, self.tickets = held, positions, open_since, tickets
+
+    def _tickets(self) -> dict[str, tuple[Any, ...]]:
+        return {row[0]: tuple(row) for row in self.world.hub.database.raw.execute(_TICKETS)}
+
+    def _monotone_tickets(self, tickets: dict[str, tuple[Any, ...]]) -> None:
+        for ticket_id, row in tickets.items():
+            version, alarm_version = row[1], row[2]
+            if ticket_id in self.tickets and version < self.tickets[ticket_id][1]:
+                self.world.fail(
+                    f"I8: ticket {ticket_id} had version {self.tickets[ticket_id][1]}, now {version}"
+                )
+            if self.memory.alarmed.get(ticket_id, (0, 0.0))[0] != alarm_version:
+                self.memory.alarmed[ticket_id] = alarm_version, self.world.now
+        if self.tickets.keys() - tickets.keys():
+            self.world.fail("I8: a ticket is gone")
 
     def _monotone(self, held: dict[str, Held], positions: dict[str, tuple[int, str]]) -> None:
         for uid, was in self.held.items():
@@ -116,24 +180,91 @@ class Laws:
         world.fail(f"I7: {key} is called ended though it was there all the time since {since:.3f}")
 
     def after_answer(
-        self, gateway: GatewayIdentity, message: wire.SyncRequest, applied: ingest.Applied
+        self, gateway: GatewayIdentity, message: wire.SyncRequest, applied: ingest.Applied, newest: bool
     ) -> None:
+        """``newest``: no message of its stream shared the commit and came after it."""
         world, answer = self.world, applied.answer
         durable = world.hub.positions().get(answer.stream, wire.ORIGIN)
-        if tuple(answer.hwm) != tuple(durable):
+        if (newest and tuple(answer.hwm) != tuple(durable)) or answer.hwm[0] > durable[0]:
             world.fail(f"I4: answered {answer.hwm}, durable is {durable}")
         if applied.quarantined and answer.verdict == "ok" and tuple(answer.hwm) != tuple(message.to):
             world.fail("I13: a row that cannot be read holds up its stream")
+        if answer.verdict == "ok":
+            self._unknown_fields_are_kept(message)
         if message.lane == "present":
             world.count(f"presents ahead of history, {answer.verdict}")
         else:
             world.count("rows taken in" if message.rows else "heartbeats")
 
+    def _unknown_fields_are_kept(self, message: wire.SyncRequest) -> None:
+        for row in message.rows:
+            if not isinstance(row, dict) or "uid" not in row or "rev" not in row:
+                continue
+            if skew.LATER not in row:
+                self.sent_plain.add((row["uid"], row["rev"]))
+                continue
+            found = self.world.hub.database.raw.execute(
+                "SELECT rev, row FROM occurrence WHERE uid = ? AND NOT estimated", (row["uid"],)
+            ).fetchone()
+            kept = found is None or found[0] != row["rev"] or skew.LATER in json.loads(found[1])
+            if not kept and (row["uid"], row["rev"]) not in self.sent_plain:
+                self.world.fail(f"versions: a field of a later version of {row['uid']} is not kept")
+
+    # --- people -----------------------------------------------------------------------------------------
+
+    def before_command(self, wanted: Wanted) -> Before:
+        raw = self.world.hub.database.raw
+        known = raw.execute(
+            "SELECT 1 FROM command WHERE actor = ? AND key = ?", (wanted.actor.name, wanted.key)
+        ).fetchone()
+        (audited,) = raw.execute("SELECT count(*) FROM audit").fetchone()
+        (entries,) = raw.execute("SELECT count(*) FROM ticket_entry").fetchone()
+        ticket = self._tickets().get(wanted.ticket_id)
+        return Before(known=known is not None, ticket=ticket, entries=entries, audited=audited)
+
+    def after_command(self, wanted: Wanted, before: Before, outcome: Outcome, now_ms: int) -> None:
+        after = self.before_command(wanted)
+        if before.known:
+            self.world.count("commands that came again")
+            if after != before:
+                self.world.fail(f"promise 10: a command that came again had an effect: {before}, {after}")
+            return
+        found = outcome.result is not Result.NOT_FOUND
+        if after.audited - before.audited != found or after.known != found:
+            self.world.fail(
+                f"promise 9: {wanted} left {after.audited - before.audited} lines in the audit log"
+            )
+        if after.ticket is None or before.ticket is None:
+            return
+        _, _, alarm_version, ack_seen, acked_by, acked_ms, *_ = (0, *after.ticket)
+        if before.ticket[3] < alarm_version <= ack_seen and isinstance(wanted.command, Acknowledge):
+            self._saw_what_it_covers(wanted)
+            assert wanted.command.given_ms is not None
+            if (acked_by, acked_ms) != (wanted.actor.name, min(wanted.command.given_ms, now_ms)):
+                self.world.fail(f"promise 10: {wanted} is dated {acked_ms}, of {acked_by}")
+            self.world.count("acknowledgements that took effect")
+
+    def _saw_what_it_covers(self, wanted: Wanted) -> None:
+        """The alarm is newer than the look, and nothing that is open was known when its giver looked."""
+        _, alarmed_at = self.memory.alarmed[wanted.ticket_id]
+        known = [
+            self.known_at[uid]
+            for uid, one in self.held.items()
+            if one.open and one.ticket_id == wanted.ticket_id
+        ]
+        if alarmed_at > wanted.look.at and known and min(known) > wanted.look.at:
+            self.world.fail(
+                f"acknowledged unseen: {wanted.ticket_id} called at {alarmed_at:.3f}, {wanted.actor.name} "
+                f"looked at {wanted.look.at:.3f} at version {wanted.look.version}"
+            )
+
+    # --- after each exchange of an agent ----------------------------------------------------------------
+
     def after_exchange(self, box: Box) -> None:
         stream, cursor, _ = box.disk.cursor()
         if cursor > self.highest[stream]:
             self.world.fail(
-                f"I4: {box.gateway.name} believes that {cursor} is held, it never was more than "
+                f"I4: {box.name} believes that {cursor} is held, it never was more than "
                 f"{self.highest[stream]}"
             )
 
@@ -205,16 +336,16 @@ class Laws:
         }
         if stray or readable - here:
             self.world.fail(
-                f"I3: {box.gateway.name}: open at the edge only: {sorted(readable - here)}, "
+                f"I3: {box.name}: open at the edge only: {sorted(readable - here)}, "
                 f"here only: {sorted(stray)}"
             )
         twice = [k for k, n in Counter((held[u].dedupe_key) for u in here & at_edge.keys()).items() if n > 1]
         if twice:
-            self.world.fail(f"I2: {box.gateway.name}: two open occurrences of {twice}")
+            self.world.fail(f"I2: {box.name}: two open occurrences of {twice}")
         said = {f"{row['device']} {row['fault']}" for row in at_edge.values()}
         true = {f"{n} {fault}" for n in box.belts for fault in self.world.belts[n].faults}
         if said != true:
-            self.world.fail(f"I3: {box.gateway.name} says {sorted(said)}, true is {sorted(true)}")
+            self.world.fail(f"I3: {box.name} says {sorted(said)}, true is {sorted(true)}")
         if unknown := [uid for uid in here & at_edge.keys() if held[uid].unknown]:
             self.world.fail(f"I3: still unknown though its gateway speaks: {unknown}")
 
@@ -243,7 +374,7 @@ class Laws:
         ]
         keys = {t["dedupe_key"] for t in tickets} | set(true)
         hidden = {key for key in keys if self._may_be_about(key, unreadable)}
-        if set(on) - set(true) or set(true) - set(on) - hidden or len(on) != len(set(on)):
+        if set(on) - set(true) - hidden or set(true) - set(on) - hidden or len(on) != len(set(on)):
             self.world.fail(f"I3: tickets say {on}, true is {true}, told unreadably {sorted(hidden)}")
         if any(t["condition"] == "unknown" and t["dedupe_key"] not in hidden for t in tickets):
             self.world.fail("I3: a ticket is unknown though all gateways speak")
@@ -253,7 +384,10 @@ class Laws:
         return self.world.ledger.told[row["uid"]], row["row"]
 
     def _dates(self, rows: dict[str, Any]) -> None:
-        """I12, and durations inside one boot are exact."""
+        """I12, and durations inside one boot are exact. A collector's clock counts as the truth, so that what
+        it is off by comes on top.
+        """
+        apart_ms = max(abs(one.clock_error_ms) for one in self.world.collectors)
         spoke: dict[str, dict[int, int]] = defaultdict(dict)
         for row in self.world.hub.all_of(tables.boot_offset):
             spoke[row["boot"]][row["hour"]] = row["offset_ms"]
@@ -261,7 +395,7 @@ class Laws:
             if row["minted"]:
                 continue
             told, form = self._told(row)
-            plain = {k: v for k, v in form.items() if k != "mod_seq"}
+            plain = skew.form(form)
             if plain not in told.forms:
                 self.world.fail(f"I6: {row['uid']} is held in a form that no edge wrote: {plain}")
                 return
@@ -276,7 +410,7 @@ class Laws:
                 self.world.count("dates by a message that was over a second on its way")
             for name, stamp in stamps:
                 off_ms = row[name] - told.box.truth_ms(stamp)
-                if abs(off_ms) > row["error_ms"] + slow_ms + ROUNDING_MS:
+                if abs(off_ms) > row["error_ms"] + slow_ms + apart_ms + ROUNDING_MS:
                     self.world.fail(
                         f"I12: {name} of {row['uid']} is off by {off_ms:.0f} ms, stated {row['error_ms']}; "
                         f"stamp {stamp}, spoke: {stamp['boot'] in spoke}"
@@ -288,6 +422,8 @@ class Laws:
 
     def _groups(self, rows: dict[str, Any]) -> None:
         """Promise 3: a ticket is a run of occurrences with gaps of at most the reopen window."""
+        in_hand = keys_in_hand(self.world)
+        rows = {uid: row for uid, row in rows.items() if row["dedupe_key"] not in in_hand}
         by_key: dict[str, list[Any]] = defaultdict(list)
         for row in rows.values():
             by_key[row["dedupe_key"]].append(row)
@@ -308,6 +444,15 @@ class Laws:
         got = {frozenset(uids) for uids in held.values()}
         if got != expected:
             self.world.fail(f"promise 3: tickets hold {got - expected}, should {expected - got}")
+
+
+def keys_in_hand(world: World) -> set[str]:
+    """Where people were at work, which joins faults to one ticket."""
+    return {
+        row["dedupe_key"]
+        for row in world.hub.all_of(tables.ticket)
+        if row["worked_until_ms"] is not None or row["work"] in ("in_progress", "on_hold")
+    }
 
 
 def _slow_ms(told: Told, stamp: dict[str, Any], spoke: dict[str, dict[int, int]]) -> float:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simulation import net
+from simulation import net, skew
 from simulation.hub import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Truth:
     def write(self, box: Box, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             told = self.told.setdefault(row["uid"], Told(box=box, uid=row["uid"]))
-            form = {name: value for name, value in row.items() if name != "mod_seq"}
+            form = skew.form(row)
             if form in told.forms:
                 continue
             told.forms.append(form)

@@ -1,16 +1,21 @@
-"""The network between gateways and the collector: it loses, delays, doubles and reorders, and the collector
-may die while it works.
+"""The network between gateways and collectors: it loses, delays, doubles and reorders, and a collector may
+die while it works.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from simulation import skew
+from simulation.hub import Collector
 from simulation.virtual import LIFE, Killed
 
-from collector.ingest import StreamRefusedError
+from collector.guard import DATABASE_AWAY, DATABASE_RETRY_S
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Reply
 
@@ -25,13 +30,23 @@ WAY_S = 0.02
 NAMELESS = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A message that has reached a collector. ``reply``: None when nobody waits for it any more."""
+
+    box: Box
+    body: bytes
+    reply: asyncio.Future[Reply] | None
+
+
 class Net:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, rng: random.Random) -> None:
         self.world = world
-        # By gateway: until when nothing comes through, and until when only replies are lost.
+        # By box: until when nothing comes through, and until when only replies are lost.
         self.cut: dict[str, float] = {}
         self.deaf: dict[str, float] = {}
-        self.hub_down_until = 0.0
+        # Which collector, and when its writer turns to what waits.
+        self.rng = rng
 
     async def post(self, box: Box, body: bytes) -> Reply:
         world, rng, dials = self.world, self.world.rng, self.world.dials
@@ -44,8 +59,8 @@ class Net:
             return Reply(
                 status=rng.choice([429, 503, 503, 500, 502]), retry_after_s=rng.choice([1.0, 3.0, None])
             )
-        body = world.ledger.spoil(box, body)
-        if self.cut.get(box.gateway.id, 0.0) > world.now:
+        body = world.ledger.spoil(box, skew.said(body, box.version))
+        if self.cut.get(box.name, 0.0) > world.now:
             world.count("requests into a partition")
         elif chaos and rng.random() < dials.lose:
             world.count("requests lost")
@@ -57,9 +72,10 @@ class Net:
                 loop.call_later(self._late(), self._arrive, box, body, None)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await reply
+                answer = await reply
         except TimeoutError as error:
             raise CollectorAwayError("no reply in time") from error
+        return replace(answer, body=skew.heard(answer.body, box.version))
 
     def _way(self) -> float:
         world = self.world
@@ -70,59 +86,93 @@ class Net:
     def _late(self) -> float:
         return self.world.rng.choice([0.0, 1.0, 30.0, 300.0, 3_000.0]) * self.world.rng.random()
 
+    def collector(self) -> Collector | None:
+        """To which the balancer sends a request; None when that one is down."""
+        up = [one for one in self.world.collectors if one.down_until <= self.world.now]
+        noticed = up and self.rng.random() < 0.8
+        chosen = self.rng.choice(up if noticed else self.world.collectors)
+        return chosen if chosen in up else None
+
     def _arrive(self, box: Box, body: bytes, reply: asyncio.Future[Reply] | None) -> None:
         LIFE.set(None)
-        world, rng = self.world, self.world.rng
+        world = self.world
         if world.failure is not None:
             return
-        if self.hub_down_until > world.now:
+        collector = self.collector()
+        if collector is None:
             if reply is not None and not reply.done():
                 reply.set_exception(CollectorAwayError("connection refused"))
             return
-        answer = self._worked_off(box, body)
-        if answer is None or reply is None:
-            return
-        if self.deaf.get(box.gateway.id, 0.0) > world.now or (
-            not world.quiet and rng.random() < world.dials.lose
-        ):
-            world.count("replies lost")
-            return
-        asyncio.get_running_loop().call_later(self._way(), self._deliver, reply, answer)
+        collector.waiting.append(Job(box=box, body=body, reply=reply))
+        if world.dials.group_s == 0.0 or world.quiet:
+            self._work_off(collector)
+        elif len(collector.waiting) == 1:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.rng.uniform(0, world.dials.group_s), self._work_off, collector)
 
-    def _worked_off(self, box: Box, body: bytes) -> bytes | None:
-        """The answer; None when the collector died of it."""
+    def _work_off(self, collector: Collector) -> None:
+        """All that waits for its writer, in one transaction."""
+        LIFE.set(None)
+        world = self.world
+        jobs, collector.waiting = collector.waiting, []
+        if not jobs or world.failure is not None:
+            return
+        for job, answer in zip(jobs, self._answers(collector, jobs), strict=True):
+            if answer is None or job.reply is None:
+                continue
+            if self.deaf.get(job.box.name, 0.0) > world.now or (
+                not world.quiet and world.rng.random() < world.dials.lose
+            ):
+                world.count("replies lost")
+                continue
+            asyncio.get_running_loop().call_later(self._way(), self._deliver, job.reply, answer)
+
+    def _answers(self, collector: Collector, jobs: Sequence[Job]) -> Sequence[Reply | None]:
+        """None: the collector died of it."""
         world, hub = self.world, self.world.hub
         dies_after = False
         if not world.quiet and world.rng.random() < world.dials.hub_kills:
             dies_after = world.rng.random() < 0.4
-            hub.database.fuse = -1 if dies_after else world.rng.randrange(60)
+            hub.database.fuse = -1 if dies_after else world.rng.randrange(60 * len(jobs))
         try:
-            answer = hub.sync(box.gateway, body, world.now_ms)
+            answers = hub.syncs(
+                [(job.box.gateway, job.body) for job in jobs], world.now_ms + collector.clock_error_ms
+            )
         except Killed:
-            self.hub_dies("within a transaction")
-            return None
-        except StreamRefusedError as error:
-            world.fail("C1: a gateway's own stream was refused", error)
-            return None
+            self.dies(collector, "within a transaction")
+            return [None] * len(jobs)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
             world.fail("the collector crashed on a message", error)
-            return None
+            return [None] * len(jobs)
         hub.database.fuse = -1
         if dies_after:
-            self.hub_dies("after a commit, before its answer")
-            return None
-        return wire.encode(answer)
+            self.dies(collector, "after a commit, before its answer")
+            return [None] * len(jobs)
+        if len(jobs) > 1:
+            world.count("messages that shared a commit", len(jobs))
+        return [self._reply(collector, answer) for answer in answers]
 
-    def hub_dies(self, why: str) -> None:
-        self.world.count("collector kills")
-        self.world.tell(f"the collector is killed {why}")
-        self.hub_down_until = self.world.now + self.world.rng.choice([0.0, 1.0, 20.0, 90.0])
-        self.world.hub.started_ms = round(self.world.now_ms + 1000 * (self.hub_down_until - self.world.now))
+    def _reply(self, collector: Collector, answer: wire.SyncAnswer | BaseException) -> Reply | None:
+        if isinstance(answer, wire.SyncAnswer):
+            return Reply(status=200, body=skew.answered(wire.encode(answer), collector.version))
+        if isinstance(answer, DATABASE_AWAY):
+            self.world.count("messages refused by a full disk")
+            return Reply(status=503, retry_after_s=DATABASE_RETRY_S)
+        self.world.fail("the collector refused or crashed on a message", answer)
+        return None
+
+    def dies(self, collector: Collector, why: str) -> None:
+        world = self.world
+        world.count("collector kills")
+        world.tell(f"collector {collector.number} is killed {why}")
+        collector.down_until = world.now + world.rng.choice([0.0, 1.0, 20.0, 90.0])
+        collector.started_ms = world.now_ms + round(1000 * (collector.down_until - world.now))
+        collector.waiting.clear()
 
     @staticmethod
-    def _deliver(reply: asyncio.Future[Reply], answer: bytes) -> None:
+    def _deliver(reply: asyncio.Future[Reply], answer: Reply) -> None:
         if not reply.done():
-            reply.set_result(Reply(status=200, body=answer))
+            reply.set_result(answer)
 
 
 def spoilt(row: dict[str, Any], how: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simulation import skew
 from simulation.hub import EPOCH_MS, SITE, Hub
 from sqlalchemy import insert, update
 
@@ -51,10 +52,13 @@ def differences(world: World) -> Iterator[str]:
         for name in SAME:
             if row[name] != expected[uid][name]:
                 yield f"{name} of {uid} is {row[name]}, told in order it is {expected[uid][name]}"
-    got, wanted = (_groups(found.values(), guessed) for found in (rows, expected))
+    in_hand = {row["dedupe_key"] for row in world.hub.all_of(tables.ticket) if row["worked_until_ms"]} | {
+        row["dedupe_key"] for row in world.hub.all_of(tables.ticket) if row["work"] == "in_progress"
+    }
+    got, wanted = (_groups(found.values(), guessed | in_hand) for found in (rows, expected))
     if got != wanted:
         yield f"tickets hold {got - wanted}, told in order {wanted - got}"
-    got_on, wanted_on = (_open_tickets(hub, guessed) for hub in (world.hub, oracle))
+    got_on, wanted_on = (_open_tickets(hub, guessed | in_hand) for hub in (world.hub, oracle))
     if got_on != wanted_on:
         yield f"open tickets are {got_on}, told in order {wanted_on}"
     yield from _downtime(world, oracle, {key.split("|")[2] for key in guessed})
@@ -69,7 +73,7 @@ def _told(world: World, rows: Sequence[Any]) -> Hub:
     forms: list[tuple[int, str, dict[str, Any]]] = []
     for row in rows:
         told = world.ledger.told[row["uid"]]
-        held = {name: value for name, value in row["row"].items() if name != "mod_seq"}
+        held = skew.form(row["row"])
         place = told.forms.index(held)
         for at in sorted({0, place}):
             forms.append((told.written[at], row["gateway_id"], told.forms[at]))

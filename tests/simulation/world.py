@@ -1,4 +1,4 @@
-"""One seed: a floor, two gateways, a network and a collector, and a director who lets everything go wrong.
+"""One seed: a floor, gateways, a network, collectors and people, and a director who lets everything go wrong.
 
 Chaos, then everything is mended, then a bounded number of quiet exchanges; what must hold is in ``laws``.
 """
@@ -10,17 +10,23 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from simulation import laws
 from simulation.box import AgentLife, Box, Disk
+from simulation.dials import Dials
+from simulation.director import Director
 from simulation.floor import Belt
-from simulation.hub import EPOCH_MS, SITE, Hub
+from simulation.hub import EPOCH_MS, SITE, Collector, Hub
+from simulation.laws import Memory
 from simulation.ledger import Truth
 from simulation.net import Net
+from simulation.people import People
+from simulation.skew import Version
 from simulation.virtual import Killed, Loop, run
 
 from collector.exchange import GatewayIdentity
+from collector.guard import DATABASE_AWAY
 from edge_agent.wire import MAX_ROWS
 
 # Exchanges of each gateway after everything was mended, by which both sides have to agree.
@@ -33,59 +39,12 @@ class BrokenLawError(AssertionError):
     """A promise does not hold; the text says which, when, and what happened before."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Dials:
-    """What goes wrong in this world, and how often. Each seed has a different part of it, so that one fault
-    does not hide another.
-    """
-
-    lose: float
-    double: float
-    delay: float
-    shed: float
-    slow_disk: float
-    hub_kills: float
-    poison: float
-    kills: bool
-    restores: bool
-    disks: bool
-    partitions: bool
-    clocks: bool
-    leaps: bool
-    cut_offs: bool
-    reconfigures: bool
-    shared: bool
-    # In a message: where it is few, the present often goes ahead of the history.
-    max_rows: int
-    poll_s: float
-    duration_s: float
-
-    @classmethod
-    def of(cls, rng: random.Random) -> Dials:
-        def maybe(probability: float, value: float) -> float:
-            return value if rng.random() < probability else 0.0
-
-        return cls(
-            lose=maybe(0.6, 0.15),
-            double=maybe(0.6, 0.12),
-            delay=maybe(0.6, 0.3),
-            shed=maybe(0.3, 0.2),
-            slow_disk=maybe(0.4, 0.2),
-            hub_kills=maybe(0.6, 0.06),
-            poison=maybe(0.25, 0.08),
-            kills=rng.random() < 0.8,
-            restores=rng.random() < 0.6,
-            disks=rng.random() < 0.6,
-            partitions=rng.random() < 0.6,
-            clocks=rng.random() < 0.6,
-            leaps=rng.random() < 0.4,
-            cut_offs=rng.random() < 0.4,
-            reconfigures=rng.random() < 0.3,
-            shared=rng.random() < 0.5,
-            max_rows=rng.choice([1, 3, 500, 500]),
-            poll_s=rng.choice([3.0, 8.0, 15.0]),
-            duration_s=rng.choice([300.0, 900.0, 1500.0]),
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    at: float
+    image: bytes
+    # What the laws knew of it.
+    memory: Memory
 
 
 @dataclass(slots=True)
@@ -101,7 +60,9 @@ class World:
     belts: dict[str, Belt] = field(init=False)
     laws: laws.Laws = field(init=False)
     loop: Loop | None = None
-    focus: bool = False
+    director: Director = field(init=False)
+    people: People = field(init=False)
+    collectors: list[Collector] = field(init=False)
     # Chaos is over: the network, the disks and the floor are well.
     quiet: bool = False
     # How much longer than planned everybody rests: a quiet month passes in a few exchanges.
@@ -115,19 +76,21 @@ class World:
     turn_fuses: dict[int, Box] = field(default_factory=dict)
     # (gateway, belt) -> when it was last started without watching it.
     unwatched_at: dict[tuple[str, str], float] = field(default_factory=dict)
-    backups: list[tuple[bytes, int]] = field(default_factory=list)
+    backups: list[Backup] = field(default_factory=list)
+    # The lives of the boxes.
+    tended: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.dials = Dials.of(self.rng)
-        # Every fourth world is about histories that part: disks and databases that are put back all the time.
-        self.focus = self.seed % 4 == 3
-        if self.focus:
-            self.dials = replace(
-                self.dials, kills=True, restores=True, disks=True, leaps=False, poll_s=3.0, duration_s=600.0
-            )
+        self.dials = Dials.of(self.seed, self.rng)
         self.ledger = Truth(rng=random.Random(self.rng.random()), poison=self.dials.poison)
-        self.net = Net(self)
+        more = random.Random(f"world {self.seed}")
+        self.net = Net(self, random.Random(more.random()))
+        apart_ms = self.dials.clocks_apart_ms
+        self.collectors = [
+            Collector(number=number, clock_error_ms=more.randint(-apart_ms, apart_ms))
+            for number in range(1, self.dials.collectors + 1)
+        ]
         gateways = [GatewayIdentity(id=f"g{n}", site=SITE, name=f"gw-{n}") for n in (1, 2)]
         watched = (
             [["belt-1", "belt-2"], ["belt-2", "belt-3"]]
@@ -139,6 +102,8 @@ class World:
         self.hub = Hub(
             gateways=gateways, after_commit=self.laws.after_commit, answered=self.laws.after_answer
         )
+        self.people = People(self)
+        self.director = Director(self)
         self.boxes = [
             Box(self, gateway, belts, random.Random(self.rng.random()))
             for gateway, belts in zip(gateways, watched, strict=True)
@@ -159,8 +124,8 @@ class World:
         if self.loud:
             print(line)
 
-    def count(self, what: str) -> None:
-        self.figures[what] += 1
+    def count(self, what: str, times: int = 1) -> None:
+        self.figures[what] += times
 
     def fail(self, law: str, cause: BaseException | None = None) -> None:
         """Once: what comes after the first break means nothing."""
@@ -208,20 +173,47 @@ class World:
         assert isinstance(loop, Loop)
         self.loop, self.over, self.woken = loop, asyncio.Event(), asyncio.Event()
         loop.each_turn = self._turn
-        self.backups.append((self.hub.database.image(), self.now_ms))
-        chaos = [asyncio.ensure_future(work) for work in (self._direct(), self._sweep())]
-        boxes = [asyncio.ensure_future(self._tend(box)) for box in self.boxes]
+        if self.dials.people:
+            self.people.enrol()
+        self.back_up()
+        chaos = [
+            asyncio.ensure_future(work)
+            for work in (self.director.direct(), *(self._sweep(one) for one in self.collectors))
+        ]
+        people = [asyncio.ensure_future(self.people.work())] if self.dials.people else []
+        for box in list(self.boxes):
+            self.begin(box, new=False)
         over = asyncio.ensure_future(self.over.wait())
         await asyncio.wait([over, chaos[0]], return_when=asyncio.FIRST_COMPLETED)
         if self.failure is None and (error := chaos[0].exception()) is not None:
             raise error
+        for task in people:
+            task.cancel()
         if self.failure is None:
             await self._heal()
-        for task in (*chaos, *boxes, over):
+        for task in (*chaos, *self.tended, over):
             task.cancel()
         for box in self.boxes:
             if box.life is not None:
                 box.life.kill()
+
+    def begin(self, box: Box, *, new: bool = True) -> None:
+        if new:
+            self.boxes.append(box)
+        self.tended.append(asyncio.ensure_future(self._tend(box)))
+
+    def back_up(self) -> None:
+        self.backups.append(
+            Backup(at=self.now, image=self.hub.database.image(), memory=self.laws.memory.copy())
+        )
+
+    def restore(self, backup: Backup) -> None:
+        """All collectors stop, the database is put back, all start again."""
+        self.hub.restore(backup.image)
+        for collector in self.collectors:
+            collector.started_ms = self.now_ms
+            collector.waiting.clear()
+        self.laws.restored(backup.memory.copy())
 
     def _turn(self) -> None:
         if self.turn_fuses and self.loop is not None:
@@ -229,126 +221,21 @@ class World:
             if box is not None and not self.quiet:
                 box.kill("at an await")
 
-    # --- chaos ------------------------------------------------------------------------------------------
-
-    async def _direct(self) -> None:
-        """Until the end of chaos."""
-        until = self.now + self.dials.duration_s
-        acts = self._acts()
-        while self.now < until:
-            await self.pause(self.rng.expovariate(1 / (self.dials.poll_s * 1.2)))
-            if self.rng.random() < (0.35 if self.focus else 0.6):
-                self._turn_a_belt()
-            elif acts:
-                await self.rng.choice(acts)()
-            if self.failure is not None:
-                return
-
-    def _acts(self) -> list[object]:
-        dials = self.dials
-        acts: list[object] = []
-        if dials.kills:
-            acts += [self._kill] * 3
-        if dials.partitions:
-            acts += [self._partition] * 2
-        if dials.restores:
-            acts += [self._backup, self._backup, self._restore]
-        if dials.clocks:
-            acts += [self._clock]
-        if dials.leaps:
-            acts += [self._leap]
-        if dials.cut_offs:
-            acts += [self._cut_off]
-        if dials.disks:
-            acts += [self._copy_disk]
-        return acts
-
-    def _turn_a_belt(self) -> None:
-        belt = self.rng.choice(list(self.belts.values()))
-        fault = self.rng.choice(["jam", "jam", "overload"])
-        belt.turn(fault, self.now)
-        self.tell(f"{belt.name}: {fault} {'begins' if fault in belt.faults else 'ends'}")
-
-    async def _kill(self) -> None:
-        box = self.rng.choice(self.boxes)
-        if box.life is None or box.life.dead:
-            return
-        how = self.rng.random()
-        if how < 0.15:
-            box.life.stop()
-        elif how < 0.4:
-            box.kill("at once")
-        elif how < 0.7:
-            box.disk.sql.fuse = self.rng.randrange(60)
-        else:
-            assert self.loop is not None
-            self.turn_fuses[self.loop.turns + self.rng.randrange(1, 400)] = box
-
-    async def _partition(self) -> None:
-        box = self.rng.choice(self.boxes)
-        seconds = self.rng.choice([30.0, 200.0, 200.0, 900.0])
-        if self.rng.random() < 0.6:
-            self.net.cut[box.gateway.id] = self.now + seconds
-            self.tell(f"{box.gateway.name} is cut off for {seconds} s")
-        else:
-            self.net.deaf[box.gateway.id] = self.now + seconds
-            self.tell(f"{box.gateway.name} hears no replies for {seconds} s")
-        self.count("partitions")
-
-    async def _backup(self) -> None:
-        self.backups.append((self.hub.database.image(), self.now_ms))
-        self.tell("a backup of the collector is made")
-
-    async def _restore(self) -> None:
-        image, made_ms = self.rng.choice(self.backups)
-        self.hub.restore(image, self.now_ms)
-        self.laws.restored()
-        self.count("collector restores")
-        self.tell(f"the collector is restored from a backup that is {(self.now_ms - made_ms) // 1000} s old")
-
-    async def _clock(self) -> None:
-        self.rng.choice(self.boxes).wall_jumps()
-
-    async def _leap(self) -> None:
-        """A long time in which little happens."""
-        seconds = self.rng.choice([900.0, 2_400.0, 7_200.0, 86_400.0, 40 * 86_400.0])
-        if self.rng.random() < 0.5:
-            for box in self.boxes:
-                if self.rng.random() < 0.7:
-                    self.net.cut[box.gateway.id] = self.now + seconds
-        self.tell(f"{seconds} s pass")
-        self.count("leaps")
-        self.stretch = max(1.0, seconds / 200)
-        await asyncio.sleep(seconds)
-        self.stretch = 1.0
-        woken, self.woken = self.woken, asyncio.Event()
-        assert woken is not None
-        woken.set()
-
-    async def _cut_off(self) -> None:
-        belt = self.rng.choice(list(self.belts.values()))
-        belt.cut_off = not belt.cut_off
-        self.tell(f"{belt.name}: {'nobody can reach it' if belt.cut_off else 'can be reached again'}")
-
-    async def _copy_disk(self) -> None:
-        box = self.rng.choice(self.boxes)
-        if not box.disk.sql.in_transaction:
-            box.old_disks.append(box.disk.copy())
-            self.tell(f"{box.gateway.name}: its disk is copied")
-
-    async def _sweep(self) -> None:
+    async def _sweep(self, collector: Collector) -> None:
         while True:
             await self.pause(self.rng.uniform(5, 25))
-            if self.net.hub_down_until > self.now or self.failure is not None:
+            if collector.down_until > self.now or self.failure is not None:
                 continue
             if not self.quiet and self.rng.random() < self.dials.hub_kills:
                 self.hub.database.fuse = self.rng.randrange(30)
             try:
-                self.hub.sweep(self.now_ms)
+                self.hub.sweep(self.now_ms + collector.clock_error_ms, collector.started_ms)
             except Killed:
-                self.net.hub_dies("within a sweep")
+                self.net.dies(collector, "within a sweep")
+            except DATABASE_AWAY:
+                self.count("sweeps refused by a full disk")
             except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
-                self.fail("the collector's sweep crashed", error)
+                self.fail("a collector's sweep crashed", error)
             self.hub.database.fuse = -1
 
     # --- a gateway's lives ------------------------------------------------------------------------------
@@ -356,12 +243,15 @@ class World:
     async def _tend(self, box: Box) -> None:
         try:
             box.power_up()
-            while self.failure is None:
+            while self.failure is None and not box.off:
                 life = box.start(self._configured(box))
                 await life.ended.wait()
                 box.disk.sql.fuse = -1
                 if not self.quiet:
-                    await self.pause(self.rng.choice([0.5, 5.0] if self.focus else [0.5, 5.0, 60.0, 200.0]))
+                    near = [0.5, 5.0] if self.dials.focus else [0.5, 5.0, 60.0, 200.0]
+                    await self.pause(self.rng.choice(near))
+                elif box.disk.full:
+                    await self.pause(1.0)
                 self._between_lives(box)
         except Exception as error:  # noqa: BLE001  # a mistake of the simulation itself
             self.fail("the simulation itself crashed", error)
@@ -373,20 +263,21 @@ class World:
         for name in box.belts:
             if name not in watched:
                 self.unwatched_at[box.gateway.id, name] = self.now
-        self.tell(f"{box.gateway.name} is configured to watch {watched}")
+        self.tell(f"{box.name} is configured to watch {watched}")
         return watched
 
     def _between_lives(self, box: Box) -> None:
         happens = self.rng.random()
         reboot = self.rng.random() < 0.5
-        if self.dials.disks and not self.quiet:
-            if happens < 0.15 and not self.focus:
+        reboot, box.dark = reboot or box.dark, False
+        if self.dials.disks and not self.quiet and not box.is_clone:
+            if happens < 0.15 and not self.dials.focus:
                 self.count("disks replaced")
-                self.tell(f"{box.gateway.name} gets an empty disk")
+                self.tell(f"{box.name} gets an empty disk")
                 box.disk, reboot = Disk(), True
-            elif happens < (0.8 if self.focus else 0.4) and box.old_disks:
+            elif happens < (0.8 if self.dials.focus else 0.4) and box.old_disks:
                 self.count("disks rolled back")
-                self.tell(f"{box.gateway.name}: its disk is rolled back")
+                self.tell(f"{box.name}: its disk is rolled back")
                 box.disk, reboot = Disk(self.rng.choice(box.old_disks)), True
         if reboot:
             box.power_up()
@@ -400,7 +291,13 @@ class World:
         self.net.deaf.clear()
         self.turn_fuses.clear()
         self.hub.database.fuse = -1
-        self.net.hub_down_until = self.now
+        for collector in self.collectors:
+            collector.down_until = self.now
+            collector.version = Version.SAME
+        self.hub.database.has_room(True)
+        for twin in [box for box in self.boxes if box.is_clone]:
+            whole = next(box for box in self.boxes if box.gateway == twin.gateway)
+            self.director.part(whole, twin, clone_stays=False)
         self.dials.poll_s = 2.0
         self.dials.slow_disk = 0.0
         self.dials.max_rows = MAX_ROWS
@@ -408,11 +305,13 @@ class World:
         for belt in self.belts.values():
             belt.cut_off = False
         for box in self.boxes:
+            box.version = Version.SAME
+            box.disk.has_room(True)
             if self.dials.reconfigures and self.rng.random() < 0.4:
                 # One belt is watched no more, for good.
                 self.unwatched_at[box.gateway.id, box.belts[0]] = self.now
                 box.belts = box.belts[1:] or box.belts
-                self.tell(f"{box.gateway.name} watches {box.belts} from now on")
+                self.tell(f"{box.name} watches {box.belts} from now on")
             box.disk.sql.fuse = -1
             if box.life is not None and box.life.forward is not None:
                 box.life.forward._at_most_rows = box.life.forward._max_rows = MAX_ROWS
