@@ -1,4 +1,4 @@
-"""A label printer that answers ~HS and ~HQES from its own state, as the ZPL II programming guide says."""
+"""A label printer that answers ~HS, ~HQES, ~HQOD and ~HQPH from its own state, as the ZPL II guide says."""
 
 from __future__ import annotations
 
@@ -67,6 +67,11 @@ class ZebraPrinter(Simulator):
         # Direct thermal: without a ribbon.
         self.direct = direct
         self.labels_remaining = 0
+        # How far the printer, the head that is fitted and those before it have run.
+        self.inches = 8560
+        self.head_inches = 1489
+        self.earlier_heads = (7071,)
+        self.since_cleaned = 257
 
     async def start(self) -> None:
         await self.outlet.start(self._session)
@@ -75,7 +80,14 @@ class ZebraPrinter(Simulator):
         await self.outlet.stop()
 
     def _session(self) -> Session:
-        return serving.replying({b"~HS": self._host_status, b"~HQES": self._errors_and_warnings})
+        return serving.replying(
+            {
+                b"~HS": self._host_status,
+                b"~HQES": self._errors_and_warnings,
+                b"~HQOD": self._odometer,
+                b"~HQPH": self._head_life,
+            }
+        )
 
     def _host_status(self) -> bytes:
         if self.has("mute") or (self.mutes and any(map(self.has, MUTING))):
@@ -102,6 +114,24 @@ class ZebraPrinter(Simulator):
             word = sum(bit for name, bit in bits.items() if self.has(name))
             text += f"\r\n   {title}        {int(word > 0)} {word >> 32:08X} {word & 0xFFFFFFFF:08X}"
         return STX + text.encode() + b" " + ETX + CRLF
+
+    def _odometer(self) -> bytes:
+        counters = ("TOTAL NONRESETTABLE:", "USER RESETTABLE CNTR1:", "USER RESETTABLE CNTR2:")
+        return self._said("  PRINT METERS", *(f'   {counter:<23}{self.inches:>10} "' for counter in counters))
+
+    def _head_life(self) -> bytes:
+        history = (self.head_inches, *self.earlier_heads)
+        return self._said(
+            f'  LAST CLEANED:{self.since_cleaned:>18} "',
+            "  HEAD LIFE HISTORY",
+            "   #   DISTANCE",
+            *(f'   {number}:{inches:>11} "' for number, inches in enumerate(history, 1)),
+        )
+
+    def _said(self, *lines: str) -> bytes:
+        if self.has("mute") or not self.has_hqes:
+            return b""
+        return STX + b"".join(CRLF + line.encode() for line in lines) + CRLF + ETX + CRLF
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,9 +27,11 @@ class Watched:
         self.trial = trial
         self.seen: Counter[str] = Counter()
         self.newest: Reading | None = None
+        # The newest of each read.
+        self.latest: dict[str, Reading] = {}
 
     async def deliver(self, reading: Reading) -> None:
-        self.newest = reading
+        self.newest = self.latest[reading.read] = reading
         self.trial.take(reading)
         self.seen[reading.read] += 1
 

@@ -21,7 +21,7 @@ from edge_agent.profile import ModbusRead, Profile, RequestRead, TopicRead, pars
 
 # Written by hand from the manuals, not from the profiles.
 READ_ONLY: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[bytes]]] = {
-    "zebra-zpl": (ZebraPrinter, frozenset({b"~HS\r\n", b"~HQES\r\n"})),
+    "zebra-zpl": (ZebraPrinter, frozenset({b"~HS\r\n", b"~HQES\r\n", b"~HQOD\r\n", b"~HQPH\r\n"})),
     "tsc-tspl": (TscPrinter, frozenset({b"\x1b!?", b"\x1b!S"})),
     "sato-sbpl": (SatoPrinter, frozenset({b"\x05"})),
     "datamax-dpl": (DplPrinter, frozenset({b"\x01A", b"\x01a", b"\x01e"})),

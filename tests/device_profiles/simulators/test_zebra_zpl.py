@@ -6,17 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rigs.floor import often
 from rigs.ports import wait_until
 from rigs.watched import watched
 
 from device_profiles.simulators.serving import Outlet, Pty, Tcp
 from device_profiles.simulators.zebra_zpl import MUTING, ZebraPrinter
 from edge_agent import decode
-from edge_agent.sample import Trouble
+from edge_agent.sample import Trouble, Value
 
-OFTEN = {"reads": {name: {"every_s": 0.02, "timeout_s": 5} for name in ("status", "errors")}}
+READS = ("status", "errors", "odometer", "head")
+OFTEN = often(*READS)
 # Where silence is what is waited for.
-IMPATIENT = {"reads": {name: {"every_s": 0.02, "timeout_s": 0.5} for name in ("status", "errors")}}
+IMPATIENT = often(*READS, timeout_s=0.3)
 RAISES = {
     "paper_out": "media/paper-out",
     "ribbon_out": "ribbon/ribbon-out",
@@ -147,6 +149,38 @@ async def test_a_printer_for_direct_thermal_labels_needs_no_ribbon() -> None:
     await printer.stop()
 
 
+async def test_a_head_that_has_run_as_far_as_heads_here_last_is_due(outlet: Outlet) -> None:
+    printer = ZebraPrinter(outlet)
+    await printer.start()
+    limit = {"conditions": {"head/life-reached": {"when": {"above": {"limit": 2_000}}}}}
+    async with watched("zebra-zpl", bus_of(outlet), overlay=OFTEN | limit) as floor:
+        assert await floor.settled() == frozenset()
+        printer.head_inches = 2_001
+        assert await floor.settled() == {"head/life-reached"}
+        printer.head_inches, printer.earlier_heads = 0, (2_001, 7_071)
+        assert await floor.settled() == frozenset()
+    await printer.stop()
+
+
+async def test_the_odometer_and_the_life_of_the_head_are_read() -> None:
+    printer = ZebraPrinter(Tcp())
+    await printer.start()
+    heard: dict[str, Value] = {}
+    async with watched("zebra-zpl", bus_of(printer.outlet), overlay=OFTEN) as floor:
+        for read in ("odometer", "head"):
+            await wait_until(lambda: read in floor.latest)  # noqa: B023
+            heard |= {one.signal: one.value for one in decode.samples(floor.trial.device, floor.latest[read])}
+    assert heard == {
+        "odometer": 8560,
+        "odometer_unit": '"',
+        "odometer_user_1": 8560,
+        "odometer_user_2": 8560,
+        "since_head_cleaned": 257,
+        "head_life": 1489,
+    }
+    await printer.stop()
+
+
 async def test_a_printer_that_was_unplugged_is_understood_again(outlet: Outlet) -> None:
     printer = ZebraPrinter(outlet)
     await printer.start()
@@ -165,9 +199,9 @@ async def test_no_evidence_shows_the_password_of_the_printer(outlet: Outlet) -> 
     printer = ZebraPrinter(outlet, password=4711)
     await printer.start()
     async with watched("zebra-zpl", bus_of(outlet), overlay=OFTEN) as floor:
-        await wait_until(lambda: floor.newest and b"4711,0" in floor.newest.payload)
-        status = floor.newest
-    assert status is not None
+        await wait_until(lambda: "status" in floor.latest)
+        status = floor.latest["status"]
+    assert b"4711,0" in status.payload
     device = floor.trial.device
     assert decode.shown(device, status)[2] == "[redacted],0"
     # The same on a line that garbles its comma, and as a late answer to the other question.
