@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import NoReturn
 
@@ -47,7 +47,7 @@ async def run(settings: Settings) -> None:
     enrolled = _credential(settings)
     _, gateway = identity(settings, enrolled)
     clock = Clock()
-    journal = await _open_journal(settings.agent.data_dir, clock)
+    journal = await _open_journal(settings, clock)
     try:
         anchor = await journal.start(gateway)
         clock.floor_ms = anchor.wall_ms if anchor else 0
@@ -200,13 +200,20 @@ async def _until_told() -> NoReturn:
     raise _ToldToStop
 
 
-async def _open_journal(data_dir: Path, clock: Clock) -> Journal:
+async def _open_journal(settings: Settings, clock: Clock) -> Journal:
+    data_dir = settings.agent.data_dir
     try:
         await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
+        disk = await asyncio.to_thread(shutil.disk_usage, data_dir)
     except OSError as error:
         raise ConfigError(f"agent.data_dir: {data_dir} cannot be made: {error.strerror}") from error
     try:
-        return await Journal.open(data_dir, new_id=lambda: secrets.token_hex(16), stamp=clock.stamp)
+        return await Journal.open(
+            data_dir,
+            new_id=lambda: secrets.token_hex(16),
+            stamp=clock.stamp,
+            caps=settings.journal.caps(disk.total),
+        )
     except JournalError as error:
         raise ConfigError(f"agent.data_dir: {data_dir}: {error}") from error
 

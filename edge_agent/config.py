@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from edge_agent import profile as profiles
 from edge_agent import transports
 from edge_agent.device import Device
+from edge_agent.journal_caps import DAY_MS, MIB, Caps
 from edge_agent.profile import Profile, ProfileError
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Id
@@ -59,6 +60,24 @@ class AgentTable(Table):
     )
 
 
+class JournalTable(Table):
+    max_mib: int = Field(default=256, ge=1, le=65_536, description="the file at most, in MiB")
+    evidence_mib: int | None = Field(
+        default=None, ge=0, le=65_536, description="evidence in it at most, in MiB; missing: a quarter"
+    )
+    resend_days: int = Field(
+        default=30, ge=1, le=3_650, description="days for which what was sent can be sent again"
+    )
+
+    def caps(self, disk_bytes: int) -> Caps:
+        evidence_mib = self.max_mib / 4 if self.evidence_mib is None else self.evidence_mib
+        return Caps(
+            journal_bytes=self.max_mib * MIB,
+            evidence_bytes=int(evidence_mib * MIB),
+            horizon_ms=self.resend_days * DAY_MS,
+        ).on_a_disk_of(disk_bytes)
+
+
 class DeviceTable(Table):
     id: Id = Field(description="unique in the site; does not depend on the gateway")
     bus: Id = Field(description="name of the [[bus]] that it hangs on")
@@ -85,6 +104,7 @@ class File(BaseSettings):
 
     collector: CollectorTable = CollectorTable()
     agent: AgentTable = AgentTable()
+    journal: JournalTable = JournalTable()
     bus: list[dict[str, Any]] = []
     device: list[DeviceTable] = []
 
@@ -105,6 +125,7 @@ class Settings:
     path: Path
     collector: CollectorTable
     agent: AgentTable
+    journal: JournalTable
     buses: tuple[BusSettings, ...]
     devices: tuple[Device, ...]
 
@@ -136,7 +157,14 @@ def load(path: Path) -> Settings:
             bus.check([device for device in devices if device.bus == bus.name])
         except ValueError as error:
             raise ConfigError(f"{path}: bus[{number}] ({bus.name}): {error}") from error
-    return Settings(path=path, collector=file.collector, agent=file.agent, buses=buses, devices=devices)
+    return Settings(
+        path=path,
+        collector=file.collector,
+        agent=file.agent,
+        journal=file.journal,
+        buses=buses,
+        devices=devices,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,6 +175,7 @@ class Forwarder:
             lineage=batch.lineage if present is None else [batch.from_],
             rows=told.rows,
             pruned_through=batch.pruned_through,
+            lost=batch.lost or None,
             clock=self._stamp(),
             health=self._health().model_copy(update={"rows_waiting": batch.waiting}),
             head=head if batch.at_head or present is not None else None,

@@ -18,6 +18,7 @@ import aiosqlite
 import structlog
 
 from edge_agent import occurrence
+from edge_agent.journal_caps import Caps
 from edge_agent.journal_file import JournalError, lock_file, open_file
 from edge_agent.ledger import PRUNED_AT_ONCE, Batch, Ledger, Moved, Present, Unit
 from edge_agent.occurrence import Change
@@ -32,6 +33,8 @@ PRUNE_EVERY_ANCHORS = 60
 # stood.
 GROUP = 256
 WAITING = 16_384
+# So often a group is tried again after something was given up for it.
+TRIES = 64
 
 __all__ = ["Batch", "Journal", "JournalError", "Moved", "Present", "Writer"]
 
@@ -59,6 +62,7 @@ class Journal:
         self._failure: Exception | None = None
         self._closing = False
         self._full = False
+        self._pressed = False
         self._head_seq = 0
         # Set whenever there are new rows to send; who sends them clears it.
         self.changed = asyncio.Event()
@@ -70,12 +74,19 @@ class Journal:
         return self._failure is not None
 
     @classmethod
-    async def open(cls, data_dir: Path, *, new_id: Callable[[], str], stamp: Callable[[], Stamp]) -> Journal:
+    async def open(
+        cls,
+        data_dir: Path,
+        *,
+        new_id: Callable[[], str],
+        stamp: Callable[[], Stamp],
+        caps: Caps = Caps(),  # noqa: B008  # frozen
+    ) -> Journal:
         """The journal of that folder, made if there is none. Raises JournalError."""
         lock = lock_file(data_dir / LOCK)
         try:
             now_ms = stamp().wall_ms
-            writer = _Thread(lambda: open_file(data_dir / FILE, now_ms=now_ms), new_id)
+            writer = _Thread(lambda: open_file(data_dir / FILE, now_ms=now_ms), new_id, caps)
             await writer
         except BaseException:
             os.close(lock)
@@ -178,21 +189,50 @@ class Journal:
             outcomes = await self._commit([unit for unit, _ in jobs])
             for (_, future), outcome in zip(jobs, outcomes, strict=True):
                 _settle(future, outcome)
+            # One small transaction after each group; more of them when nobody waits.
+            while more and self._pressed and await self._relieve() and self._waiting.empty():
+                pass
+
+    async def _relieve(self) -> bool:
+        if self._failure is not None:
+            return False
+        try:
+            (more,) = await self._write([Ledger.relieve])
+        except Exception as error:  # noqa: BLE001  # as in _commit
+            self._failed(error)
+            return False
+        return more is True
 
     async def _commit(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
         """The outcome of each; when the file fails, none of them happened."""
         if self._failure is not None:
             return [JournalError(f"the journal is closed: {self._failure}")] * len(units)
         try:
-            outcomes, head_seq = await self._writer.run(
-                lambda ledger: (ledger.together(units), ledger.head_seq)
-            )
+            outcomes = await self._write_or_make_room(units)
         except Exception as error:  # noqa: BLE001  # whatever it was, callers wait and must hear of it
             self._failed(error)
             return [JournalError(f"the journal could not be written: {error}")] * len(units)
         if self._full:
             self._full = False
             log.info("the journal can be written again")
+        return outcomes
+
+    async def _write_or_make_room(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
+        for _ in range(TRIES):
+            try:
+                return await self._write(units)
+            except sqlite3.Error as error:
+                if not _is_full(error):
+                    raise
+                (made,) = await self._write([Ledger.make_room])
+                if made is not True:
+                    raise
+        return await self._write(units)
+
+    async def _write(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
+        outcomes, head_seq, self._pressed = await self._writer.run(
+            lambda ledger: (ledger.together(units), ledger.head_seq, ledger.pressed)
+        )
         if head_seq != self._head_seq:
             self._head_seq = head_seq
             self.changed.set()
@@ -200,7 +240,7 @@ class Journal:
 
     def _failed(self, error: Exception) -> None:
         """A full disk may have room again; after anything else the file is not to be trusted any more."""
-        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL:
+        if not _is_full(error):
             self._failure = error
             log.error("the journal could not be written and is closed", why=str(error), exc_info=error)
         elif not self._full:
@@ -211,9 +251,12 @@ class Journal:
 class _Thread(aiosqlite.Connection):
     """aiosqlite's thread and its queue, for whole units instead of single statements."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], new_id: Callable[[], str], caps: Caps
+    ) -> None:
         super().__init__(connect, iter_chunk_size=1)
         self._new_id = new_id
+        self._caps = caps
         self._ledger: Ledger | None = None
 
     async def run(self, work: Callable[[Ledger], T]) -> T:
@@ -221,8 +264,12 @@ class _Thread(aiosqlite.Connection):
 
     def _on_thread(self, work: Callable[[Ledger], T]) -> T:
         if self._ledger is None:
-            self._ledger = Ledger(self._conn, new_id=self._new_id)
+            self._ledger = Ledger(self._conn, new_id=self._new_id, caps=self._caps)
         return work(self._ledger)
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 def _settle(future: asyncio.Future[object], outcome: object | Exception) -> None:

@@ -7,9 +7,7 @@ active while its row is open, so that state and record are one fact and cannot p
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,27 +15,19 @@ from enum import StrEnum
 
 import structlog
 
-from edge_agent import occurrence
+from edge_agent import occurrence, stored
+from edge_agent.journal_caps import Caps, Economy, Given
 from edge_agent.occurrence import Change, Opening
-from edge_agent.wire import (
-    LINEAGE_MAX,
-    ORIGIN,
-    Row,
-    Stamp,
-    SyncAnswer,
-    Verdict,
-    condition_key,
-    encode,
-)
+from edge_agent.stored import COLUMNS, Stored, checksum
+from edge_agent.wire import LINEAGE_MAX, ORIGIN, Row, Stamp, SyncAnswer, Verdict, encode
 
-# How long a closed row can still be sent again, should the collector be restored from a backup: days on
-# which the agent ran, for no wall clock can be trusted with it.
-RESEND_HORIZON_MS = 30 * 86_400_000
 # So many announced positions are remembered: a month at 136 messages with rows a day, 0.3 MB. A collector
 # that was restored to one of them gets what it lacks, one that stands elsewhere gets everything.
 BOUNDARIES_KEPT = 4_096
 # At most so many rows are pruned in one transaction: a short one, also on a slow card.
 PRUNED_AT_ONCE = 1_000
+# How full the file is, is looked at once in so many transactions.
+MEASURE_EVERY = 64
 
 log = structlog.get_logger()
 
@@ -71,6 +61,8 @@ class Batch:
     rows: list[object]
     head_seq: int
     pruned_through: int
+    # Occurrences of this stream that were lost here before anybody had them.
+    lost: int
     # Rows after ``from_``, those of this batch included.
     waiting: int
     open_uids: list[str]
@@ -94,23 +86,22 @@ class Present:
     open_uids: list[str]
 
 
-# What the statements below select of a row.
-_Stored = tuple[str, str, int, int, str, int]
-# The row of the stream: id, head_seq, cursor_seq, cursor_nonce, pruned_through.
-_State = tuple[str, int, int, str, int]
-_OPEN_ROWS = "SELECT uid, key, open, mod_seq, body, crc FROM occurrence WHERE open = 1 ORDER BY mod_seq"
-_OPEN_ROW = "SELECT uid, key, open, mod_seq, body, crc FROM occurrence WHERE key = ? AND open = 1"
-_OPEN_ROWS_AFTER = """
-    SELECT uid, key, open, mod_seq, body, crc FROM occurrence
-    WHERE open = 1 AND mod_seq > ? ORDER BY mod_seq LIMIT ?"""
-_ROWS_BETWEEN = """
-    SELECT uid, key, open, mod_seq, body, crc FROM occurrence
-    WHERE mod_seq > ? AND mod_seq <= ? ORDER BY mod_seq LIMIT ?"""
-_SENT_ROW = """
-    SELECT uid, key, open, mod_seq, body, crc FROM occurrence
-    WHERE uid = ? AND mod_seq <= (SELECT cursor_seq FROM stream)"""
+# The row of the stream: id, head_seq, cursor_seq, cursor_nonce, pruned_through, evidence_bytes.
+_State = tuple[str, int, int, str, int, int]
+_OPEN_ROWS = f"SELECT {COLUMNS} FROM occurrence WHERE open = 1 ORDER BY mod_seq"  # noqa: S608  # constants
+_OPEN_ROW = f"SELECT {COLUMNS} FROM occurrence WHERE key = ? AND open = 1"  # noqa: S608
+_OPEN_ROWS_AFTER = f"""
+    SELECT {COLUMNS} FROM occurrence
+    WHERE open = 1 AND mod_seq > ? ORDER BY mod_seq LIMIT ?"""  # noqa: S608
+_ROWS_BETWEEN = f"""
+    SELECT {COLUMNS} FROM occurrence
+    WHERE mod_seq > ? AND mod_seq <= ? ORDER BY mod_seq LIMIT ?"""  # noqa: S608
+_SENT_ROW = f"""
+    SELECT {COLUMNS} FROM occurrence
+    WHERE uid = ? AND mod_seq <= (SELECT cursor_seq FROM stream)"""  # noqa: S608
 _STORE = """
-    INSERT INTO occurrence (uid, key, open, mod_seq, body, crc, changed_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO occurrence (uid, key, open, mod_seq, body, crc, changed_ms, evidence_bytes)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (uid) DO UPDATE SET open = excluded.open, mod_seq = excluded.mod_seq, body = excluded.body,
         crc = excluded.crc, changed_ms = excluded.changed_ms"""
 _PRUNE = """
@@ -118,19 +109,29 @@ _PRUNE = """
         SELECT uid FROM occurrence
         WHERE open = 0 AND changed_ms < ? AND mod_seq <= (SELECT cursor_seq FROM stream)
         ORDER BY mod_seq LIMIT ?)
-    RETURNING mod_seq"""
+    RETURNING mod_seq, evidence_bytes"""
 
 
 class Ledger:
-    def __init__(self, connection: sqlite3.Connection, *, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        new_id: Callable[[], str],
+        caps: Caps = Caps(),  # noqa: B008  # frozen
+    ) -> None:
         self._sql = connection
         self._new_id = new_id
+        self.economy = Economy(connection, new_id=new_id, caps=caps)
         # Rows whose checksum did not fit when they were read.
         self.damaged_rows = 0
         # The newest position, as of the last ``together``.
         self.head_seq = 0
         # The row of the stream as its checksum was made.
         self._sealed: _State | None = None
+        # Whether something has to be given up, as of the last measurement; units until the next one.
+        self.pressed = False
+        self._until_measured = 0
         self.together([Ledger._begin])
 
     def together(self, units: Sequence[Unit]) -> list[object | Exception]:
@@ -146,13 +147,18 @@ class Ledger:
                 outcomes.append(self._alone(unit))
             state = self._state()
             if state != self._sealed:
-                self._sql.execute("UPDATE stream SET crc = ?", (_sum(*state),))
+                self._sql.execute("UPDATE stream SET crc = ?", (checksum(*state),))
             self._sql.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 self._sql.execute("ROLLBACK")
+            self.economy.begin_anew()
             raise
         self._sealed, self.head_seq = state, state[1]
+        self._until_measured -= 1
+        if self._until_measured <= 0 or self.pressed:
+            self._until_measured = MEASURE_EVERY
+            self.pressed = self.economy.is_pressed(self.economy.room())
         return outcomes
 
     # --- occurrences
@@ -164,34 +170,48 @@ class Ledger:
         for change in changes:
             row = self._open_row(change.key)
             if isinstance(change, Opening) and row is None:
-                written.append(occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq()))
+                row = occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq())
+                self._store(row, now, evidence_bytes=stored.evidence_bytes(row.evidence))
             elif not isinstance(change, Opening) and row is not None and change.uid in (None, row.uid):
-                written.append(occurrence.closed(row, change, mod_seq=self._next_seq()))
+                row = occurrence.closed(row, change, mod_seq=self._next_seq())
+                self._store(row, now)
             else:
                 continue
-            self._store(written[-1], now)
+            written.append(row)
         return written
 
     def open_rows(self) -> list[Row]:
         found = self._sql.execute(_OPEN_ROWS).fetchall()
-        return [row for stored in found if (row := self._read(stored)) is not None]
+        return [row for one in found if (row := self._read(one)) is not None]
 
     def prune(self, now: Stamp) -> int:
         """Forget closed rows that the collector has had for the whole horizon; how many."""
         gone = self._sql.execute(
             _PRUNE,
-            (self._age_ms(now) - RESEND_HORIZON_MS, PRUNED_AT_ONCE),
+            (self._age_ms(now) - self.economy.caps.horizon_ms, PRUNED_AT_ONCE),
         ).fetchall()
         if gone:
-            self._sql.execute("UPDATE stream SET pruned_through = max(pruned_through, ?)", (max(gone)[0],))
+            self._sql.execute(
+                "UPDATE stream SET pruned_through = max(pruned_through, ?),"
+                " evidence_bytes = evidence_bytes - ?",
+                (max(gone)[0], sum(evidence_bytes for _, evidence_bytes in gone)),
+            )
         return len(gone)
+
+    def relieve(self) -> bool:
+        """Give up a little, oldest first, if a cap is near; whether there may be more to do."""
+        return self.economy.relieve()
+
+    def make_room(self) -> bool:
+        """The same when something could not be written for want of room."""
+        return self.economy.relieve(full=True)
 
     # --- what goes to the collector
     # ------------------------------------------------------------------------------
 
     def batch(self, *, max_rows: int, max_bytes: int, through: int | None = None) -> Batch:
         """The oldest rows after the cursor, in order, up to position ``through`` (the head, unless told)."""
-        stream, head_seq, cursor, pruned_through = self._stream()
+        stream, head_seq, cursor, _ = self._stream()
         end = head_seq if through is None or not cursor[0] < through < head_seq else through
         found = self._sql.execute(
             _ROWS_BETWEEN,
@@ -208,6 +228,7 @@ class Ledger:
         waiting = self._sql.execute(
             "SELECT count(*) FROM occurrence WHERE mod_seq > ?", (cursor[0],)
         ).fetchone()
+        rows: list[object] = [body for one in fitting if (body := self._checked(one)) is not None]
         return Batch(
             stream=stream,
             from_=cursor,
@@ -217,9 +238,11 @@ class Ledger:
                 *((int(seq), str(nonce)) for seq, nonce in reversed(between)),
                 *([to] if to != cursor else []),
             ],
-            rows=[body for stored in fitting if (body := self._checked(stored)) is not None],
+            rows=rows,
             head_seq=head_seq,
-            pruned_through=pruned_through,
+            # A row that was found damaged just now is declared in this very message.
+            pruned_through=self._stream()[3],
+            lost=self.economy.counted(Given.LOST),
             waiting=int(waiting[0]),
             open_uids=self._open_uids(),
             crowded=len(_fitting(found[:max_rows], max_bytes)) < len(found),
@@ -230,7 +253,7 @@ class Ledger:
         found = self._sql.execute(_OPEN_ROWS_AFTER, (after, max_rows + 1)).fetchall()
         fitting = _fitting(found[:max_rows], max_bytes)
         return Present(
-            rows=[body for stored in fitting if (body := self._checked(stored)) is not None],
+            rows=[body for one in fitting if (body := self._checked(one)) is not None],
             through=int(fitting[-1][3]) if fitting else after,
             complete=len(fitting) == len(found),
             head_seq=self._head_seq(),
@@ -249,12 +272,19 @@ class Ledger:
 
     def new_stream(self) -> str:
         """A new name: the collector knows nothing of it, so all that is here is sent again."""
+        _, _, cursor, _ = self._stream()
+        lost_through = self.economy.counted(Given.LOST_THROUGH)
+        if lost_through <= cursor[0]:
+            # It was declared; the new stream begins without it.
+            lost_through = 0
+            self.economy.set(Given.LOST, 0)
+            self.economy.set(Given.LOST_THROUGH, 0)
         stream = self._new_id()
         self._sql.execute("DELETE FROM boundary")
         # What was pruned was never a part of it.
         self._sql.execute(
-            "UPDATE stream SET id = ?, cursor_seq = ?, cursor_nonce = ?, pruned_through = 0",
-            (stream, *ORIGIN),
+            "UPDATE stream SET id = ?, cursor_seq = ?, cursor_nonce = ?, pruned_through = ?",
+            (stream, *ORIGIN, lost_through),
         )
         return stream
 
@@ -266,7 +296,7 @@ class Ledger:
         self._sql.execute(
             "INSERT OR REPLACE INTO anchor (only, boot, mono_ns, wall_ms, source, age_ms, crc)"
             " VALUES (1, ?, ?, ?, ?, ?, ?)",
-            (*columns, _sum(*columns)),
+            (*columns, checksum(*columns)),
         )
 
     def anchor(self) -> Stamp | None:
@@ -289,8 +319,9 @@ class Ledger:
             return
         self._give_up("anchor", "boot, mono_ns, wall_ms, source, age_ms")
         self._give_up("boundary", "seq, nonce")
+        self._give_up("counter", "name, count")
         crc = self._sql.execute("SELECT crc FROM stream").fetchone()[0]
-        if crc not in (None, _sum(*self._state())):
+        if crc not in (None, checksum(*self._state())):
             self._damaged("stream")
             # All is sent again under a new name, from positions that no row has.
             self._sql.execute(
@@ -302,8 +333,8 @@ class Ledger:
         """Forget damaged rows, which can be done without; seal those from before there were checksums."""
         for rowid, crc, *values in self._sql.execute(f"SELECT rowid, crc, {columns} FROM {table}").fetchall():  # noqa: S608  # constants
             if crc is None:
-                self._sql.execute(f"UPDATE {table} SET crc = ? WHERE rowid = ?", (_sum(*values), rowid))  # noqa: S608
-            elif crc != _sum(*values):
+                self._sql.execute(f"UPDATE {table} SET crc = ? WHERE rowid = ?", (checksum(*values), rowid))  # noqa: S608
+            elif crc != checksum(*values):
                 self._damaged(table)
                 self._sql.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))  # noqa: S608
 
@@ -328,12 +359,12 @@ class Ledger:
 
     def _state(self) -> _State:
         found: _State = self._sql.execute(
-            "SELECT id, head_seq, cursor_seq, cursor_nonce, pruned_through FROM stream"
+            "SELECT id, head_seq, cursor_seq, cursor_nonce, pruned_through, evidence_bytes FROM stream"
         ).fetchone()
         return found
 
     def _stream(self) -> tuple[str, int, Position, int]:
-        stream, head_seq, cursor_seq, cursor_nonce, pruned_through = self._state()
+        stream, head_seq, cursor_seq, cursor_nonce, pruned_through, _ = self._state()
         return stream, head_seq, (cursor_seq, cursor_nonce), pruned_through
 
     def _open_uids(self) -> list[str]:
@@ -353,7 +384,7 @@ class Ledger:
         if found is not None:
             return (seq, str(found[0]))
         nonce = self._new_id()
-        made = (seq, nonce, _sum(seq, nonce))
+        made = (seq, nonce, checksum(seq, nonce))
         self._sql.execute("INSERT INTO boundary (seq, nonce, crc) VALUES (?, ?, ?)", made)
         self._sql.execute("DELETE FROM boundary WHERE made <= last_insert_rowid() - ?", (BOUNDARIES_KEPT,))
         return (seq, nonce)
@@ -388,55 +419,56 @@ class Ledger:
         )
 
     def _send_again(self, uid: str, now: Stamp) -> None:
-        stored = self._sql.execute(
-            _SENT_ROW,
-            (uid,),
-        ).fetchone()
-        if stored is not None and (row := self._read(stored)) is not None:
+        found = self._sql.execute(_SENT_ROW, (uid,)).fetchone()
+        if found is not None and (row := self._read(found)) is not None:
             self._store(occurrence.touched(row, mod_seq=self._next_seq()), now)
 
     def _open_row(self, key: str) -> Row | None:
-        stored = self._sql.execute(_OPEN_ROW, (key,)).fetchone()
-        return None if stored is None else self._read(stored)
+        found = self._sql.execute(_OPEN_ROW, (key,)).fetchone()
+        return None if found is None else self._read(found)
 
-    def _store(self, row: Row, now: Stamp) -> None:
-        body = encode(row)
-        crc, age_ms = zlib.crc32(body), self._age_ms(now)
-        self._sql.execute(
-            _STORE, (row.uid, row.key, row.state == "open", row.mod_seq, body.decode(), crc, age_ms)
+    def _store(self, row: Row, now: Stamp, *, evidence_bytes: int = 0) -> None:
+        """``evidence_bytes``: of a row that is new; later forms have the evidence of the first."""
+        body = encode(row).decode()
+        if evidence_bytes:
+            self._sql.execute("UPDATE stream SET evidence_bytes = evidence_bytes + ?", (evidence_bytes,))
+        values = (
+            row.uid,
+            row.key,
+            row.state == "open",
+            row.mod_seq,
+            body,
+            stored.crc(body),
+            self._age_ms(now),
         )
+        self._sql.execute(_STORE, (*values, evidence_bytes))
 
-    def _read(self, stored: _Stored) -> Row | None:
-        body = self._checked(stored)
+    def _read(self, found: Stored) -> Row | None:
+        body = self._checked(found)
         return None if body is None else Row.model_validate(body)
 
-    def _checked(self, stored: _Stored) -> dict[str, object] | None:
-        """The body of a row; None if it is not what was written. Such a row is counted and no longer open."""
-        uid, key, is_open, mod_seq, text, crc = stored
-        if zlib.crc32(text.encode("utf-8", "surrogateescape")) == crc:
-            body: dict[str, object] = json.loads(text)
-            told = (body["uid"], _key(body), body["mod_seq"], body["state"] == "open")
-            if told == (uid, key, mod_seq, bool(is_open)):
-                return body
-        self.damaged_rows += 1
-        log.error("a row of the journal is damaged and left out", uid=uid, condition=key, position=mod_seq)
-        self._sql.execute("UPDATE occurrence SET open = 0 WHERE open = 1 AND mod_seq = ?", (mod_seq,))
-        return None
+    def _checked(self, found: Stored) -> dict[str, object] | None:
+        """The body of a row; None if it is not what was written. Such a row is counted, declared and gone."""
+        body = stored.whole(found)
+        if body is None:
+            uid, key, mod_seq = found[0], found[1], found[3]
+            self.damaged_rows += 1
+            log.error(
+                "a row of the journal is damaged and given up", uid=uid, condition=key, position=mod_seq
+            )
+            self.economy.count(Given.ROWS_DAMAGED, 1)
+            _, head_seq, (cursor_seq, _), _ = self._stream()
+            if mod_seq > cursor_seq:
+                self.economy.lose(min(mod_seq, head_seq), 1)
+            self.economy.remove([uid])
+        return body
 
 
-def _sum(*columns: object) -> int:
-    return zlib.crc32("|".join(map(str, columns)).encode("utf-8", "surrogateescape"))
-
-
-def _key(body: dict[str, object]) -> str:
-    return condition_key(str(body["device"]), str(body["component"]), str(body["fault"]))
-
-
-def _fitting(stored: Sequence[_Stored], max_bytes: int) -> Sequence[_Stored]:
+def _fitting(found: Sequence[Stored], max_bytes: int) -> Sequence[Stored]:
     """As many as fit, and at least one."""
     size = 0
-    for number, row in enumerate(stored):
+    for number, row in enumerate(found):
         size += len(row[4])
         if size > max_bytes and number:
-            return stored[:number]
-    return stored
+            return found[:number]
+    return found

@@ -46,7 +46,8 @@ NOT_RUNNING = "not-running"
 SILENT = "silent"
 CLOCK = "clock"
 DISK = "disk"
-RESERVED_FAULTS = frozenset({UNREACHABLE, NOT_RUNNING, SILENT, CLOCK, DISK})
+JOURNAL = "journal"
+RESERVED_FAULTS = frozenset({UNREACHABLE, NOT_RUNNING, SILENT, CLOCK, DISK, JOURNAL})
 # The component of UNREACHABLE, and that of the faults whose device is the gateway itself.
 LINK_COMPONENT = "link"
 AGENT_COMPONENT = "agent"
@@ -248,6 +249,14 @@ class Health(Message):
     disk_free_bytes: Count = 0
     devices: Count = 0
     devices_unreachable: Count = 0
+    # What the journal gave up since it was made: of how many rows the evidence, how many occurrences became
+    # members of roll-ups, how many rows nobody will ever have, how many were not what was written any more.
+    evidence_thinned: Count | None = None
+    rows_rolled_up: Count | None = None
+    rows_dropped: Count | None = None
+    rows_damaged: Count | None = None
+    # full, released (the disk is full) or none.
+    ballast: Annotated[str, Field(max_length=16)] | None = None
 
 
 class SyncRequest(Message):
@@ -263,6 +272,8 @@ class SyncRequest(Message):
     # Left as parsed: each is validated alone by ``read_row``.
     rows: Annotated[list[Any], Field(max_length=MAX_ROWS)]
     pruned_through: Count = 0
+    # Occurrences of this stream that the edge lost before anybody had them, up to ``pruned_through``.
+    lost: Count | None = None
     clock: Stamp
     health: Health = Health()
     head: Head | None = None

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from edge_agent import transports
-from edge_agent.config import AgentTable, CollectorTable, DeviceTable
+from edge_agent.config import AgentTable, CollectorTable, DeviceTable, JournalTable
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -21,7 +21,7 @@ def page(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("table", [CollectorTable, AgentTable, DeviceTable])
+@pytest.mark.parametrize("table", [CollectorTable, AgentTable, JournalTable, DeviceTable])
 def test_every_key_of_agent_toml_is_explained(table: type[BaseModel]) -> None:
     missing = [key for key in table.model_fields if f"| `{key}` |" not in page("edge-agent.md")]
     assert not missing

@@ -688,7 +688,7 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
         await Journal.open(tmp_path, new_id=ids(), stamp=HandClock().stamp)
     assert (tmp_path / FILE).read_bytes() == before
     connection = sqlite3.connect(tmp_path / FILE)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
     async with opened(tmp_path, HandClock()):
         pass

@@ -160,10 +160,13 @@ def of_the_state(whole: bytes, truth: Read) -> list[range]:
 
 
 def _is_sound(found: Read, truth: Read) -> bool:
-    """The state is as it was, or begun anew."""
-    stream, head_seq, cursor, _, anchor, *_ = found.state
+    """The state is as it was, or begun anew; a row that is missing is declared."""
+    stream, head_seq, cursor, pruned_through, anchor, *_ = found.state
+    assert isinstance(pruned_through, int)
+    if (len(found.rows) < len(truth.rows)) != (pruned_through > 0):
+        return False
     renewed = stream != truth.state[0] and (head_seq, cursor) == (truth.state[1], ORIGIN)
-    return (renewed or found.state[:4] == truth.state[:4]) and anchor in (None, truth.state[4])
+    return (renewed or found.state[:3] == truth.state[:3]) and anchor in (None, truth.state[4])
 
 
 def _damaged(ledger: Ledger) -> int:

@@ -20,9 +20,10 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def opened(
-    folder: Path, clock: HandClock, new_id: Callable[[], str] | None = None
+    folder: Path, clock: HandClock, new_id: Callable[[], str] | None = None, **more: Any
 ) -> AsyncIterator[Journal]:
-    journal = await Journal.open(folder, new_id=new_id or ids(), stamp=clock.stamp)
+    """``more``: see ``Journal.open``."""
+    journal = await Journal.open(folder, new_id=new_id or ids(), stamp=clock.stamp, **more)
     try:
         yield journal
     finally:

@@ -1,0 +1,357 @@
+"""Decides what a journal gives up when it is nearly full, and in which order: statements, like a ledger.
+
+Evidence goes first, of rows that the collector has and then of others; then closed rows that it has, before
+their time; then closed rows that it lacks become roll-ups, which loses nothing; at last the oldest of those
+are dropped, counted and declared. An open row is never given up, nor the newest row of a condition.
+
+How full the file is, its pages say. The limit is SQLite's own (``max_page_count``), so that this journal
+never is what fills the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from edge_agent import rollup, stored
+from edge_agent.stored import Stored
+from edge_agent.wire import MAX_MEMBERS, THINNED, Row, encode
+
+MIB = 1 << 20
+DAY_MS = 86_400_000
+# Of the limit: from where on something is given up, and until when.
+GIVE_WAY_BELOW, GIVE_WAY_UNTIL = 0.15, 0.20
+# Rows are dropped when there is less room than this part of the limit, and than so many pages.
+DROP_BELOW, DROP_BELOW_PAGES = 0.05, 256
+# How many rows one step, which is one transaction, looks at.
+THINNED_AT_ONCE, PRUNED_AT_ONCE, ROLLED_AT_ONCE, DROPPED_AT_ONCE = 64, 200, 400, 1
+LOOKED_AT_FOR_ROLLING = 5_000
+# When all was looked at and nothing could be given up: how much the file grows before that is tried again.
+AGAIN_AFTER_PAGES = 16
+# Pages that are made before they are needed, while the disk still has room for them.
+RESERVE_PAGES = 256
+# Only for what gives something up: to make room takes a little room.
+SPARE_PAGES = 16
+# As SQLite does it unless told: pages in the log until they move into the file.
+WAL_PAGES = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """``horizon_ms``: how long a closed row can still be sent again, should the collector be restored from a
+    backup. Time on which the agent ran, for no wall clock can be trusted with it.
+    """
+
+    journal_bytes: int = 256 * MIB
+    evidence_bytes: int = 64 * MIB
+    horizon_ms: int = 30 * DAY_MS
+    reserve_pages: int = 0
+    wal_pages: int = WAL_PAGES
+
+    def on_a_disk_of(self, disk_bytes: int, page_bytes: int = 4096) -> Caps:
+        """At most half of it, and with a log that fits beside the file."""
+        journal_bytes = min(self.journal_bytes, disk_bytes // 2)
+        return replace(
+            self,
+            journal_bytes=journal_bytes,
+            evidence_bytes=min(self.evidence_bytes, journal_bytes // 4),
+            reserve_pages=min(RESERVE_PAGES, journal_bytes // 16 // page_bytes),
+            wal_pages=max(16, min(WAL_PAGES, disk_bytes // 8 // page_bytes)),
+        )
+
+
+class Given(StrEnum):
+    """What is counted when it is given up."""
+
+    # Rows whose evidence was given up.
+    EVIDENCE_THINNED = "evidence_thinned"
+    # Occurrences that became members of a roll-up.
+    ROWS_ROLLED_UP = "rows_rolled_up"
+    # Occurrences that the collector had acknowledged, pruned before their time.
+    PRUNED_EARLY = "pruned_early"
+    # Rows that nobody has, and the occurrences that they stood for.
+    ROWS_DROPPED = "rows_dropped"
+    OCCURRENCES_DROPPED = "occurrences_dropped"
+    # Rows that were not any more what was written.
+    ROWS_DAMAGED = "rows_damaged"
+    # Occurrences lost of the present stream, and the last position of one.
+    LOST = "lost"
+    LOST_THROUGH = "lost_through"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """In pages; ``used`` has something in it."""
+
+    limit: int
+    used: int
+    evidence_bytes: int
+
+    @property
+    def free(self) -> int:
+        return self.limit - self.used
+
+
+class Economy:
+    """What is kept in memory here is only where to go on; a step that is rolled back is made again."""
+
+    def __init__(self, connection: sqlite3.Connection, *, new_id: Callable[[], str], caps: Caps) -> None:
+        self._sql = connection
+        self._new_id = new_id
+        self.caps = caps
+        self._page_bytes = self._pragma("page_size")
+        self._held: int | None = None
+        self._relieving = False
+        # When there was nothing left to give up: no use in looking again at once.
+        self._in_vain: Room | None = None
+        # Where the steps go on: what is at or before them was looked at.
+        self._thinned_through = self._pruned_through = self._rolled_through = self._dropped_through = 0
+        self._newest: dict[str, int] | None = None
+        self._limit()
+
+    @property
+    def held(self) -> bool:
+        """Whether the file must not grow, because the disk is full."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """The disk is full: the file is as large as it gets."""
+        if self._held is None:
+            self._held = self._pragma("page_count")
+            self._limit()
+
+    def let_go(self) -> None:
+        self._held = None
+        self._limit()
+
+    def room(self) -> Room:
+        """Costs no read of the file."""
+        limit = self._pragma("max_page_count")
+        used = self._pragma("page_count") - self._pragma("freelist_count")
+        return Room(limit=limit, used=used, evidence_bytes=self._total("evidence_bytes"))
+
+    def reserve(self) -> None:
+        """Outside of any transaction: make free pages, so that later changes need nothing of the disk."""
+        wanted = self.caps.reserve_pages
+        if self.held or not wanted or self._pragma("freelist_count") >= wanted // 2:
+            return
+        if self._pragma("page_count") + wanted > self._pragma("max_page_count"):
+            return
+        # Two transactions: what is freed in the one that made it is never written.
+        self._sql.execute("DROP TABLE IF EXISTS reserve")
+        self._sql.execute("CREATE TABLE reserve (pages BLOB)")
+        self._sql.execute("INSERT INTO reserve VALUES (zeroblob(?))", (wanted * self._page_bytes,))
+        self._sql.execute("DROP TABLE reserve")
+
+    def is_pressed(self, room: Room) -> bool:
+        """Whether ``relieve`` has something to do; between the two marks: whether it has begun."""
+        if self._in_vain is not None and room.used < self._in_vain.used + AGAIN_AFTER_PAGES:
+            return False
+        part = GIVE_WAY_UNTIL if self._relieving else GIVE_WAY_BELOW
+        evidence_bytes = self.caps.evidence_bytes * (9 if self._relieving else 10) // 10
+        return room.free < room.limit * part or room.evidence_bytes > evidence_bytes
+
+    def relieve(self, *, full: bool = False) -> bool:
+        """Give up a little, in the caller's transaction; False when there is nothing to be done (any more).
+
+        ``full``: something could not be written; what is left to give up is given up for it.
+        """
+        self._limit(spare=SPARE_PAGES)
+        try:
+            return self._relieve(full=full)
+        finally:
+            self._limit()
+
+    def _relieve(self, *, full: bool) -> bool:
+        room = self.room()
+        if not full and not self.is_pressed(room):
+            self.begin_anew()
+            return False
+        if not self._relieving:
+            self.begin_anew()
+            self._relieving = True
+        if any(step() for step in self._steps(room, full=full)):
+            return True
+        self.begin_anew()
+        self._in_vain = room
+        return False
+
+    def count(self, what: Given, by: int) -> None:
+        if by:
+            self.set(what, self.counted(what) + by)
+
+    def set(self, what: Given, count: int) -> None:
+        self._sql.execute(
+            "INSERT OR REPLACE INTO counter (name, count, crc) VALUES (?, ?, ?)",
+            (what, count, stored.checksum(what, count)),
+        )
+
+    def counted(self, what: Given) -> int:
+        found = self._sql.execute("SELECT count FROM counter WHERE name = ?", (what,)).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def lose(self, mod_seq: int, occurrences: int) -> None:
+        """A row is gone that nobody may have: the next messages declare it."""
+        self.count(Given.LOST, occurrences)
+        self.set(Given.LOST_THROUGH, max(mod_seq, self.counted(Given.LOST_THROUGH)))
+        self._sql.execute("UPDATE stream SET pruned_through = max(pruned_through, ?)", (mod_seq,))
+
+    def remove(self, uids: Iterable[str]) -> None:
+        self._sql.executemany(
+            "UPDATE stream SET evidence_bytes ="
+            " evidence_bytes - (SELECT evidence_bytes FROM occurrence WHERE uid = ?)",
+            found := [(uid,) for uid in uids],
+        )
+        self._sql.executemany("DELETE FROM occurrence WHERE uid = ?", found)
+
+    # --- steps --------------------------------------------------------------------------------------------
+
+    def _steps(self, room: Room, *, full: bool) -> list[Callable[[], bool]]:
+        cursor, head = self._total("cursor_seq"), self._total("head_seq")
+        steps: list[Callable[[], bool]] = [lambda: self._thin(cursor), lambda: self._thin(head)]
+        if full or room.free < room.limit * GIVE_WAY_UNTIL:
+            steps += [lambda: self._prune(cursor), lambda: self._roll_up(cursor)]
+        if full or room.free < min(room.limit * DROP_BELOW, DROP_BELOW_PAGES):
+            steps.append(lambda: self._drop(cursor))
+        return steps
+
+    def _thin(self, through: int) -> bool:
+        found: list[Stored] = self._sql.execute(
+            f"SELECT {stored.COLUMNS} FROM occurrence"  # noqa: S608  # a constant
+            " WHERE open = 0 AND evidence_bytes > 0 AND mod_seq > ? AND mod_seq <= ?"
+            " ORDER BY mod_seq LIMIT ?",
+            (self._thinned_through, through, THINNED_AT_ONCE),
+        ).fetchall()
+        rows = [row for one in found if (row := stored.row(one)) is not None]
+        for row in rows:
+            self._replace(row.model_copy(update={"evidence": THINNED}))
+        self.count(Given.EVIDENCE_THINNED, len(rows))
+        self._thinned_through = found[-1][3] if found else max(through, self._thinned_through)
+        return bool(found)
+
+    def _prune(self, cursor: int) -> bool:
+        found = self._sql.execute(
+            "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ? AND mod_seq <= ?"
+            " ORDER BY mod_seq LIMIT ?",
+            (self._pruned_through, cursor, PRUNED_AT_ONCE),
+        ).fetchall()
+        gone = [one for one in found if one[2] < self._newest_of(one[1])]
+        self.remove(uid for uid, *_ in gone)
+        if gone:
+            self._sql.execute("UPDATE stream SET pruned_through = max(pruned_through, ?)", (gone[-1][2],))
+            self.count(Given.PRUNED_EARLY, sum(count for *_, count in gone))
+        if found:
+            self._pruned_through = found[-1][2]
+        return bool(found)
+
+    def _roll_up(self, cursor: int) -> bool:
+        """The oldest conditions with several rows; False when there is none left."""
+        while True:
+            after = max(cursor, self._rolled_through)
+            found = self._sql.execute(
+                "SELECT key, mod_seq FROM occurrence WHERE open = 0 AND count < ? AND mod_seq > ?"
+                " ORDER BY mod_seq LIMIT ?",
+                (MAX_MEMBERS, after, LOOKED_AT_FOR_ROLLING),
+            ).fetchall()
+            by_key: dict[str, list[int]] = defaultdict(list)
+            for key, mod_seq in found:
+                if mod_seq < self._newest_of(key):
+                    by_key[key].append(mod_seq)
+            chosen: list[int] = []
+            for seqs in by_key.values():
+                if len(seqs) > 1 and len(chosen) < ROLLED_AT_ONCE:
+                    chosen += seqs[: ROLLED_AT_ONCE - len(chosen)]
+            if self._roll_up_these(chosen):
+                return True
+            if not found:
+                return False
+            self._rolled_through = found[-1][1]
+
+    def _roll_up_these(self, seqs: list[int]) -> bool:
+        kinds: dict[rollup.Kind, list[Row]] = defaultdict(list)
+        for mod_seq in sorted(seqs):
+            one: Stored = self._sql.execute(
+                f"SELECT {stored.COLUMNS} FROM occurrence WHERE mod_seq = ?",  # noqa: S608  # a constant
+                (mod_seq,),
+            ).fetchone()
+            row = stored.row(one)
+            if row is not None and (kind := rollup.kind(row)) is not None:
+                kinds[kind].append(row)
+        chunks = [few for rows in kinds.values() for few in rollup.together(rows) if len(few) > 1]
+        # All of them leave before the first comes: rows of many conditions lie on one page.
+        made = [(self._made_of(few), max(self._changed_ms(row.uid) for row in few)) for few in chunks]
+        self.remove(row.uid for few in chunks for row in few)
+        for row, changed_ms in made:
+            body = encode(row).decode()
+            self._sql.execute(
+                "INSERT INTO occurrence (uid, key, open, mod_seq, body, crc, changed_ms, count)"
+                " VALUES (?, ?, 0, ?, ?, ?, ?, ?)",
+                (row.uid, row.key, row.mod_seq, body, stored.crc(body), changed_ms, row.count),
+            )
+        self.count(Given.ROWS_ROLLED_UP, sum(row.members is None for few in chunks for row in few))
+        return bool(chunks)
+
+    def _made_of(self, rows: Sequence[Row]) -> Row:
+        return rollup.rolled_up(rows, uid=self._new_id())
+
+    def _drop(self, cursor: int) -> bool:
+        found = self._sql.execute(
+            "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ?"
+            " ORDER BY mod_seq LIMIT ?",
+            (max(cursor, self._dropped_through), DROPPED_AT_ONCE),
+        ).fetchall()
+        gone = [one for one in found if one[2] < self._newest_of(one[1])]
+        self.remove(uid for uid, *_ in gone)
+        if gone:
+            occurrences = sum(count for *_, count in gone)
+            self.count(Given.ROWS_DROPPED, len(gone))
+            self.count(Given.OCCURRENCES_DROPPED, occurrences)
+            self.lose(gone[-1][2], occurrences)
+        if found:
+            self._dropped_through = found[-1][2]
+        return bool(found)
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def begin_anew(self) -> None:
+        """Also after a step that was rolled back."""
+        self._relieving, self._in_vain, self._newest = False, None, None
+        self._thinned_through = self._pruned_through = self._rolled_through = self._dropped_through = 0
+
+    def _newest_of(self, key: str) -> int:
+        """As of the first step: what came since is newer still."""
+        if self._newest is None:
+            self._newest = dict(self._sql.execute("SELECT key, max(mod_seq) FROM occurrence GROUP BY key"))
+        return self._newest.get(key, 0)
+
+    def _replace(self, row: Row) -> None:
+        """The same row at the same position with less in it."""
+        body = encode(row).decode()
+        self._sql.execute(
+            "UPDATE stream SET evidence_bytes ="
+            " evidence_bytes - (SELECT evidence_bytes FROM occurrence WHERE uid = ?)",
+            (row.uid,),
+        )
+        self._sql.execute(
+            "UPDATE occurrence SET body = ?, crc = ?, evidence_bytes = 0 WHERE uid = ?",
+            (body, stored.crc(body), row.uid),
+        )
+
+    def _changed_ms(self, uid: str) -> int:
+        return int(self._sql.execute("SELECT changed_ms FROM occurrence WHERE uid = ?", (uid,)).fetchone()[0])
+
+    def _total(self, column: str) -> int:
+        found = self._sql.execute(f"SELECT {column} FROM stream").fetchone()  # noqa: S608  # a constant
+        return 0 if found is None else int(found[0])
+
+    def _limit(self, spare: int = 0) -> None:
+        pages = self.caps.journal_bytes // self._page_bytes - SPARE_PAGES
+        if self._held is not None:
+            pages = min(pages, self._held)
+        self._sql.execute(f"PRAGMA max_page_count = {max(pages, 1) + spare}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._sql.execute(f"PRAGMA {name}").fetchone()[0])
