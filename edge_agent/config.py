@@ -90,6 +90,7 @@ class DeviceTable(Table):
     )
     unit: int = Field(default=1, ge=0, le=255, description="Modbus unit id")
     topic: str = Field(default="", max_length=256, description="mqtt: what {topic} in the profile stands for")
+    preset: Id | None = Field(default=None, description="one of the profile's presets")
     set: dict[str, Any] = Field(
         default_factory=dict, description="values laid over the profile's reads, signals and conditions"
     )
@@ -182,12 +183,15 @@ class ProfileFolders:
     def names(self) -> list[str]:
         return sorted({file.stem for folder in self.folders for file in folder.glob("*.yaml")})
 
-    def load(self, name: str, overlay: Mapping[str, object] | None = None) -> Profile:
+    def load(
+        self, name: str, *, preset: str | None = None, overlay: Mapping[str, object] | None = None
+    ) -> Profile:
         """Raises ConfigError for an unknown name, ProfileError for what is wrong inside."""
         for folder in self.folders:
             file = folder / f"{name}.yaml"
             if re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) and file.is_file():
-                return profiles.parse(file.read_text(encoding="utf-8"), name=name, overlay=overlay)
+                text = file.read_text(encoding="utf-8")
+                return profiles.parse(text, name=name, preset=preset, overlay=overlay)
         raise ConfigError(f"unknown profile {name!r}; there are: {', '.join(self.names())}")
 
 
@@ -253,7 +257,7 @@ def _device(
             f"{path}: {where}.bus: no [[bus]] is named {table.bus!r}; there are: {_choices(buses)}"
         )
     try:
-        profile = folders.load(table.profile, overlay=table.set)
+        profile = folders.load(table.profile, preset=table.preset, overlay=table.set)
     except ConfigError as error:
         raise ConfigError(f"{path}: {where}.profile: {error}") from error
     except ProfileError as error:

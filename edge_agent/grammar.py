@@ -552,10 +552,11 @@ Steps = Annotated[dict[Id, ExamplePayload] | tuple[Step, ...], Field(min_length=
 class Example(Part):
     """Proof of one condition: readings that trip it and readings that clear it again.
 
-    ``set`` is what a device would have under ``[device.set]``.
+    ``preset`` and ``set`` are what a device would have.
     """
 
     condition: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", description="component/fault")]
+    preset: Id | None = None
     set: dict[str, Any] = {}
     trips: Steps
     clears: Steps
@@ -563,6 +564,17 @@ class Example(Part):
 
 def steps(given: dict[str, ExamplePayload] | tuple[Step, ...]) -> tuple[Step, ...]:
     return (Step(reads=given),) if isinstance(given, dict) else given
+
+
+# --- presets ------------------------------------------------------------------------------------------------
+
+
+class Preset(Part):
+    """How one maker's devices differ from the profile: what a device would say under ``[device.set]``."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    source: Source
+    set: Annotated[dict[str, Any], Field(min_length=1)]
 
 
 # --- the whole ----------------------------------------------------------------------------------------------
@@ -590,6 +602,7 @@ class Profile(Part):
     reads: Annotated[dict[Id, Read], Field(min_length=1, max_length=64)]
     signals: Annotated[dict[Id, Signal], Field(min_length=1, max_length=500)]
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1, max_length=500)]
+    presets: Annotated[dict[Id, Preset], Field(max_length=64)] = {}
     examples: Annotated[tuple[Example, ...], Field(max_length=2_000)] = ()
 
     @cached_property

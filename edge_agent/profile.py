@@ -32,6 +32,7 @@ from edge_agent.grammar import (
     ModbusRead,
     NoAnswer,
     NoData,
+    Preset,
     Profile,
     Read,
     Redaction,
@@ -69,6 +70,7 @@ __all__ = [
     "ModbusRead",
     "NoAnswer",
     "NoData",
+    "Preset",
     "Profile",
     "ProfileError",
     "Read",
@@ -99,13 +101,16 @@ class ProfileError(ValueError):
     """A person must mend the profile or the device's ``set``; one line per problem."""
 
 
-def parse(text: str, *, name: str, overlay: Mapping[str, object] | None = None) -> Profile:
-    """The profile in a file of that name, with a device's ``[device.set]`` laid over it.
+def parse(
+    text: str, *, name: str, preset: str | None = None, overlay: Mapping[str, object] | None = None
+) -> Profile:
+    """The profile in a file of that name; laid over it one of its presets, and a device's ``[device.set]``.
 
-    Examples prove the text, not one device's settings: with an overlay there are none. Raises ProfileError.
+    Examples prove the text, not one device's settings: with either there are none. Raises ProfileError.
     """
     document, profile = _as_written(text, name)
-    return _with_set(document, name, overlay, ("set",)) if overlay else profile
+    values = _values(profile, preset, overlay or {}, ())
+    return _with_set(document, name, values, ("set",)) if values else profile
 
 
 # A gateway has many devices of few kinds.
@@ -118,6 +123,8 @@ def _as_written(text: str, name: str) -> tuple[plain_yaml.Document, Profile]:
     if not isinstance(document.value, dict):
         raise ProfileError(f"line 1: a mapping is expected with {', '.join(_keys(Profile))}")
     profile = _validated(document.value, document.lines, {}, name)
+    for key, preset in profile.presets.items():
+        _with_set(document, name, preset.set, ("presets", key, "set"))
     for number, example in enumerate(profile.examples):
         _check_example(document, name, number, example, profile)
     return document, profile
@@ -149,7 +156,29 @@ def device_table(profiles: Iterable[Profile]) -> str:
     return "\n".join(rows) + "\n"
 
 
-# --- a device's own values ----------------------------------------------------------------------------------
+# --- presets and a device's own values ----------------------------------------------------------------------
+
+
+def _values(
+    profile: Profile, preset: str | None, own: Mapping[str, object], at: Path
+) -> Mapping[str, object]:
+    """What is laid over the profile: a preset, and over that what is set."""
+    if preset is None:
+        return own
+    if preset not in profile.presets:
+        text = f"there is no preset {preset!r}; expected {choices(profile.presets)}"
+        raise _error(Problem(path=(*at, "preset"), text=text), {}, {})
+    return _merged(profile.presets[preset].set, own)
+
+
+def _merged(under: Mapping[str, object], over: Mapping[str, object]) -> Mapping[str, object]:
+    """Key by key, as ``_laid_over`` does."""
+    both = {
+        key: _merged(one, other)
+        for key, other in over.items()
+        if isinstance(one := under.get(key), Mapping) and isinstance(other, Mapping)
+    }
+    return {**under, **over, **both}
 
 
 def _with_set(document: plain_yaml.Document, name: str, overlay: Mapping[str, object], at: Path) -> Profile:
@@ -227,8 +256,8 @@ def _check_example(
     document: plain_yaml.Document, name: str, number: int, example: Example, profile: Profile
 ) -> None:
     path: Path = ("examples", number)
-    if example.set:
-        profile = _with_set(document, name, example.set, (*path, "set"))
+    if values := _values(profile, example.preset, example.set, path):
+        profile = _with_set(document, name, values, (*path, "set"))
     problems = list(profile_rules.example_problems(path, example, profile))
     if problems:
         raise _error(problems, document.lines, {})

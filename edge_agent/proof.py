@@ -88,7 +88,9 @@ def problems(text: str, *, name: str) -> tuple[str, ...]:
         *(
             f"examples[{number}] ({example.condition}): {problem}"
             for number, example in enumerate(profile.examples)
-            for problem in example_problems(parse(text, name=name, overlay=example.set), example)
+            for problem in example_problems(
+                parse(text, name=name, preset=example.preset, overlay=example.set), example
+            )
         ),
     )
 

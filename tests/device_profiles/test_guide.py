@@ -47,6 +47,12 @@ def test_the_device_table_is_that_of_the_shipped_profiles() -> None:
     assert f"<!-- device table -->\n{table}<!-- /device table -->" in GUIDE
 
 
+def test_every_preset_is_named() -> None:
+    for name, text in PROFILES.items():
+        for preset in parse(text, name=name).presets:
+            assert re.search(rf"\| `{name}` \| .*`{preset}`", GUIDE), f"{name}: {preset}"
+
+
 def test_the_reserved_faults_are_named() -> None:
     assert [fault for fault in RESERVED_FAULTS if f"`{fault}`" not in GUIDE] == []
 

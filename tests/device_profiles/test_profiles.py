@@ -38,7 +38,7 @@ def every_example() -> Iterator[object]:
 
 @pytest.mark.parametrize(("name", "example"), list(every_example()))
 def test_an_example_trips_its_condition_and_clears_it_again(name: str, example: Example) -> None:
-    profile = parse(TEXTS[name], name=name, overlay=example.set)
+    profile = parse(TEXTS[name], name=name, preset=example.preset, overlay=example.set)
     assert list(proof.example_problems(profile, example)) == []
 
 
@@ -46,6 +46,11 @@ def test_an_example_trips_its_condition_and_clears_it_again(name: str, example: 
 def test_every_condition_has_an_example(name: str) -> None:
     shown = {example.condition for example in PROFILES[name].examples}
     assert {condition.key for condition in PROFILES[name].conditions} <= shown
+
+
+@every_profile
+def test_every_preset_has_an_example(name: str) -> None:
+    assert set(PROFILES[name].presets) <= {example.preset for example in PROFILES[name].examples}
 
 
 @every_profile

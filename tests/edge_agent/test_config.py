@@ -95,6 +95,18 @@ def test_a_value_set_for_one_device_is_laid_over_its_profile(folder: Path) -> No
     assert settings.devices[0].profile.conditions[0].on_delay_s == 7
 
 
+def test_a_device_names_a_preset_of_its_profile(folder: Path) -> None:
+    presets = (
+        "presets:\n  calm: {title: Calm, source: p. 2, set: {conditions: {button/called: {on_delay_s: 9}}}}\n"
+    )
+    file = folder / "profiles" / "button.yaml"
+    file.write_text(file.read_text() + presets)
+    settings = config.load(written(folder, GOOD + '\npreset = "calm"\n'))
+    assert settings.devices[0].profile.conditions[0].on_delay_s == 9
+    with pytest.raises(ConfigError, match="there is no preset 'wild'; expected calm"):
+        config.load(written(folder, GOOD + '\npreset = "wild"\n'))
+
+
 def test_a_site_profile_wins_over_the_shipped_one(folder: Path) -> None:
     own = PROFILE.replace("name: button", "name: line-scanner").replace("title: Call button", "title: Ours")
     (folder / "profiles" / "line-scanner.yaml").write_text(own)

@@ -450,6 +450,38 @@ def test_a_device_sets_values_of_reads_signals_and_conditions() -> None:
     assert own.examples == (), "they prove the text, not the device"
 
 
+PRESETS = """\
+presets:
+  strong: {title: Strong, source: p. 9, set: {signals: {current: {scale: 1, register: 11}}}}
+"""
+
+
+def test_a_preset_is_laid_over_the_profile_and_what_a_device_sets_over_that() -> None:
+    text = DRIVE + PRESETS
+    plain, strong = parse(text, name="drive"), parse(text, name="drive", preset="strong")
+    own = parse(
+        text,
+        name="drive",
+        preset="strong",
+        overlay={"signals": {"current": {"scale": 2}, "belt": {"coil": 4}}},
+    )
+    found = [profile.signals["current"] for profile in (plain, strong, own)]
+    assert [(s.scale, s.register_) for s in found if isinstance(s, RegisterSignal)] == [
+        (0.1, 12),
+        (1, 11),
+        (2, 11),
+    ]
+
+
+def test_a_preset_that_is_not_there_or_does_not_fit_is_refused() -> None:
+    with pytest.raises(ProfileError, match="preset: there is no preset 'weak'; expected strong"):
+        parse(DRIVE + PRESETS, name="drive", preset="weak")
+    with pytest.raises(ProfileError, match=r"presets.strong.set.signals.current.register: 99 \(2 wide\)"):
+        parse(DRIVE + PRESETS.replace("11", "99"), name="drive")
+    with pytest.raises(ProfileError, match=r"examples\[0\].preset: there is no preset 'weak'"):
+        parse((DRIVE + PRESETS).replace("    trips:", "    preset: weak\n    trips:"), name="drive")
+
+
 def test_a_deep_value_is_set_without_repeating_what_stands_beside_it() -> None:
     own = parse(LAMP, name="lamp", overlay={"conditions": {"lamp/weak": {"when": {"below": {"limit": 20}}}}})
     assert own.conditions[1].when.below is not None

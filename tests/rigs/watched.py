@@ -52,12 +52,13 @@ async def watched(
     profile: str,
     bus: Mapping[str, object],
     *,
+    preset: str | None = None,
     overlay: Mapping[str, object] | None = None,
     unit: int = 1,
     topic: str = "",
 ) -> AsyncIterator[Watched]:
     text = (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")
-    known = parse(text, name=profile, overlay=overlay)
+    known = parse(text, name=profile, preset=preset, overlay=overlay)
     device = Device(id="device-1", place="", bus="bus", profile=known, unit=unit, topic=topic)
     module = transports.load(str(bus["transport"]))
     assert module is not None

@@ -81,6 +81,24 @@ async def test_a_heartbeat_keeps_an_idle_reader_from_being_missed() -> None:
     await scanner.stop()
 
 
+@pytest.mark.parametrize(
+    ("preset", "no_read"),
+    [("sick-clv", b"NoRead"), ("datalogic", b"NR"), ("datalogic-can", b"\x18"), ("keyence-sr", b"ERROR")],
+)
+async def test_each_makers_word_for_nothing_read_is_understood(preset: str, no_read: bytes) -> None:
+    scanner = LineScanner(Tcp(), no_read=no_read)
+    await scanner.start()
+    async with watched("line-scanner", bus_of(scanner.outlet), preset=preset) as floor:
+        await connected(floor)
+        await parcels(scanner, floor, 10)
+        assert floor.trial.active() == frozenset()
+        scanner.set("blind")
+        await parcels(scanner, floor, 10)
+        floor.trial.wait(20)
+        assert floor.trial.active() == {"reader/no-read-series"}
+    await scanner.stop()
+
+
 async def test_nothing_of_a_scanned_code_is_in_the_evidence() -> None:
     scanner = LineScanner(Tcp(), heartbeat_s=0)
     await scanner.start()
