@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock simulate simulate-mutants kill-test power-cuts storm noise
+.PHONY: help run clean-run test check format lock simulate simulate-mutants kill-test power-cuts storm noise fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,13 @@ storm: $(VENV)/.installed-dev ## GATEWAYS=1000 come back at once with ROWS=100 e
 
 noise: $(VENV)/.installed-dev ## what 50 gateways feel of one that says 100 times as much (ROWS=1 in a message)
 	@$(STORM) --noise $(or $(ROWS),1) --turns $(or $(TURNS),3) $(if $(POSTGRES),--postgres)
+
+# ONLY=mqtt those with that in their name. Needs Linux on x86-64: the fuzzer has no wheels elsewhere.
+fuzz: $(VENV)/.installed-dev ## every parser of bytes from outside, CASES each, guided by coverage; then the API
+	@PYTHONPATH=.:tests $(BIN)/python -m fuzz --cases $(CASES) $(if $(ONLY),--only "$(ONLY)")
+	@API_EXAMPLES=$(API_EXAMPLES) $(BIN)/python -m pytest tests/security/test_openapi.py -q --timeout=0
+CASES        := 20000
+API_EXAMPLES := 100
 
 # SEEDS=2000 how many, FIRST=0 from which on, SEED=7 replays one, ON=1 goes on after a failure.
 SIMULATE = PYTHONPATH=.:tests $(BIN)/python -m simulation

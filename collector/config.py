@@ -150,3 +150,5 @@ def load(**given: object) -> Settings:
         where = ".".join(str(part) for part in first["loc"])
         text = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {text}" if where else text) from error
+    except UnicodeEncodeError as error:
+        raise ConfigError("COLLECTOR_... in the environment: a value is not UTF-8") from error

@@ -39,6 +39,8 @@ MAX_FORM_BYTES = 64 << 10
 NO_NUL = "no name or text here has a NUL in it"
 ENDED_EARLY = "the request ended early"
 TOO_MANY_BYTES = f"a request has at most {wire.MAX_WIRE_BYTES} bytes"
+# More than 4,300 of them Python refuses to read.
+MAX_LENGTH_DIGITS = 20
 FORM_TYPE = "application/x-www-form-urlencoded"
 BUSY_RETRY_AFTER_S = 5
 # An agent has one under way; the other is the one that it gave up and that is still being worked on.
@@ -221,7 +223,7 @@ class Guard:
             await self._refuse(request, problem, False)(scope, receive, send)
             return
         declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > wire.MAX_WIRE_BYTES:
+        if declared.isdecimal() and int(declared[:MAX_LENGTH_DIGITS]) > wire.MAX_WIRE_BYTES:
             problem = Problem(413, TOO_MANY_BYTES, reason=TOO_LARGE)
             await self._refuse(request, problem, wants_page(request))(scope, receive, send)
             return
@@ -275,7 +277,7 @@ class Guard:
         if rule.takes_tokens and header is not None:
             bearer = auth.read_bearer(header, auth.TOKEN_PREFIX)
             return None, await self._identities.token(bearer) if bearer else None
-        cookie = request.cookies.get(auth.SESSION_COOKIE, "")
+        cookie = auth.cookie_of(request.headers, auth.SESSION_COOKIE)
         if not cookie or len(cookie) > 256:
             return None, None
         # What a page fetches by itself is no sign of a person.
@@ -297,19 +299,24 @@ class Guard:
         token = request.headers.get(auth.CSRF_HEADER, "")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
             body = await _read(receive)
-            if b"%00" in body or b"\0" in body:
-                raise Problem(400, NO_NUL, reason="request")
-            request.state.form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            request.state.form = read_form(body)
             receive = _replay(body, receive)
             token = token or request.state.form.get(auth.CSRF_FIELD, "")
         if session is not None:
             expected = session.csrf
         else:
-            cookie = request.cookies.get(auth.FORM_COOKIE, "")
+            cookie = auth.cookie_of(request.headers, auth.FORM_COOKIE)
             expected = auth.csrf_of(cookie) if cookie else ""
         if not expected or not auth.same(token, expected):
             raise refused
         return receive
+
+
+def read_form(body: bytes) -> dict[str, str]:
+    """Raises Problem 400."""
+    if b"%00" in body or b"\0" in body:
+        raise Problem(400, NO_NUL, reason="request")
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def database_away(request: Request, error: Exception) -> Problem:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from edge_agent import profile as profiles
 from edge_agent import transports
@@ -190,9 +195,15 @@ class ProfileFolders:
         for folder in self.folders:
             file = folder / f"{name}.yaml"
             if re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) and file.is_file():
-                text = file.read_text(encoding="utf-8")
-                return profiles.parse(text, name=name, preset=preset, overlay=overlay)
+                return profiles.parse(_text(file), name=name, preset=preset, overlay=overlay)
         raise ConfigError(f"unknown profile {name!r}; there are: {', '.join(self.names())}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{file} cannot be read: {error}") from error
 
 
 def shipped_profiles() -> Path:
@@ -211,6 +222,9 @@ def _read(path: Path) -> File:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # A number of 5,000 digits, or 1,000 brackets one in another.
+        raise ConfigError(f"{path}: not TOML: a number too long, or nested too deep") from error
     for name in os.environ:
         head = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
         if name.startswith(ENVIRONMENT_PREFIX) and head not in File.model_fields:
@@ -221,12 +235,15 @@ def _read(path: Path) -> File:
         return File(**table)
     except ValidationError as error:
         raise ConfigError(_explain(path, "", error, File)) from error
+    except (SettingsError, RecursionError, UnicodeEncodeError) as error:
+        # What stands in the environment for a table is JSON, and all of it is UTF-8.
+        raise ConfigError(f"{ENVIRONMENT_PREFIX}... in the environment: {error}") from error
 
 
 def _check_ca_file(path: Path, ca_file: Path | None) -> None:
     try:
         ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ValueError) as error:  # an SSLError is an OSError; a NUL in the name is a ValueError
         raise ConfigError(
             f"{path}: collector.ca_file: {ca_file} is not a PEM certificate file: {error}"
         ) from error

@@ -32,11 +32,14 @@ def load(data_dir: Path) -> Credential | None:
     """None before enrolment. Raises ValueError when the file is there and not a credential."""
     file = data_dir / FILE
     try:
-        return Credential(**json.loads(file.read_text(encoding="utf-8")))
+        made = Credential(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a credential; enrol this gateway again") from error
+    if not all(isinstance(one, str) and one.isascii() and one.isprintable() for one in asdict(made).values()):
+        raise ValueError(f"{file}: not a credential; enrol this gateway again")
+    return made
 
 
 def save(data_dir: Path, credential: Credential) -> None:

@@ -28,6 +28,7 @@ _HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _FLOAT = re.compile(r"[-+]?[0-9]{1,20}\.[0-9]{1,20}([eE][-+]?[0-9]{1,3})?")
 # What YAML 1.1 reads as a text and a person as a number.
 _LOOKS_LIKE_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+|0o[0-7]+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _STR_TAG = "tag:yaml.org,2002:str"
 
 
@@ -59,6 +60,11 @@ def load(text: str) -> Document:
         ) from error
     except yaml.YAMLError as error:
         raise PlainYamlError(1, f"not YAML: {str(error).splitlines()[0]}") from error
+    except PlainYamlError:
+        raise
+    except (ValueError, OverflowError) as error:
+        # "\U00110000", or a %YAML of 5,000 digits: PyYAML lets the error of chr() and int() through.
+        raise PlainYamlError(1, "not YAML: a number or an escape is too large") from error
     lines: dict[Path, int] = {}
     return Document(value=None if node is None else _value(node, (), lines), lines=lines)
 
@@ -77,6 +83,8 @@ def _refuse_risky(text: str) -> None:
             raise PlainYamlError(line, f"anchor &{step.anchor}: anchors are not allowed")
         if isinstance(step, yaml.ScalarEvent | yaml.CollectionStartEvent) and step.tag is not None:
             raise PlainYamlError(line, f"tag {step.tag}: tags are not allowed")
+        if isinstance(step, yaml.ScalarEvent) and _SURROGATE.search(step.value):
+            raise PlainYamlError(line, "half of a surrogate pair (\\ud800) is no character")
         if isinstance(step, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

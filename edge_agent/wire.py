@@ -13,6 +13,7 @@ quarantined alone. Unknown fields are kept and sent on; numbers are integers onl
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Never, TypeVar
@@ -322,10 +323,13 @@ def encode(message: Message) -> bytes:
 
 
 def parse_json(body: bytes) -> Any:
-    """JSON without its traps: doubled keys, NaN, lone surrogates and nesting over MAX_DEPTH are refused."""
+    """JSON without its traps: doubled keys, NaN, numbers beyond a float, lone surrogates and nesting over
+    MAX_DEPTH are refused."""
     try:
         text = body.decode("utf-8")
-        parsed = json.loads(text, object_pairs_hook=_no_doubled_keys, parse_constant=_no_constants)
+        parsed = json.loads(
+            text, object_pairs_hook=_no_doubled_keys, parse_constant=_no_constants, parse_float=_finite
+        )
         if "\\u" in text:
             json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except UnicodeError as error:
@@ -349,6 +353,11 @@ def decode_sync(body: bytes) -> SyncRequest:
 def decode_answer(body: bytes) -> SyncAnswer:
     """Raises WireError."""
     return _validate(SyncAnswer, parse_json(body))
+
+
+def decode_enrolment(body: bytes) -> EnrollAnswer:
+    """Raises WireError."""
+    return _validate(EnrollAnswer, parse_json(body))
 
 
 def read_row(raw: Any) -> Row:
@@ -418,6 +427,14 @@ def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constants(name: str) -> Never:
     raise WireError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    """1e999 is JSON, but no number that a database or another parser would give back."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise WireError("a number is too large")
+    return number
 
 
 def _deeper_than(parsed: Any, limit: int) -> bool:

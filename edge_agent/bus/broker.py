@@ -69,6 +69,7 @@ class Connection:
         self._ended: LinkError | None = None
         self._farewell = ""
         self._full = False
+        self._looking: asyncio.TimerHandle | None = None
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -81,7 +82,7 @@ class Connection:
             return
         self._loop.add_reader(self._fd, self._readable)
         self._move(lambda: MQTTErrorCode.MQTT_ERR_SUCCESS)
-        self._loop.call_later(MISC_S, self._look_after)
+        self._looking = self._loop.call_later(MISC_S, self._look_after)
 
     async def accepted(self) -> bool:
         """Whether the broker kept our session. Raises LinkError, RefusedError."""
@@ -170,7 +171,7 @@ class Connection:
 
     def _look_after(self) -> None:
         if self._move(self._client.loop_misc):
-            self._loop.call_later(MISC_S, self._look_after)
+            self._looking = self._loop.call_later(MISC_S, self._look_after)
 
     def _move(self, step: Callable[[], MQTTErrorCode]) -> bool:
         """One step of paho; False when the connection is over."""
@@ -211,6 +212,8 @@ class Connection:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
             self._fd = -1
+        if self._looking is not None:
+            self._looking.cancel()
 
     # --- what paho tells ---
 

@@ -7,12 +7,14 @@ import ssl
 from pathlib import Path
 
 import httpx
-from pydantic import ValidationError
 
 from edge_agent import credential, wire
 from edge_agent.credential import Credential
 from edge_agent.health import agent_version
 from edge_agent.provision.address import AddressError, check_url
+
+MAX_ANSWER_BYTES = 64 << 10
+MAX_WHY_CHARACTERS = 500
 
 
 class EnrollError(Exception):
@@ -35,21 +37,25 @@ def enroll(
         ) from error
     request = wire.EnrollRequest(token=token, secret_hash=credential.sha256(secret), facts=facts())
     try:
-        with httpx.Client(verify=tls_context(ca_file), timeout=15, trust_env=False) as client:
-            reply = client.post(
+        with (
+            httpx.Client(verify=tls_context(ca_file), timeout=15, trust_env=False) as client,
+            client.stream(
+                "POST",
                 root + wire.ENROLL_PATH,
                 content=wire.encode(request),
-                headers={"Content-Type": "application/json"},
-            )
+                headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
+            ) as reply,
+        ):
+            body = _bounded(reply)
     except httpx.HTTPError as error:
         raise EnrollError(
             f"{root} does not answer: {error}; nothing is lost, run the same command again"
         ) from error
     if reply.status_code != httpx.codes.OK:
-        raise EnrollError(f"{root} refused: {_detail(reply)}")
+        raise EnrollError(f"{root} refused: {why(reply.status_code, body)}")
     try:
-        answer = wire.EnrollAnswer.model_validate_json(reply.content)
-    except ValidationError as error:
+        answer = wire.decode_enrolment(body)
+    except wire.WireError as error:
         raise EnrollError(
             f"{root} answered something else than an enrolment: is this an Andon collector?"
         ) from error
@@ -73,9 +79,21 @@ def facts() -> dict[str, str]:
     return {"hostname": platform.node()[:64], "machine": platform.machine(), "agent_version": agent_version()}
 
 
-def _detail(reply: httpx.Response) -> str:
+def why(status: int, body: bytes) -> str:
+    """What a refusal says, in a line that a terminal can be given."""
     try:
-        problem = reply.json()
-        return str(problem.get("detail") or problem.get("title") or reply.status_code)
-    except (ValueError, AttributeError):
-        return f"HTTP {reply.status_code}"
+        problem = wire.parse_json(body)
+        said = str(problem.get("detail") or problem.get("title") or status)
+    except (wire.WireError, AttributeError):
+        return f"HTTP {status}"
+    return "".join(one if one.isprintable() else " " for one in said[:MAX_WHY_CHARACTERS])
+
+
+def _bounded(reply: httpx.Response) -> bytes:
+    """An answer has a few hundred bytes; whoever sends more is no collector, and what was cut is no JSON."""
+    body = b""
+    for chunk in reply.iter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            break
+    return body[:MAX_ANSWER_BYTES]

@@ -48,8 +48,9 @@ SHORTEST_GAP_S = 0.00175
 ASSUMED_RTU_ANSWER_S = 0.020
 ASSUMED_TCP_ANSWER_S = 0.010
 RTU_FRAMING_BYTES = 6
-# The longest frame has 260 bytes (Modbus Application Protocol 1.1b3, 4.1); more without one is garbage.
-MAX_UNREAD_BYTES = 1024
+# The longest frame has 260 bytes (Modbus Application Protocol 1.1b3, 4.1); more without one is garbage, and
+# the framer looks through all of it again at each byte that comes.
+MAX_UNREAD_BYTES = 260
 UNANSWERED_UNTIL_STALE = 3
 IDLE_S = 3600.0
 
