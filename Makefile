@@ -6,7 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock simulate simulate-mutants kill-test power-cuts storm noise fuzz
+.PHONY: help run clean-run test check format lock simulate simulate-kills simulate-mutants kill-test power-cuts \
+  storm noise fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +77,9 @@ SIMULATE = PYTHONPATH=.:tests $(BIN)/python -m simulation
 simulate: $(VENV)/.installed-dev ## seeded worlds in which everything fails (SEEDS=200, SEED=n replays one, JOBS=n)
 	@$(SIMULATE) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),0) $(if $(ON),--on))
+
+simulate-kills: $(VENV)/.installed-dev ## one short history, killed at every statement and every turn of the loop
+	@$(SIMULATE) --everywhere $(if $(JOBS),--jobs $(JOBS))
 
 simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed: each must die (SEEDS=300, ONLY=name)
 	@$(SIMULATE) --mutants $(if $(JOBS),--jobs $(JOBS)) --seeds $(or $(SEEDS),300) --first $(or $(FIRST),0) \

@@ -39,6 +39,7 @@ class Dials:
     full_disks: bool = False
     versions: bool = False
     people: bool = False
+    forged: bool = False
     # Every fourth world is about histories that part: disks and databases that are put back all the time.
     focus: bool = False
 
@@ -80,6 +81,7 @@ class Dials:
             full_disks=more.random() < 0.25,
             versions=more.random() < 0.3,
             people=more.random() < 0.5,
+            forged=more.random() < 0.2,
         )
         if drawn.collectors == 1:
             drawn = replace(drawn, clocks_apart_ms=0)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from simulation import net, oracle, skew
 from simulation.floor import FAULTS
-from simulation.hub import SITE, Held
+from simulation.hub import SITE, Collector, Held
 from simulation.ledger import Told
 
 from collector import ingest
 from collector.command import Outcome, Result
 from collector.exchange import GatewayIdentity
+from collector.minted import CONTACT_MS
 from collector.store import tables
+from collector.sweep import SILENT_MS
 from collector.tickets import Acknowledge
 from edge_agent import wire
 
@@ -83,6 +85,8 @@ class Laws:
     highest: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # When a collector first held it, in whatever incarnation.
     known_at: dict[str, float] = field(default_factory=dict)
+    # Gateway -> when a message of it was last taken for its own.
+    heard: dict[str, float] = field(default_factory=dict)
     # (uid, rev) that were ever sent without a field of a later version.
     sent_plain: set[tuple[str, int]] = field(default_factory=set)
 
@@ -115,6 +119,7 @@ class Laws:
         for uid, one in held.items():
             if uid not in self.held:
                 self._made_by_its_owner(one)
+                self._rightly_silent(one)
                 self.known_at.setdefault(uid, world.now)
         changed = {ticket_id for ticket_id, now in tickets.items() if self.tickets.get(ticket_id) != now}
         if untold := changed - told:
@@ -159,6 +164,28 @@ class Laws:
         if told is None or told.box.gateway.id != one.gateway_id:
             self.world.fail(f"I6: nobody made {one}")
 
+    def _rightly_silent(self, one: Held) -> None:
+        """No gateway is called silent that has spoken within the minute."""
+        if not (one.minted and one.open and one.dedupe_key.endswith(f"|{wire.SILENT}")):
+            return
+        self.world.count("silent gateways")
+        since_s = self.world.now - self.heard.get(one.gateway_id, 0.0)
+        allowed_s = (SILENT_MS - CONTACT_MS - 2 * self.world.dials.clocks_apart_ms) / 1000
+        if since_s < allowed_s:
+            self.world.fail(f"I7: {one.gateway_id} is called silent, it was heard {since_s:.1f} s ago")
+
+    def after_sweep(self, collector: Collector) -> None:
+        """Whoever was not heard of for a minute while somebody listened is called silent."""
+        world = self.world
+        now_ms = world.now_ms + collector.clock_error_ms
+        if now_ms - collector.started_ms <= SILENT_MS:
+            return
+        untold = world.hub.database.raw.execute(
+            "SELECT name FROM gateway WHERE last_contact_ms < ? AND silent_ms IS NULL", (now_ms - SILENT_MS,)
+        ).fetchone()
+        if untold:
+            world.fail(f"I7: {untold[0]} is silent, and nobody is told")
+
     def _open_since(self, held: dict[str, Held]) -> dict[str, float]:
         found: dict[str, float] = {}
         for one in held.values():
@@ -189,6 +216,8 @@ class Laws:
             world.fail(f"I4: answered {answer.hwm}, durable is {durable}")
         if applied.quarantined and answer.verdict == "ok" and tuple(answer.hwm) != tuple(message.to):
             world.fail("I13: a row that cannot be read holds up its stream")
+        if answer.verdict != "behind":
+            self.heard[gateway.id] = world.now
         if answer.verdict == "ok":
             self._unknown_fields_are_kept(message)
         if message.lane == "present":
@@ -236,7 +265,7 @@ class Laws:
             )
         if after.ticket is None or before.ticket is None:
             return
-        _, _, alarm_version, ack_seen, acked_by, acked_ms, *_ = (0, *after.ticket)
+        _, _, alarm_version, ack_seen, acked_by, acked_ms, *_ = after.ticket
         if before.ticket[3] < alarm_version <= ack_seen and isinstance(wanted.command, Acknowledge):
             self._saw_what_it_covers(wanted)
             assert wanted.command.given_ms is not None

@@ -16,6 +16,7 @@ from simulation.hub import Collector
 from simulation.virtual import LIFE, Killed
 
 from collector.guard import DATABASE_AWAY, DATABASE_RETRY_S
+from collector.ingest import StreamRefusedError
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Reply
 
@@ -144,13 +145,28 @@ class Net:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
             world.fail("the collector crashed on a message", error)
             return [None] * len(jobs)
-        hub.database.fuse = -1
-        if dies_after:
+        if not world.quiet and world.dials.hub_kills:
+            hub.database.fuse = -1
+        if dies_after or world.dies_after_its_commit():
             self.dies(collector, "after a commit, before its answer")
             return [None] * len(jobs)
+        if world.dials.forged and self.rng.random() < 0.1:
+            self._forge(jobs[-1])
         if len(jobs) > 1:
             world.count("messages that shared a commit", len(jobs))
         return [self._reply(collector, answer) for answer in answers]
+
+    def _forge(self, job: Job) -> None:
+        """The same message with the credential of another gateway."""
+        world, hub = self.world, self.world.hub
+        (other,) = (one for one in hub.gateways if one != job.box.gateway)
+        if wire.decode_sync(job.body).stream not in hub.positions():
+            return
+        world.count("messages under a foreign credential")
+        before = hub.database.raw.total_changes
+        (answer,) = hub.syncs([(other, job.body)], world.now_ms)
+        if not isinstance(answer, StreamRefusedError) or hub.database.raw.total_changes != before:
+            world.fail(f"C1: a message under a foreign credential was answered with {answer}")
 
     def _reply(self, collector: Collector, answer: wire.SyncAnswer | BaseException) -> Reply | None:
         if isinstance(answer, wire.SyncAnswer):

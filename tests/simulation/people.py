@@ -157,7 +157,8 @@ class People:
             world.fail("the collector crashed on a command", error)
             return False
         finally:
-            hub.database.fuse = -1
+            if world.dials.hub_kills:
+                hub.database.fuse = -1
         told = (
             outcome.result in (command.Result.APPLIED, command.Result.MERGED) and outcome.ticket is not None
         )

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 from simulation.mutants import MUTANTS, Mutant
+from simulation.small import Point, kill_at, points
 from simulation.world import BrokenLawError, World
 
 T = TypeVar("T")
@@ -91,6 +92,28 @@ def many(first: int, seeds: int, go_on: bool, jobs: int) -> int:
         f"{done} seeds from {first} on, {done - len(failed)} hold, {len(failed)} failed"
         f"{f': {sorted(failed)}' if failed else ''}; {time.monotonic() - began:.0f} s on {jobs} processes"
     )
+    return 1 if failed else 0
+
+
+# --- kills everywhere ---------------------------------------------------------------------------------
+
+
+def killed(point: Point) -> str:
+    """Why it did not converge; empty when it did."""
+    try:
+        kill_at(point)
+    except BrokenLawError as broken:
+        return f"killed {point.where} {point.number}: {broken}"
+    return ""
+
+
+def everywhere(jobs: int) -> int:
+    """The small world, killed at every point of it in turn."""
+    every = list(points())
+    failed = [why for why in _spread(killed, every, jobs) if why]
+    for where, count in Counter(point.where for point in every).items():
+        print(f"{count:>6,}  {where}")
+    print("\n".join(failed) or f"{len(every)} kills, each at another point of one history: all converge")
     return 1 if failed else 0
 
 

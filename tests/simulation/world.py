@@ -62,6 +62,7 @@ class World:
     loop: Loop | None = None
     director: Director = field(init=False)
     people: People = field(init=False)
+    quiet_exchanges: int = QUIET_EXCHANGES
     collectors: list[Collector] = field(init=False)
     # Chaos is over: the network, the disks and the floor are well.
     quiet: bool = False
@@ -152,6 +153,10 @@ class World:
             for one in both:
                 one.cancel()
 
+    def dies_after_its_commit(self) -> bool:
+        """Whether a collector does, at a place that a history has chosen."""
+        return False
+
     def exchanged(self, box: Box) -> None:
         self.laws.after_exchange(box)
 
@@ -230,13 +235,15 @@ class World:
                 self.hub.database.fuse = self.rng.randrange(30)
             try:
                 self.hub.sweep(self.now_ms + collector.clock_error_ms, collector.started_ms)
+                self.laws.after_sweep(collector)
             except Killed:
                 self.net.dies(collector, "within a sweep")
             except DATABASE_AWAY:
                 self.count("sweeps refused by a full disk")
             except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
                 self.fail("a collector's sweep crashed", error)
-            self.hub.database.fuse = -1
+            if self.dials.hub_kills:
+                self.hub.database.fuse = -1
 
     # --- a gateway's lives ------------------------------------------------------------------------------
 
@@ -331,7 +338,7 @@ class World:
                     mended[box.gateway.id] = (life, life.exchanges, self.now)
                 _, exchanges, since = mended[box.gateway.id]
                 # Many exchanges within a second are too few readings.
-                enough = enough and life.exchanges - exchanges >= QUIET_EXCHANGES
+                enough = enough and life.exchanges - exchanges >= self.quiet_exchanges
                 enough = enough and self.now - since >= QUIET_AT_LEAST_S
             if enough:
                 break
