@@ -382,6 +382,9 @@ def _shown_frame(profile: Profile, read: str, number: int, frame: bytes) -> str:
 def _redacted(frame: bytes, redaction: Redaction) -> bytes:
     if redaction.from_byte is not None:
         return frame[: redaction.from_byte] + (REDACTED if len(frame) > redaction.from_byte else b"")
+    if redaction.after is not None:
+        shown, mark, hidden = frame.partition(to_bytes(redaction.after))
+        return shown + mark + (REDACTED if hidden else b"")
     by = redaction.split.encode()
     pieces = frame.split() if by == b" " else frame.split(by)
     if redaction.fields_ not in (None, len(pieces)):

@@ -68,10 +68,14 @@ class Redaction(Part):
     field: Annotated[int | None, Field(ge=0, le=255)] = None
     split: Separator = ","
     from_byte: Annotated[int | None, Field(ge=0, le=4095, description="hide from this byte on")] = None
+    after: Annotated[str | None, Field(min_length=1, max_length=64, description="hide behind this text")] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Redaction:
-        _at_most_one(field=self.field, from_byte=self.from_byte)
+        _at_most_one(field=self.field, from_byte=self.from_byte, after=self.after)
+        to_bytes(self.after or "")
         return self
 
 

@@ -170,6 +170,12 @@ def test_a_message_about_something_else_says_nothing_about_a_signal() -> None:
     assert one(JSON, signal, (b'{"state": "SET"}',)) == "bad: there is no id in the message"
 
 
+def test_what_stands_behind_a_text_is_hidden_to_the_end() -> None:
+    of = device(LISTEN | {"redact": [{"after": "]"}]}, {"type": "seen"})
+    for frame, line in ((b"||[0]a]b", "||[0][redacted]"), (b"||[0]", "||[0]"), (b"plain", "plain")):
+        assert shown(of, Reading(device="d", read="r", at=AT, payload=(frame,))) == (line,)
+
+
 def test_bytes_are_hidden_from_where_the_profile_says() -> None:
     of = device(LISTEN | {"redact": [{"from_byte": 4}]}, {"byte": 0}, {"type": "seen"})
     for frame, line in (
@@ -293,7 +299,7 @@ def test_a_coil_is_true_or_false(value: int) -> None:
         ({"path": "a", "type": "int"}, b'{"a": 1.5}', "bad: not of type int"),
         ({"path": "a", "type": "float"}, b'{"a": 2}', 2),
         ({"path": "a", "type": "float", "scale": 0.1}, b'{"a": 3}', 0.3),
-        ({"path": "a", "type": "float"}, b'{"a": 1e999}', "bad: not a finite number"),
+        ({"path": "a", "type": "float"}, b'{"a": 1e999}', "bad: a number is too large"),
         ({"path": "a"}, b'{"a": ' + b"9" * 30 + b"}", "bad: a number of more than 63 bits"),
         ({"path": "a", "type": "text"}, b'{"a": "x"}', "x"),
         ({"path": "a", "equals": "up"}, b'{"a": "up"}', True),

@@ -372,7 +372,12 @@ def test_what_was_left_out_has_the_documented_value() -> None:
             "frame: 2, byte: 0",
             "signals.secured: shows what the read redacts; expected bytes before its from_byte",
         ),
-        ("printer", "frame: 2, field: 0}]", "frame: 2, field: 0, from_byte: 1}]", "one of field, from_byte"),
+        (
+            "printer",
+            "frame: 2, field: 0}]",
+            "frame: 2, field: 0, from_byte: 1}]",
+            "one of field, from_byte, after",
+        ),
         ("printer", "frames: 3,", "frames: 3, answer: {},", "one of starts_with, letters, length"),
         ("printer", "frames: 3,", "frames: 3, answer: {mask: 1},", "mask and value: one needs the other"),
         ("printer", "field: 1, type: bool", "byte: 1, bit: 8", "bit: 1 bytes have no bit 8"),

@@ -192,6 +192,7 @@ async def test_a_printer_on_a_port_obeys_what_is_typed() -> None:
 
 
 PLUGGED_IN = [
+    "cognex_dmcc",
     "conveylinx",
     "datamax_dpl",
     "escpos",
@@ -199,6 +200,7 @@ PLUGGED_IN = [
     "powerflex_520",
     "sato_sbpl",
     "tsc_tspl",
+    "zebra_ssi",
 ]
 
 
