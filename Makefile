@@ -48,8 +48,8 @@ format: $(VENV)/.installed-dev ## format and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-kill-test: $(VENV)/.installed-dev ## kill -9 of the agent and of the collector, KILLS times each, under load
-	@KILLS=$(KILLS) $(BIN)/python -m pytest tests/kills -q -s --timeout=0
+kill-test: $(VENV)/.installed-dev ## kill -9 of the agent, the collector, PostgreSQL, one of three collectors: KILLS times each, under load
+	@KILLS=$(KILLS) $(BIN)/python -m pytest tests/kills tests/stories/test_three_collectors_on_one_database.py -q -s --timeout=0
 KILLS := 300
 
 power-cuts: $(VENV)/.installed-dev ## the journal after IMAGES power cuts and FLIPS flipped bits

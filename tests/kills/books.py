@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import create_engine, select
+from sqlalchemy import NullPool, create_engine, select
 
 from collector.store.tables import occurrence, quarantine, ticket
 from edge_agent.journal import FILE
@@ -52,7 +52,8 @@ class CollectorBooks:
 
     def __init__(self, url: str) -> None:
         driver = url.replace("postgresql://", "postgresql+psycopg://")
-        self._engine = create_engine(driver)
+        # Its server may be killed between two looks.
+        self._engine = create_engine(driver, poolclass=NullPool)
 
     def close(self) -> None:
         self._engine.dispose()

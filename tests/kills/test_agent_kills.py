@@ -165,17 +165,16 @@ async def test_what_the_agent_has_written_down_survives_kill_9(database: str, tm
         async with belts(random.Random(seed)) as devices:
             agent = configured(tmp_path, program, devices)
             try:
-                told = await _killed_again_and_again(agent, devices, collector, kills, seed, database)
+                await _killed_again_and_again(agent, devices, collector, kills, seed, database)
             finally:
                 agent.stop()
-        print(f"\n{told}", end="")
 
 
 async def _killed_again_and_again(
     agent: Agent, devices: list[Belts], collector: CollectorBooks, kills: int, seed: int, database: str
-) -> Figures:
+) -> None:
     dice, said, book = random.Random(seed), Said(agent), Book()
-    told = Figures(what=f"agent, collector on {database}")
+    told = Figures(what=f"agent (its collector on {database})")
     for _ in range(kills):
         begun, starts = time.monotonic(), said.starts
         agent.start()
@@ -190,6 +189,7 @@ async def _killed_again_and_again(
         after = await asyncio.to_thread(books.of_journal, agent.data_dir)
         told.killed()
         jams = sum((device.jams for device in devices), Counter[str]())
+        told.lost += len(books.lost(book, after))
         judge(after, book, said, jams, told.kills)
         book = after
         told.promised = len(book)
@@ -203,11 +203,13 @@ async def _killed_again_and_again(
     agent.stop()
     book = books.of_journal(agent.data_dir)
     found = collector.occurrences()
+    told.lost += len(books.lost(book, found))
     assert found == book
     assert not any(entry.open for entry in found.values())
-    assert collector.broken_promises() == []
+    broken = collector.broken_promises()
+    told.doubled += len(broken)
+    assert broken == []
     assert said.raised.total() > kills, "there was no load"
-    return told
 
 
 async def _started(said: Said, begun: float, told: Figures) -> None:

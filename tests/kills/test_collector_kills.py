@@ -2,9 +2,6 @@
 
 import contextlib
 import random
-import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +14,9 @@ from kills import books, figures
 from kills.books import Book, CollectorBooks, Entry
 from kills.figures import Figures
 from rigs import collector_program, postgres
+from rigs.collector_server import CollectorServer
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice
-from rigs.ports import free_port, wait_until_now
+from rigs.ports import wait_until_now
 
 from collector import auth
 from collector.exchange import GatewayIdentity
@@ -31,39 +29,10 @@ DEVICES = 6
 # How long it lives once it listens; one in ten is killed before that.
 LIVES_S = 0.8
 STARTS_S = 1.5
+# Of the collector's kills, one has its PostgreSQL killed before.
+DATABASE_KILLED_EVERY = 20
 # Of a gateway that was not answered.
 AGAIN_S = 0.02
-
-
-class Server:
-    """`collector serve` on one port; killed and started again on the same database."""
-
-    def __init__(self, data_dir: Path, database_url: str) -> None:
-        self.data_dir = data_dir
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self.log = data_dir.with_suffix(".log")
-        self._command = [sys.executable, "-m", "collector", "serve", "--data-dir", str(data_dir)]
-        self._command += ["--listen", self.url.removeprefix("http://")]
-        self._command += ["--database-url", database_url] if database_url else []
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        with self.log.open("a") as log:
-            self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True)
-
-    def until_it_listens(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert re.search(r"https?://\S+ \(desk\)", line), f"{line!r}: {self.log.read_text()}"
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
 
 
 @dataclass
@@ -162,7 +131,7 @@ class Gateway:
         return (time.time() * 1000 - MONDAY_MS) / MINUTE_MS
 
 
-def enrolled(server: Server, number: int) -> Gateway:
+def enrolled(server: CollectorServer, number: int) -> Gateway:
     name = f"gw-{number}"
     printed = collector_program.run(server.data_dir, "gateway", "add", SITE, name)
     token = next(word for word in printed.split() if word.startswith("enr_"))
@@ -192,10 +161,13 @@ def busy(gateways: list[Gateway]) -> Iterator[None]:
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_what_the_collector_has_answered_survives_kill_9(database: str, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        database_url = ""
+        database_url, cluster = "", None
         if database == "postgresql":
-            database_url = postgres.new_database(stack.enter_context(postgres.running(tmp_path / "pg")))
-        server = Server(tmp_path / "collector", database_url)
+            cluster = postgres.Server(tmp_path / "pg")
+            stack.callback(cluster.stop)
+            cluster.start()
+            database_url = postgres.new_database(cluster.url)
+        server = CollectorServer(tmp_path / "collector", database_url)
         stack.callback(server.kill)
         file = f"sqlite:///file:{server.data_dir}/collector.sqlite3?mode=ro&uri=true"
         collector = CollectorBooks(database_url or file)
@@ -207,27 +179,36 @@ def test_what_the_collector_has_answered_survives_kill_9(database: str, tmp_path
             stack.callback(gateway.client.close)
         told = Figures(what=f"collector on {database}")
         with busy(gateways):
-            _kill_again_and_again(server, gateways, collector, told)
+            _kill_again_and_again(server, cluster, gateways, collector, told)
         for gateway in gateways:
             assert gateway.failure is None, gateway.failure
             gateway.calm()
             wait_until_now(gateway.sync)
             wait_until_now(lambda gateway=gateway: gateway.sync() and gateway.hwm[0] == gateway.voice.seq)
         everything = {uid: entry for gateway in gateways for uid, entry in gateway.told.items()}
-        assert collector.occurrences() == everything
+        found = collector.occurrences()
+        told.lost += len(books.lost(everything, found))
+        assert found == everything
         assert not any(entry.open for entry in everything.values())
-        assert collector.broken_promises() == []
-        syncs = sum(gateway.syncs for gateway in gateways)
-        assert syncs > told.kills, "there was no load"
-        print(f"\n{told}; {syncs} syncs answered", end="")
+        broken = collector.broken_promises()
+        told.doubled += len(broken)
+        assert broken == []
+        assert sum(gateway.syncs for gateway in gateways) > told.kills, "there was no load"
 
 
 def _kill_again_and_again(
-    server: Server, gateways: list[Gateway], collector: CollectorBooks, told: Figures
+    server: CollectorServer,
+    cluster: postgres.Server | None,
+    gateways: list[Gateway],
+    collector: CollectorBooks,
+    told: Figures,
 ) -> None:
     dice = random.Random(1)
     time.sleep(dice.random() * LIVES_S)
-    for _ in range(figures.KILLS or figures.IN_THE_SUITE):
+    for turn in range(figures.KILLS or figures.IN_THE_SUITE):
+        if cluster is not None and turn % DATABASE_KILLED_EVERY == 1:
+            _kill_database(cluster, gateways)
+            told.database_kills += 1
         server.kill()
         told.killed()
         _look(gateways, collector, told)
@@ -245,6 +226,17 @@ def _kill_again_and_again(
     server.until_it_listens()
 
 
+def _kill_database(cluster: postgres.Server, gateways: list[Gateway]) -> None:
+    """Its backends are gone in the middle of what they do; the collector lives, and answers again."""
+    cluster.stop()
+    cluster.start()
+    so_far = [gateway.syncs for gateway in gateways]
+    wait_until_now(
+        lambda: all(gateway.syncs > before for gateway, before in zip(gateways, so_far, strict=True)),
+        what="every gateway is answered after PostgreSQL has come back",
+    )
+
+
 def _look(gateways: list[Gateway], collector: CollectorBooks, told: Figures) -> None:
     """While no collector runs: what was promised since the last look stands in its database."""
     fresh: Book = {}
@@ -253,5 +245,7 @@ def _look(gateways: list[Gateway], collector: CollectorBooks, told: Figures) -> 
         with gateway.lock:
             fresh |= gateway.fresh
             gateway.fresh = {}
-    assert books.lost(fresh, collector.occurrences(fresh)) == []
+    gone = books.lost(fresh, collector.occurrences(fresh))
+    told.lost += len(gone)
+    assert gone == []
     told.promised = sum(len(gateway.promised) for gateway in gateways)

@@ -218,9 +218,13 @@ async def cut(
     database: str = FILE,
     judge: Judge = of_journal,
     progress: Callable[[Figures], None] = lambda figures: None,
+    figures: Figures | None = None,
 ) -> Figures:
-    """Power cuts at random points, and at those where the files change in a rarer way."""
-    dice, figures, disk = random.Random(seed), Figures(), Disk()
+    """Power cuts at random points, and at those where the files change in a rarer way. ``figures``: those of
+    other recordings, to which these are added.
+    """
+    dice, disk = random.Random(seed), Disk()
+    figures = Figures() if figures is None else figures
     points = sorted(_point(steps, dice) for _ in range(images))
     place = iter(points)
     point = next(place, None)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from powercut import cuts, writer
+from powercut import cuts, witness, writer
 from powercut.disk import SECTOR, Disk, Folder, Kept, without_folder_sync_of_new_wal
 from powercut.recording import Names, Said, Step, Sync, SyncFolder, Truncate, Write
 
@@ -56,6 +56,22 @@ async def test_a_journal_that_is_not_created_under_extra_would_lose(tmp_path: Pa
     )
     without = without_folder_sync_of_new_wal(steps)
     figures = await cuts.cut(without, tmp_path, images=IMAGES_OF_A_WRONG_WAY, seed=2)
+    assert figures.lossy > 0, figures
+
+
+async def test_a_second_witness_says_the_same(tmp_path: Path) -> None:
+    """Another SQLite, whose own file layer tells what it does."""
+    steps = witness.record(tmp_path / "recorded", seed=1, transitions=400)
+    assert {type(step) for step in steps} == {Write, Truncate, Sync, Names, SyncFolder, Said}
+    figures = await cuts.cut(steps, tmp_path, images=IMAGES_OF_A_WRONG_WAY, seed=2)
+    assert (figures.lossy, figures.corrupt) == (0, 0), figures.bad
+    assert figures.confirmed > 100
+
+
+@pytest.mark.parametrize("way", [writer.NORMAL, writer.NOT_CREATED_SAFELY])
+async def test_and_the_same_of_what_would_lose(tmp_path: Path, way: str) -> None:
+    steps = witness.record(tmp_path / "recorded", seed=1, transitions=200, way=way, endings=cuts.SHORT)
+    figures = await cuts.cut(steps, tmp_path, images=IMAGES_OF_A_WRONG_WAY, seed=2)
     assert figures.lossy > 0, figures
 
 

@@ -43,17 +43,23 @@ class Spoilt(sqlite3.Connection):
 
 def spoil(way: str) -> None:
     """Open journals another way than the product does, in this program only."""
+    Spoilt.instead = instead_of(way)
     if way == AS_BUILT:
         return
-    extra, full = "PRAGMAsynchronous=EXTRA", "PRAGMAsynchronous=FULL"
-    if way == NORMAL:
-        Spoilt.instead = {full: "PRAGMA synchronous = NORMAL", extra: "PRAGMA synchronous = NORMAL"}
-    else:
-        Spoilt.instead = {extra: "PRAGMA synchronous = FULL"}
     if way == NOT_CREATED_SAFELY:
         journal_file._sync_folder = lambda folder: None
     real = sqlite3.connect
     sqlite3.connect = lambda *given, **more: real(*given, **more, factory=Spoilt)  # type: ignore[assignment]
+
+
+def instead_of(way: str) -> Mapping[str, str]:
+    """What is told to SQLite instead of what the product tells it."""
+    if way == AS_BUILT:
+        return {}
+    extra, full = "PRAGMAsynchronous=EXTRA", "PRAGMAsynchronous=FULL"
+    if way == NORMAL:
+        return {full: "PRAGMA synchronous = NORMAL", extra: "PRAGMA synchronous = NORMAL"}
+    return {extra: "PRAGMA synchronous = FULL"}
 
 
 class Load:
@@ -109,21 +115,27 @@ class Load:
 async def main(arguments: Sequence[str]) -> None:
     folder, said, seed, transitions, way, ending = arguments
     spoil(way)
-    clock, dice = HandClock(), random.Random(seed)
-    # Later than whatever an earlier session has written.
-    clock.go(DAY_S * 1_000 * int(seed))
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def say(*words: object) -> None:
         os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
 
+    await live(folder, seed, transitions, say, ending)
+    if ending == "killed":
+        os._exit(0)
+
+
+async def live(folder: str, seed: str, transitions: str, say: Callable[..., None], ending: str) -> None:
+    """One session; it ends before the journal is closed if it is to be killed."""
+    clock, dice = HandClock(), random.Random(seed)
+    # Later than whatever an earlier session has written.
+    clock.go(DAY_S * 1_000 * int(seed))
     journal = await Journal.open(
         Path(folder), new_id=lambda: f"{dice.getrandbits(128):032x}", stamp=clock.stamp
     )
     await Load(journal, clock, dice, say).run(int(transitions))
-    if ending == "killed":
-        os._exit(0)
-    await journal.close()
+    if ending != "killed":
+        await journal.close()
 
 
 if __name__ == "__main__":

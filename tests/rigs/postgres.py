@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -35,18 +37,16 @@ class Server:
     """One cluster in a folder; may be stopped, killed and started again, on the same port or another."""
 
     def __init__(self, directory: Path, **settings: str) -> None:
-        self._cluster = directory / "cluster"
+        directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / "postgres.log"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._user = NOBODY if os.geteuid() == 0 else None
-        self._cluster.mkdir(parents=True)
+        # Not below pytest's folders: they are for their owner alone, and every pytest that starts sees to it.
+        self._cluster = Path(tempfile.mkdtemp(prefix="andon-postgres-"))
+        atexit.register(shutil.rmtree, self._cluster, ignore_errors=True)
         if self._user is not None:
             shutil.chown(self._cluster, self._user)
-            # pytest's directories are for their owner alone; the server has to pass through.
-            for above in directory, *directory.parents:
-                if above.owner() == "root" and not above.stat().st_mode & 0o001:
-                    above.chmod(above.stat().st_mode | 0o011)
         subprocess.run(
             [
                 binaries() / "initdb",
