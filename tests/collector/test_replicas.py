@@ -1,0 +1,86 @@
+"""Two collectors on one PostgreSQL: what one has decided the other knows at its next request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from rigs import postgres
+from rigs.web import ROOT, House, house
+from sqlalchemy import func, select
+
+from collector import admin, auth
+from collector.store import Store, tables
+from collector.tickets import Role
+from edge_agent import wire
+
+
+@pytest.fixture
+async def houses(tmp_path: Path, postgres_url: str, made_database: str) -> AsyncIterator[tuple[House, House]]:
+    url = postgres.new_database(postgres_url, made_database)
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for _ in range(2):
+            store = Store.open(url)
+            stack.callback(store.close)
+            made.append(await stack.enter_async_context(house(tmp_path, store)))
+        made[0].add_cast()
+        yield made[0], made[1]
+
+
+async def test_a_gateway_that_one_has_revoked_is_refused_by_the_other(houses: tuple[House, House]) -> None:
+    one, other = houses
+    gateway = await one.enrol()
+    await other.sync(gateway)
+    one.order(admin.RevokeGateway(site="north", name="gw1"))
+    body = wire.encode(gateway.voice.message(other.clock.minute))
+    answer = await other.client().post(wire.SYNC_PATH, content=body, headers=gateway.headers)
+    assert answer.status_code == 401
+
+
+async def test_a_session_of_one_is_good_at_the_other_until_either_ends_it(
+    houses: tuple[House, House],
+) -> None:
+    one, other = houses
+    browser = await one.log_in("bob")
+    cookie = browser.cookies[auth.SESSION_COOKIE]
+    there = other.client()
+    there.cookies.set(auth.SESSION_COOKIE, cookie)
+    assert (await there.get("/m")).status_code == 200
+    session = await other.parts.identities.session(cookie, touch=False)
+    assert session is not None
+    # The form comes from one, its answer goes to the other.
+    answer = await there.post("/logout", data={"csrf": session.csrf}, headers={"Origin": ROOT})
+    assert answer.status_code == 303
+    assert (await browser.get("/m")).status_code == 303
+
+
+async def test_one_command_that_comes_by_both_at_once_takes_effect_once(houses: tuple[House, House]) -> None:
+    ticket = await houses[0].ticket()
+    token = houses[0].add_token(role=Role.TECHNICIAN)
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "from-a-handheld"}
+
+    async def note(home: House) -> int:
+        path = f"/api/v1/tickets/{ticket}/note"
+        answer = await home.client().post(path, json={"text": "belt is torn"}, headers=headers)
+        return answer.status_code
+
+    assert await asyncio.gather(*(note(home) for home in houses * 3)) == [200] * 6
+    entry = tables.ticket_entry.c
+    query = select(func.count()).where(entry.ticket_id == ticket, entry.reason == "noted")
+    assert houses[1].store.read(lambda connection: connection.execute(query).scalar_one()) == 1
+
+
+async def test_a_token_of_one_box_is_not_redeemed_by_a_second_box_at_the_other(
+    houses: tuple[House, House],
+) -> None:
+    token = houses[0].enrolment_token()
+
+    async def redeem(home: House) -> int:
+        body = {"token": token, "secret_hash": auth.sha256(auth.new_secret())}
+        return (await home.client().post(wire.ENROLL_PATH, json=body)).status_code
+
+    assert sorted(await asyncio.gather(*(redeem(home) for home in houses))) == [200, 409]
