@@ -68,8 +68,8 @@ class Lane:
         self._line_s = line_s
         self.inside = 0
         self.waiting = 0
-        # Who was asked to come back, and until when it is waited for.
-        self._expected: dict[str, float] = {}
+        # Who was asked to come back: when it is its turn, and until when it is waited for.
+        self._expected: dict[str, tuple[float, float]] = {}
         self._pruned_s = -math.inf
 
     @property
@@ -91,17 +91,20 @@ class Lane:
         self.inside -= 1
 
     def turn_s(self, who: str, now_s: float) -> float:
-        """In how many seconds it would be the turn of ``who``, who is expected from now on."""
-        before = self.waiting + self.expected(now_s) - (who in self._expected)
+        """In how many seconds it is the turn of ``who``, who is expected from now on. Who asks again before
+        it has come keeps its place."""
+        before = self.waiting + self.expected(now_s)
+        if who in self._expected:
+            return max(0.0, self._expected[who][0] - now_s)
         after_s = min(MAX_RETRY_S, before * self.cost_s)
         if who and len(self._expected) < MAX_EXPECTED:
-            self._expected[who] = now_s + 2 * max(1.0, after_s) + GRACE_S
+            self._expected[who] = now_s + after_s, now_s + 2 * max(1.0, after_s) + GRACE_S
         return after_s
 
     def expected(self, now_s: float) -> int:
         if now_s - self._pruned_s >= 1.0:
             self._pruned_s = now_s
-            self._expected = {who: until_s for who, until_s in self._expected.items() if until_s > now_s}
+            self._expected = {who: turn for who, turn in self._expected.items() if turn[1] > now_s}
         return len(self._expected)
 
 

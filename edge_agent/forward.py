@@ -3,8 +3,8 @@
 The journal is the queue. One request at a time carries the oldest rows that the collector lacks; a boundary
 is durable before it is announced, and the answer alone moves the cursor, forwards or backwards. Until an
 answer comes the same boundary is announced again, so that a lost reply costs nothing. While the history is
-long the present goes ahead of it (``lanes``). Nothing is ever dropped: whatever the collector says, the rows
-stay where they are.
+long the present goes ahead of it (``lanes``), and goes on while the collector has no time for history.
+Nothing is ever dropped: whatever the collector says, the rows stay where they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from edge_agent.backoff import Backoff, Dice
-from edge_agent.journal import Batch, Journal, Moved, Present
+from edge_agent.journal import FEW_ROWS, Batch, Journal, Moved, Present
 from edge_agent.lanes import Lanes
 from edge_agent.wire import (
     MAX_ROWS,
@@ -45,6 +45,11 @@ REFUSED_S = 60.0
 # A gateway that is always told to begin anew is one of two with the same disk: it may do so once a minute.
 NEW_STREAM_EVERY_S = 60.0
 MAX_RETRY_AFTER_S = 3600.0
+# Who reaches nobody costs nobody anything, and may try often: when the link is up again the first attempt
+# comes within U(0, 30 s), and a fleet is spread over that.
+UNREACHED_CAP_S = 30.0
+# How soon the present is told again while the history waits, until the collector has said how soon.
+BEAT_S = 15.0
 
 OK, BAD_REQUEST, UNAUTHORISED, FORBIDDEN, TOO_LARGE, TOO_MANY, UNAVAILABLE = 200, 400, 401, 403, 413, 429, 503
 
@@ -52,7 +57,11 @@ log = structlog.get_logger()
 
 
 class CollectorAwayError(Exception):
-    """There was no reply; the text tells a technician why."""
+    """There was no reply; the text tells a technician why. ``reached``: somebody was there."""
+
+    def __init__(self, why: str, *, reached: bool = True) -> None:
+        super().__init__(why)
+        self.reached = reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +108,14 @@ class Forwarder:
         self._stamp = stamp
         self._random = random
         self._backoff = Backoff(random=random)
+        self._unreached = Backoff(random=random, cap_s=UNREACHED_CAP_S)
         self._at_most_rows = self._max_rows = max_rows
         self._inventory_wanted = False
         self._lanes = Lanes()
         self._told_of_lane = False
+        # The collector has no time for history before this moment.
+        self._history_from_ns = 0
+        self._beat_s = BEAT_S
         # Position of the boundary that was announced and not yet answered.
         self._announced: int | None = None
         self._renewed_ns: int | None = None
@@ -129,17 +142,18 @@ class Forwarder:
             max_rows=self._max_rows, max_bytes=self._max_bytes, through=self._announced
         )
         present = await self._ahead(batch)
+        is_history = batch.crowded and present is None
         if present is None:
             self._announced = batch.to[0]
         self.rows_waiting = batch.waiting
         try:
             reply = await self._post(encode(self._message(batch, present, unsettled)))
         except CollectorAwayError as away:
-            return self._missed(str(away))
+            return self._missed(str(away), reached=away.reached)
         if reply.status == BAD_REQUEST and present is not None:
             return self._history_alone()
         if reply.status != OK:
-            return self._refused(reply)
+            return self._refused(reply, is_history=is_history)
         try:
             answer = decode_answer(reply.body)
         except WireError as error:
@@ -152,11 +166,15 @@ class Forwarder:
 
     async def _ahead(self, batch: Batch) -> Present | None:
         """The open rows that go ahead of this batch, if it is their turn and there are any."""
-        after = self._lanes.present_after(crowded=batch.crowded, sent_through=batch.to[0])
+        paused = self._history_pause_s() > 0
+        after = self._lanes.present_after(crowded=batch.crowded, paused=paused, held_through=batch.from_[0])
         if after is None:
             return None
-        present = await self._journal.present(after=after, max_rows=self._max_rows, max_bytes=self._max_bytes)
-        return present if present.rows else None
+        present = await self._journal.present(
+            after=after, max_rows=min(self._max_rows, FEW_ROWS), max_bytes=self._max_bytes
+        )
+        # Without rows it is a heartbeat.
+        return present if present.rows or paused else None
 
     def _message(self, batch: Batch, present: Present | None, unsettled: list[str]) -> SyncRequest:
         told = batch if present is None else present
@@ -210,9 +228,27 @@ class Forwarder:
             # Progress is not certain, so that haste could go on for ever.
             return Rest(seconds=self._backoff.next())
         self._backoff.reset()
-        if answer.want_inventory or not batch.at_head:
+        self._unreached.reset()
+        self._beat_s = answer.next_s
+        self._pause_history(self._spread((answer.history_ms or 0) / 1000))
+        if answer.want_inventory or (present is not None and not present.complete):
             return Rest(seconds=0.0)
+        if not batch.at_head:
+            return self._until_history()
         return Rest(seconds=self._spread(answer.next_s), until_rows=True)
+
+    def _pause_history(self, seconds: float) -> None:
+        self._history_from_ns = self._stamp().mono_ns + round(seconds * NS_PER_S)
+
+    def _history_pause_s(self) -> float:
+        return max(0.0, (self._history_from_ns - self._stamp().mono_ns) / NS_PER_S)
+
+    def _until_history(self) -> Rest:
+        """The next message of the history may go then; the present, and heartbeats, need not wait for it."""
+        pause_s = self._history_pause_s()
+        if pause_s <= 0:
+            return Rest(seconds=0.0)
+        return Rest(seconds=min(pause_s, self._spread(self._beat_s)), until_rows=True)
 
     def _answered(self, answer: SyncAnswer, moved: Moved, present: Present | None) -> None:
         if moved in (Moved.BACKWARDS, Moved.NEW_STREAM):
@@ -232,7 +268,7 @@ class Forwarder:
             log.warning("the collector is older and cannot be told the present first; history goes in order")
         return Rest(seconds=0.0)
 
-    def _refused(self, reply: Reply) -> Rest:
+    def _refused(self, reply: Reply, *, is_history: bool) -> Rest:
         if reply.status == TOO_LARGE and self._max_rows > 1:
             self._max_rows //= 2
             self._announced = None
@@ -244,14 +280,17 @@ class Forwarder:
             self._gone(f"it does not accept what we send ({reply.status})")
             return Rest(seconds=self._spread(REFUSED_S))
         if reply.status in (TOO_MANY, UNAVAILABLE) and reply.retry_after_s is not None:
+            wait_s = min(MAX_RETRY_AFTER_S, max(0.0, reply.retry_after_s)) * (1 + self._random.random())
+            if is_history and not self._lanes.refused:
+                self._pause_history(wait_s)
+                return self._until_history()
             self._gone(f"it has too much to do ({reply.status})")
-            wait_s = min(MAX_RETRY_AFTER_S, max(0.0, reply.retry_after_s))
-            return Rest(seconds=wait_s * (1 + self._random.random()))
+            return Rest(seconds=wait_s)
         return self._missed(f"it answers with status {reply.status}")
 
-    def _missed(self, why: str) -> Rest:
+    def _missed(self, why: str, *, reached: bool = True) -> Rest:
         self._gone(why)
-        return Rest(seconds=self._backoff.next())
+        return Rest(seconds=(self._backoff if reached else self._unreached).next())
 
     def _gone(self, why: str) -> None:
         self._away_since = self._away_since or self._stamp()

@@ -20,7 +20,7 @@ import structlog
 from edge_agent import occurrence
 from edge_agent.journal_caps import Caps
 from edge_agent.journal_file import JournalError, lock_file, open_file
-from edge_agent.ledger import PRUNED_AT_ONCE, Batch, Ledger, Moved, Present, Unit
+from edge_agent.ledger import FEW_ROWS, PRUNED_AT_ONCE, Batch, Ledger, Moved, Present, Unit
 from edge_agent.occurrence import Change
 from edge_agent.wire import Row, Stamp, SyncAnswer
 
@@ -36,7 +36,7 @@ WAITING = 16_384
 # So often a group is tried again after something was given up for it.
 TRIES = 64
 
-__all__ = ["Batch", "Journal", "JournalError", "Moved", "Present", "Writer"]
+__all__ = ["FEW_ROWS", "Batch", "Journal", "JournalError", "Moved", "Present", "Writer"]
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -1,9 +1,10 @@
 """Decides when the present goes ahead of the history (docs/wire.md, C10).
 
-While more waits than fits into one message, an open row at its end would be told last. So the open rows go
-first, in messages of their own that move no position; then the history follows. What opens or gets worse
-meanwhile goes ahead the same way, but never twice in a row: every other message is history, so that the
-present cannot hold it up for ever.
+While more waits than a few rows, an open row at its end would be told last, and a collector with much to do
+takes short messages before long ones. So the open rows go first, in messages of their own that move no
+position; then the history follows. What opens or gets worse meanwhile goes ahead the same way, but never
+twice in a row: every other message is history, so that the present cannot hold it up for ever. While the
+collector has asked for a pause of the history there is nothing but the present.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ class Lanes:
     told_through: int = 0
     history_next: bool = False
 
-    def present_after(self, *, crowded: bool, sent_through: int) -> int | None:
+    def present_after(self, *, crowded: bool, paused: bool, held_through: int) -> int | None:
         """After which position open rows would go ahead now; None: the history goes on.
 
-        ``sent_through``: where the next message of the history ends.
+        ``held_through``: what the collector holds in order.
         """
-        if self.refused or self.history_next or not crowded:
+        if self.refused or not crowded or (self.history_next and not paused):
             return None
-        return max(self.told_through, sent_through)
+        return max(self.told_through, held_through)
 
     def told(self, *, taken: bool, through: int, complete: bool) -> Lanes:
         """The present was answered."""

@@ -28,6 +28,8 @@ BOUNDARIES_KEPT = 4_096
 PRUNED_AT_ONCE = 1_000
 # How full the file is, is looked at once in so many transactions.
 MEASURE_EVERY = 64
+# Packed they have less than 4 KiB, which the collector takes at once (docs/wire.md, "Pace").
+FEW_ROWS = 50
 
 log = structlog.get_logger()
 
@@ -66,7 +68,7 @@ class Batch:
     # Rows after ``from_``, those of this batch included.
     waiting: int
     open_uids: list[str]
-    # More waits than fits into one message.
+    # More waits than a few rows: these go on their way when the collector has time for them.
     crowded: bool = False
 
     @property
@@ -245,7 +247,7 @@ class Ledger:
             lost=self.economy.counted(Given.LOST),
             waiting=int(waiting[0]),
             open_uids=self._open_uids(),
-            crowded=len(_fitting(found[:max_rows], max_bytes)) < len(found),
+            crowded=len(_fitting(found[: min(max_rows, FEW_ROWS)], max_bytes)) < len(found),
         )
 
     def present(self, *, after: int, max_rows: int, max_bytes: int) -> Present:

@@ -61,7 +61,8 @@ def http_post(client: httpx.AsyncClient, url: str, credential: str) -> Post:
                 # A kept connection was closed at the other end just then; a sync may be repeated.
                 return await _reply(client, request)
         except (httpx.HTTPError, OSError) as error:
-            raise CollectorAwayError(str(error) or type(error).__name__) from error
+            reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise CollectorAwayError(str(error) or type(error).__name__, reached=reached) from error
 
     return post
 

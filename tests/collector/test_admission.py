@@ -97,10 +97,15 @@ def test_who_comes_back_is_expected_no_more_and_who_never_does_neither() -> None
     assert lane.expected(2 + GRACE_S + 0.1) == 0
 
 
-def test_a_gateway_that_asks_twice_is_expected_once() -> None:
-    lane = Lane(room=4, cost_s=0.1)
-    assert [lane.turn_s("gw1", 0.0) for _ in range(5)] == [0.0] * 5
-    assert lane.expected(0.0) == 1
+def test_a_gateway_that_asks_again_is_expected_once_and_keeps_its_place() -> None:
+    lane = Lane(room=4, cost_s=1.0)
+    for number in range(10):
+        lane.turn_s(f"gw{number}", 0.0)
+    assert [lane.turn_s("gw9", now_s) for now_s in (0.0, 3.0, 6.0)] == [9.0, 6.0, 3.0]
+    assert [lane.turn_s("gw0", now_s) for now_s in (0.0, 3.0, 6.0)] == [0.0, 0.0, 0.0]
+    assert lane.expected(6.0) == 10
+    lane.arrive("gw0")
+    assert lane.turn_s("gw0", 6.0) == 9.0, "it was there, and has more: behind the others"
 
 
 @given(seconds=st.floats(min_value=0, allow_nan=False, allow_infinity=False))

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Forwarder, Reply, Rest
 from edge_agent.inventory import inventory
-from edge_agent.journal import Journal
+from edge_agent.journal import FEW_ROWS, Journal
 from edge_agent.wire import ORIGIN, Health, SyncAnswer, SyncRequest
 
 Answer = Callable[[SyncRequest], SyncAnswer | Reply | Exception]
@@ -267,6 +267,62 @@ async def test_an_older_collector_gets_the_history_alone_and_that_is_said_once(t
         assert len(said) == 1
 
 
+async def test_history_waits_for_its_turn_and_the_present_does_not(tmp_path: Path) -> None:
+    def later(message: SyncRequest) -> SyncAnswer:
+        return holds_all(message).model_copy(update={"history_ms": 40_000})
+
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(600)))
+        first, rest = await gateway.exchange(later)
+        assert (first.lane, rest.until_rows) == ("feed", True)
+        assert 12 <= rest.seconds <= 18
+        await gateway.jam("belt-9999")
+        fresh, rest = await gateway.exchange(later)
+        assert (fresh.lane, devices(fresh), rest.until_rows) == ("present", ["belt-9999"], True)
+        gateway.clock.go(15)
+        beat, rest = await gateway.exchange(lambda m: holds_all(m).model_copy(update={"history_ms": 25_000}))
+        assert (beat.lane, beat.rows) == ("present", [])
+        assert rest.seconds > 0
+        gateway.clock.go(31)
+        assert (await gateway.exchange())[0].lane == "feed"
+        assert {lane.split()[0] for lane in await lanes_until_head(gateway)} == {"feed"}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_collector_without_time_for_history_still_gets_the_present(
+    tmp_path: Path, status: int
+) -> None:
+    def no_history(message: SyncRequest) -> SyncAnswer | Reply:
+        return Reply(status=status, retry_after_s=40) if message.lane == "feed" else holds_all(message)
+
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(600)))
+        refused, rest = await gateway.exchange(no_history)
+        assert (refused.lane, rest.until_rows) == ("feed", True)
+        assert 12 <= rest.seconds <= 18
+        assert not gateway.forwarder.collector_away
+        await gateway.jam("belt-9999")
+        fresh, rest = await gateway.exchange(no_history)
+        assert (fresh.lane, devices(fresh)) == ("present", ["belt-9999"])
+
+
+async def test_a_few_rows_need_no_present_ahead_of_them(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(FEW_ROWS // 2)))
+        await gateway.exchange()
+        await gateway.was_jammed(*(f"belt-{number}" for number in range(FEW_ROWS)))
+        await gateway.jam("belt-9999")
+        assert [(await gateway.exchange())[0].lane for _ in range(2)] == ["present", "feed"]
+        assert [message.lane for message in gateway.messages] == ["feed", "present", "feed"]
+
+
+async def test_a_present_is_short_so_that_it_is_taken_at_once(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.jam(*(f"stuck-{number}" for number in range(200)))
+        await lanes_until_head(gateway)
+        assert max(len(message.rows) for message in gateway.messages if message.lane == "present") == FEW_ROWS
+
+
 # --- what an answer does ------------------------------------------------------------------------------------
 
 
@@ -398,6 +454,16 @@ async def test_failures_wait_longer_and_longer_and_never_much_over_five_minutes(
         assert rest.until_rows
         _, rest = await gateway.exchange(lambda _: CollectorAwayError("refused"))
         assert rest.seconds <= 1
+
+
+async def test_who_reaches_nobody_tries_often_so_that_a_link_is_noticed_soon(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+        rests = [
+            (await gateway.exchange(lambda _: CollectorAwayError("refused", reached=False)))[1].seconds
+            for _ in range(200)
+        ]
+        assert rests[0] <= 1
+        assert 25 < max(rests) <= 30
 
 
 @pytest.mark.parametrize("status", [429, 503])

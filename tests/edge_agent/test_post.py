@@ -115,8 +115,9 @@ async def test_a_connection_that_was_closed_meanwhile_is_no_trouble() -> None:
 
 async def test_nobody_there_is_said_in_words() -> None:
     async with http_client() as client:
-        with pytest.raises(CollectorAwayError, match=r"\w"):
+        with pytest.raises(CollectorAwayError, match=r"\w") as away:
             await http_post(client, f"http://127.0.0.1:{free_port()}", CREDENTIAL)(b"{}")
+    assert not away.value.reached
 
 
 @pytest.mark.parametrize(
@@ -153,8 +154,9 @@ async def test_a_collector_that_answers_nothing_is_given_up(monkeypatch: pytest.
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server, http_client() as client:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        with pytest.raises(CollectorAwayError):
+        with pytest.raises(CollectorAwayError) as away:
             await http_post(client, url, CREDENTIAL)(b"{}")
+        assert away.value.reached
         done.set()
 
 

@@ -190,7 +190,7 @@ class Gateway:
                 self.present.discard(uid)
             if not self.present and self.known_at is None:
                 self.known_at = now
-            if self.caught_up_at is None and b'"head":{' in body:
+            if self.caught_up_at is None and b'"lane":"feed"' in body and b'"head":{' in body:
                 self.caught_up_at = now
         return reply
 
