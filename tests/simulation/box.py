@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from simulation.floor import conveyor
-from simulation.hub import EPOCH_MS, PAGES
+from simulation.hub import EPOCH_MS
 from simulation.skew import Version
 from simulation.virtual import LIFE, Killed, Life
 
@@ -37,6 +38,7 @@ T = TypeVar("T")
 NS = 1_000_000_000
 # So much of a boot is over when the agent starts.
 BOOT_S = 10.0
+LIMIT = "PRAGMA max_page_count ="
 
 
 class _Statements(sqlite3.Connection):
@@ -46,8 +48,12 @@ class _Statements(sqlite3.Connection):
 
     fuse = -1
     after = False
+    # When the disk is full: how large the file is.
+    pages: int | None = None
 
     def execute(self, *given: Any) -> sqlite3.Cursor:  # type: ignore[override]
+        if self.pages is not None and given[0].startswith(LIMIT):
+            given = (f"{LIMIT} {min(self.pages, int(given[0].removeprefix(LIMIT)))}", *given[1:])
         if self.fuse > 0:
             self.fuse -= 1
         elif self.fuse == 0:
@@ -62,11 +68,11 @@ class Disk:
     """The journal's file, in memory. What was committed survives; copies of it can be made and put back."""
 
     def __init__(self, copied: tuple[bytes, dict[str, dict[str, Any]]] | None = None) -> None:
-        self.sql = sqlite3.connect(":memory:", isolation_level=None, factory=_Statements)
+        self.sql: _Statements = sqlite3.connect(":memory:", isolation_level=None, factory=_Statements)
         self.sql.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         # The newest form of all that was ever committed to it, whether it is still there or not.
         self.committed: dict[str, dict[str, Any]] = {}
-        self.full = False
+        self.limit = 0
         if copied is not None:
             self.sql.deserialize(copied[0])
             self.committed = dict(copied[1])
@@ -83,9 +89,31 @@ class Disk:
 
     def has_room(self, room: bool) -> None:
         """Whether it takes more than is on it already."""
-        pages = PAGES if room else sqlite3.Connection.execute(self.sql, "PRAGMA page_count").fetchone()[0]
-        sqlite3.Connection.execute(self.sql, f"PRAGMA max_page_count={pages}")
-        self.full = not room
+        ask = sqlite3.Connection.execute
+        (limit,) = ask(self.sql, "PRAGMA max_page_count").fetchone()
+        if room and self.sql.pages is not None:
+            ask(self.sql, f"{LIMIT} {self.limit}")
+            self.sql.pages = None
+        elif not room and self.sql.pages is None:
+            (self.sql.pages,) = ask(self.sql, "PRAGMA page_count").fetchone()
+            self.limit = limit
+            ask(self.sql, f"{LIMIT} {self.sql.pages}")
+
+    @property
+    def full(self) -> bool:
+        return self.sql.pages is not None
+
+    def uids(self) -> set[str]:
+        """Of all that is on it, in roll-ups too."""
+        rows = self.rows()
+        return {row["uid"] for row in rows} | {one["uid"] for row in rows for one in row.get("members") or ()}
+
+    def counted(self) -> Counter[str]:
+        """What it has given up."""
+        return Counter(dict(sqlite3.Connection.execute(self.sql, "SELECT name, count FROM counter")))
+
+    def pages(self) -> int:
+        return int(sqlite3.Connection.execute(self.sql, "PRAGMA page_count").fetchone()[0])
 
     def cursor(self) -> tuple[str, int, int]:
         found = sqlite3.Connection.execute(self.sql, "SELECT id, cursor_seq, head_seq FROM stream").fetchone()
@@ -348,7 +376,8 @@ class DiskWriter:
             raise Killed
         try:
             if self.ledger is None:
-                self.ledger = Ledger(self.disk.sql, new_id=self.life.box.new_id)
+                caps = world.dials.caps
+                self.ledger = Ledger(self.disk.sql, new_id=self.life.box.new_id, caps=caps)
                 self.seen = self.ledger.head_seq
             done = work(self.ledger)
         except Killed:
@@ -358,6 +387,7 @@ class DiskWriter:
             self.life.box.kill("at a statement of its journal")
             raise
         self._note(self.ledger.head_seq)
+        world.laws.bounded(self.life.box)
         if rng.random() < world.dials.slow_disk:
             await asyncio.sleep(rng.choice([0.0, 0.01, 3.0]))
         if self.life.dead:

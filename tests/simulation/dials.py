@@ -7,6 +7,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from edge_agent.journal_caps import Caps
+
+# Journals that are full after some dozens of rows, and some of them of evidence before that.
+SMALL = Caps(journal_bytes=40 * 4096, evidence_bytes=6 * 1024)
+TINY = Caps(journal_bytes=33 * 4096, evidence_bytes=64 * 1024)
+
 
 @dataclass(slots=True, kw_only=True)
 class Dials:
@@ -40,6 +46,7 @@ class Dials:
     versions: bool = False
     people: bool = False
     forged: bool = False
+    caps: Caps = Caps()  # noqa: RUF009  # frozen
     # Every fourth world is about histories that part: disks and databases that are put back all the time.
     focus: bool = False
 
@@ -82,6 +89,7 @@ class Dials:
             versions=more.random() < 0.3,
             people=more.random() < 0.5,
             forged=more.random() < 0.2,
+            caps=more.choice([Caps(), Caps(), SMALL, TINY]),
         )
         if drawn.collectors == 1:
             drawn = replace(drawn, clocks_apart_ms=0)

@@ -20,6 +20,7 @@ from collector.store import tables
 from collector.sweep import SILENT_MS
 from collector.tickets import Acknowledge
 from edge_agent import wire
+from edge_agent.journal_caps import Caps, Given
 
 if TYPE_CHECKING:
     from simulation.box import Box
@@ -85,6 +86,8 @@ class Laws:
     highest: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # When a collector first held it, in whatever incarnation.
     known_at: dict[str, float] = field(default_factory=dict)
+    # What a collector ever held as ended by its edge.
+    held_closed: set[str] = field(default_factory=set)
     # Gateway -> when a message of it was last taken for its own.
     heard: dict[str, float] = field(default_factory=dict)
     # (uid, rev) that were ever sent without a field of a later version.
@@ -117,6 +120,8 @@ class Laws:
         held, positions, tickets = hub.occurrences(), hub.positions(), self._tickets()
         self._monotone(held, positions)
         for uid, one in held.items():
+            if not one.open and not one.estimated:
+                self.held_closed.add(uid)
             if uid not in self.held:
                 self._made_by_its_owner(one)
                 self._rightly_silent(one)
@@ -324,13 +329,22 @@ class Laws:
     def _spoilt(self, row: dict[str, Any]) -> bool:
         return (row["uid"], row["rev"]) in self.world.ledger.spoilt
 
+    def bounded(self, box: Box) -> None:
+        """I9, after each transaction."""
+        pages = self.world.dials.caps.journal_bytes // 4096
+        if box.disk.pages() > pages:
+            self.world.fail(
+                f"I9: the journal of {box.name} has {box.disk.pages()} pages, allowed are {pages}"
+            )
+
     def _nothing_lost(self, box: Box, held: dict[str, Held]) -> None:
-        there = {row["uid"] for row in box.disk.rows()}
+        there = box.disk.uids()
+        dropped = 0
         for row in box.disk.committed.values():
             here = held.get(row["uid"])
-            if here is None and row["uid"] not in there and self._past_the_horizon(box, row):
-                self.world.count("rows past the horizon")
-            elif self._spoilt(row):
+            if here is None and row["uid"] not in there and row["state"] == "closed":
+                dropped += self._rightly_gone(box, row)
+            elif self._spoilt(row) and (here is None or here.rev < row["rev"]):
                 found = self.world.hub.database.raw.execute(
                     "SELECT 1 FROM quarantine WHERE gateway_id = ? AND raw LIKE ?",
                     (box.gateway.id, f"%{row['uid']}%"),
@@ -340,9 +354,38 @@ class Laws:
             elif here is None:
                 self.world.fail(f"I1: {row['uid']} ({row['device']} {row['fault']}) is lost")
             elif row["state"] == "closed" and (here.open or here.estimated):
-                self.world.fail(f"I1b: {row['uid']} has ended at the edge, here it is {here}")
+                if row["uid"] in there or not self._rightly_gone(box, row):
+                    self.world.fail(f"I1b: {row['uid']} has ended at the edge, here it is {here}")
+                dropped += 1
             elif here.rev < row["rev"]:
                 self.world.fail(f"I1: {row['uid']} is held as {here}, the edge has rev {row['rev']}")
+        counted = box.disk.counted()
+        if dropped > counted[Given.OCCURRENCES_DROPPED]:
+            self.world.fail(f"I10: {box.name} has lost {dropped}, it counted {dict(counted)}")
+        for what, count in counted.items():
+            self.world.count(f"full journals: {what}", count)
+
+    def _rightly_gone(self, box: Box, row: dict[str, Any]) -> bool:
+        """Whether a closed row that nobody has any more was dropped for want of room, which a gap has to
+        tell. The others were held once, pruned after that, and the database is another one now.
+        """
+        world = self.world
+        if self._past_the_horizon(box, row):
+            world.count("rows past the horizon")
+            return False
+        if world.dials.caps == Caps():
+            world.fail(f"I1: {row['uid']} ({row['device']} {row['fault']}) is lost")
+        if world.hub.incarnation and row["uid"] in self.held_closed:
+            world.count("rows that a full journal had given up when the database was restored")
+            return False
+        world.count("rows dropped")
+        gap = world.hub.database.raw.execute(
+            "SELECT 1 FROM gap WHERE gateway_id = ? AND from_seq <= ? AND to_seq >= ?",
+            (box.gateway.id, row["mod_seq"], row["mod_seq"]),
+        ).fetchone()
+        if gap is None:
+            world.fail(f"I10: {row['uid']} at {row['mod_seq']} is gone, and no gap says so")
+        return True
 
     def _past_the_horizon(self, box: Box, row: dict[str, Any]) -> bool:
         """It was pruned when the collector had had it for 30 days; the collector has forgotten it since."""
@@ -424,9 +467,10 @@ class Laws:
             if row["minted"]:
                 continue
             told, form = self._told(row)
-            plain = skew.form(form)
-            if plain not in told.forms:
-                self.world.fail(f"I6: {row['uid']} is held in a form that no edge wrote: {plain}")
+            if told.place(form) is None:
+                self.world.fail(
+                    f"I6: {row['uid']} is held in a form that no edge wrote: {form}, {told.forms}"
+                )
                 return
             stamps = [("start_ms", form["first_bad"]), ("raised_ms", form["raised"])]
             if form["state"] == "closed":

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from simulation import net, skew
 from simulation.hub import EPOCH_MS
 
+from edge_agent.wire import THINNED
+
 if TYPE_CHECKING:
     from simulation.box import Box
 
@@ -22,6 +24,17 @@ class Told:
     forms: list[dict[str, Any]] = field(default_factory=list)
     # When each was written, in ms of the world.
     written: list[int] = field(default_factory=list)
+
+    def place(self, held: dict[str, Any]) -> int | None:
+        """Of that form among those that were written; evidence may have been given up since."""
+        wanted = skew.form(held)
+        for place, one in enumerate(self.forms):
+            if one == wanted:
+                return place
+            given_up = wanted.get("evidence") == THINNED or "evidence" not in wanted
+            if given_up and one | {"evidence": None} == wanted | {"evidence": None}:
+                return place
+        return None
 
     @property
     def first(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simulation import skew
 from simulation.hub import EPOCH_MS, SITE, Hub
 from sqlalchemy import insert, update
 
@@ -73,8 +72,8 @@ def _told(world: World, rows: Sequence[Any]) -> Hub:
     forms: list[tuple[int, str, dict[str, Any]]] = []
     for row in rows:
         told = world.ledger.told[row["uid"]]
-        held = skew.form(row["row"])
-        place = told.forms.index(held)
+        place = told.place(row["row"])
+        assert place is not None, "the laws have looked"
         for at in sorted({0, place}):
             forms.append((told.written[at], row["gateway_id"], told.forms[at]))
     forms.sort(key=lambda form: form[:2])

@@ -60,8 +60,10 @@ class Small(World):
 
     def __post_init__(self) -> None:
         World.__post_init__(self)
-        still = {one.name: type(getattr(self.dials, one.name))(0) for one in fields(Dials)}
-        self.dials = Dials(**still | {"poll_s": 1.0, "duration_s": ENDS_AT_S, "max_rows": 2, "collectors": 1})  # type: ignore[arg-type]
+        plain = [one for one in fields(Dials) if one.type != "Caps"]
+        still = {one.name: type(getattr(self.dials, one.name))(0) for one in plain}
+        still |= {"poll_s": 1.0, "duration_s": ENDS_AT_S, "max_rows": 2, "collectors": 1}
+        self.dials = Dials(**still)  # type: ignore[arg-type]
         self.collectors = self.collectors[:1]
         self.collectors[0].clock_error_ms = 0
         self.ledger.poison = 0.0
