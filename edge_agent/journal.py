@@ -63,6 +63,9 @@ class Journal:
         self._closing = False
         self._full = False
         self._pressed = False
+        # Rows found damaged, and how many of them were reported.
+        self._damaged = self._reported = 0
+        self._gateway: str | None = None
         self._head_seq = 0
         # Set whenever there are new rows to send; who sends them clears it.
         self.changed = asyncio.Event()
@@ -126,9 +129,11 @@ class Journal:
             anchor = ledger.anchor()
             if anchor is not None:
                 ledger.write(occurrence.not_running(gateway, since=anchor, now=now), now=now)
+            ledger.report_salvage(gateway, now=now)
             ledger.set_anchor(now)
             return anchor
 
+        self._gateway = gateway
         return await self._do(unit)
 
     async def commit(self, changes: Sequence[Change]) -> list[Row]:
@@ -189,9 +194,15 @@ class Journal:
             outcomes = await self._commit([unit for unit, _ in jobs])
             for (_, future), outcome in zip(jobs, outcomes, strict=True):
                 _settle(future, outcome)
+            await self._report_damage()
             # One small transaction after each group; more of them when nobody waits.
             while more and self._pressed and await self._relieve() and self._waiting.empty():
                 pass
+
+    async def _report_damage(self) -> None:
+        if self._damaged > self._reported and self._gateway is not None:
+            gateway, now, self._reported = self._gateway, self._stamp(), self._damaged
+            await self._commit([lambda ledger: ledger.report_damage(gateway, now=now)])
 
     async def _relieve(self) -> bool:
         if self._failure is not None:
@@ -230,8 +241,8 @@ class Journal:
         return await self._write(units)
 
     async def _write(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
-        outcomes, head_seq, self._pressed = await self._writer.run(
-            lambda ledger: (ledger.together(units), ledger.head_seq, ledger.pressed)
+        outcomes, head_seq, self._pressed, self._damaged = await self._writer.run(
+            lambda ledger: (ledger.together(units), ledger.head_seq, ledger.pressed, ledger.damaged_rows)
         )
         if head_seq != self._head_seq:
             self._head_seq = head_seq

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
-from edge_agent import mend
+from edge_agent import journal_salvage, mend
+from edge_agent.journal_salvage import Salvaged
 
 SCHEMA = Path(__file__).parent / "schema"
 
@@ -22,23 +22,42 @@ class JournalError(Exception):
 
 
 def open_file(path: Path, *, now_ms: int) -> sqlite3.Connection:
-    """That file, made if there is none; one that is broken is set aside and a new one begun.
+    """That file, made if there is none. One that is broken is set aside, and what of it can be read is moved
+    into a new one.
 
     Raises JournalError.
     """
+    journal_salvage.complete_moves(path)
+    try:
+        connection = _open_or_begin_anew(path, now_ms)
+        for aside in journal_salvage.pending(path):
+            found = journal_salvage.salvage(aside, connection)
+            journal_salvage.done(aside)
+            _sync_folder(path.parent)
+            log.error(
+                "what could be read of the broken journal is in the new one",
+                file=found.file,
+                rows=found.rows_salvaged,
+                rows_damaged=found.rows_damaged,
+                places_unreadable=found.places_unreadable,
+            )
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"{path}: cannot be opened: {error}") from error
+    return connection
+
+
+def _open_or_begin_anew(path: Path, now_ms: int) -> sqlite3.Connection:
     try:
         return _open(path)
     except sqlite3.DatabaseError as error:
         if not _is_broken(error):
-            raise JournalError(f"{path}: cannot be opened: {error}") from error
-        aside = _set_aside(path, now_ms)
+            raise
+        journal_salvage.set_aside(path, now_ms)
+        _sync_folder(path.parent)
         log.error(
-            "the journal is broken; it was set aside and a new one begins", file=str(aside), why=str(error)
+            "the journal is broken; it was set aside and a new one begins", file=str(path), why=str(error)
         )
-    try:
-        return _open(path)
-    except sqlite3.DatabaseError as error:
-        raise JournalError(f"{path}: cannot be created: {error}") from error
+    return _open(path)
 
 
 def lock_file(path: Path) -> int:
@@ -64,8 +83,8 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        _check(path, connection)
         _migrate(path, connection)
+        _check(path, connection)
         # Last, for by now each of its files is there under its name; nothing was confirmed yet.
         _sync_folder(path.parent)
     except BaseException:
@@ -92,6 +111,8 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
         raise _Broken(f"{found}; {error}") from error
     if (broken := verdict("integrity_check")) != "ok":
         raise _Broken(broken)
+    if given_up:
+        journal_salvage.record(connection, Salvaged(file=path.name, rows_damaged=given_up))
     log.error(
         "the journal had parted from an index; its rows were stored anew",
         file=str(path),
@@ -117,17 +138,10 @@ class _Broken(sqlite3.DatabaseError):
 
 
 def _is_broken(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, _Broken) or code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-
-
-def _set_aside(path: Path, now_ms: int) -> Path:
-    aside = path.with_name(f"{path.name}.broken-{now_ms}")
-    for suffix in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    _sync_folder(path.parent)
-    return aside
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ):
+        return True
+    return isinstance(error, _Broken) or code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,8 +15,9 @@ from enum import StrEnum
 
 import structlog
 
-from edge_agent import occurrence, stored
+from edge_agent import journal_salvage, occurrence, stored
 from edge_agent.journal_caps import Caps, Economy, Given
+from edge_agent.journal_salvage import Salvaged
 from edge_agent.occurrence import Change, Opening
 from edge_agent.stored import COLUMNS, Stored, checksum
 from edge_agent.wire import LINEAGE_MAX, ORIGIN, Row, Stamp, SyncAnswer, Verdict, encode
@@ -126,7 +127,7 @@ class Ledger:
         self._new_id = new_id
         self.economy = Economy(connection, new_id=new_id, caps=caps)
         # Rows whose checksum did not fit when they were read.
-        self.damaged_rows = 0
+        self.damaged_rows = self._reported_rows = 0
         # The newest position, as of the last ``together``.
         self.head_seq = 0
         # The row of the stream as its checksum was made.
@@ -181,6 +182,26 @@ class Ledger:
                 continue
             written.append(row)
         return written
+
+    def report_salvage(self, gateway: str, *, now: Stamp) -> None:
+        """What was found broken at the opening, as occurrences of the agent's own; each once."""
+        for found in journal_salvage.recorded(self._sql):
+            evidence = {
+                "file": found.file,
+                "rows_salvaged": found.rows_salvaged,
+                "rows_damaged": found.rows_damaged,
+                "places_unreadable": found.places_unreadable,
+            }
+            self.write(occurrence.journal_damaged(gateway, evidence, now=now), now=now)
+            self.economy.count(Given.ROWS_DAMAGED, found.rows_damaged)
+        self._sql.execute("DELETE FROM salvage")
+
+    def report_damage(self, gateway: str, *, now: Stamp) -> None:
+        """What was found damaged while the journal was read, since the last report."""
+        rows = self.damaged_rows - self._reported_rows
+        if rows:
+            self._reported_rows = self.damaged_rows
+            self.write(occurrence.journal_damaged(gateway, {"rows_damaged": rows}, now=now), now=now)
 
     def open_rows(self) -> list[Row]:
         found = self._sql.execute(_OPEN_ROWS).fetchall()
@@ -312,12 +333,16 @@ class Ledger:
 
     def _begin(self) -> None:
         """The first stream of a new file; in an old one, what the disk has changed by itself is given up."""
+        salvaged = journal_salvage.recorded(self._sql)
         if self._sql.execute("SELECT 1 FROM stream").fetchone() is None:
             self._sql.execute(
-                "INSERT INTO stream (only, id, head_seq, cursor_seq, cursor_nonce, pruned_through)"
-                " VALUES (1, ?, 0, ?, ?, 0)",
-                (self._new_id(), *ORIGIN),
+                "INSERT INTO stream"
+                " (only, id, head_seq, cursor_seq, cursor_nonce, pruned_through, evidence_bytes)"
+                " SELECT 1, ?, max(?, coalesce(max(mod_seq), 0)), ?, ?, 0, coalesce(sum(evidence_bytes), 0)"
+                " FROM occurrence",
+                (self._new_id(), max((found.head_seq for found in salvaged), default=0), *ORIGIN),
             )
+            self._declare(salvaged)
             return
         self._give_up("anchor", "boot, mono_ns, wall_ms, source, age_ms")
         self._give_up("boundary", "seq, nonce")
@@ -330,6 +355,13 @@ class Ledger:
                 "UPDATE stream SET head_seq = (SELECT coalesce(max(mod_seq), 0) FROM occurrence)"
             )
             self.new_stream()
+        self._declare(salvaged)
+
+    def _declare(self, salvaged: Sequence[Salvaged]) -> None:
+        """Nobody knows how much is missing of what was written up to now."""
+        if salvaged:
+            self.economy.lose(self._next_seq(), 0)
+            self.damaged_rows = self._reported_rows = sum(found.rows_damaged for found in salvaged)
 
     def _give_up(self, table: str, columns: str) -> None:
         """Forget damaged rows, which can be done without; seal those from before there were checksums."""

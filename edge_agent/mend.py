@@ -9,8 +9,9 @@ import sqlite3
 
 from edge_agent import stored
 
-_COLUMNS = "uid, key, open, mod_seq, body, crc, count, evidence_bytes, changed_ms"
-_Row = tuple[str, str, int, int, str, int, int, int, int]
+COLUMNS = "uid, key, open, mod_seq, body, crc, count, evidence_bytes, changed_ms"
+# Of COLUMNS.
+Columns = tuple[str, str, int, int, str, int, int, int, int]
 
 
 def rows(connection: sqlite3.Connection) -> int:
@@ -22,7 +23,7 @@ def rows(connection: sqlite3.Connection) -> int:
         connection.execute("DELETE FROM occurrence")
         whole = [told for row in found if (told := as_told(*row)) is not None]
         connection.executemany(
-            f"INSERT INTO occurrence ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # a constant
+            f"INSERT INTO occurrence ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # a constant
             whole,
         )
         connection.execute("REINDEX")
@@ -34,7 +35,7 @@ def rows(connection: sqlite3.Connection) -> int:
     return len(found) - len(whole)
 
 
-def as_told(text: str, crc: int, changed_ms: int) -> _Row | None:
+def as_told(text: str, crc: int, changed_ms: int) -> Columns | None:
     """A row with the columns that its body tells; None if that is not what was written."""
     body = stored.body(text, crc)
     if body is None:

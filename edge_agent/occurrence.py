@@ -13,7 +13,17 @@ from enum import StrEnum
 from typing import Any
 
 from edge_agent.detect import Act, Transition
-from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Row, Severity, SeverityChange, Stamp, condition_key
+from edge_agent.wire import (
+    AGENT_COMPONENT,
+    DISK,
+    JOURNAL,
+    NOT_RUNNING,
+    Row,
+    Severity,
+    SeverityChange,
+    Stamp,
+    condition_key,
+)
 
 
 class Reason(StrEnum):
@@ -84,6 +94,41 @@ def not_running(gateway: str, *, since: Stamp, now: Stamp) -> list[Change]:
         raised=since,
     )
     return [opening, Closing(key=opening.key, cleared=now, reason=Reason.RESTARTED)]
+
+
+def journal_damaged(gateway: str, found: dict[str, Any], *, now: Stamp) -> list[Change]:
+    """Something of the journal could not be read any more. Over at once: the agent runs."""
+    opening = Opening(
+        device=gateway,
+        component=AGENT_COMPONENT,
+        fault=JOURNAL,
+        severity=Severity.DEGRADED,
+        title="The gateway's journal was damaged",
+        advice="Something that was recorded may be lost. If it comes again, replace the gateway's storage.",
+        first_bad=now,
+        raised=now,
+        evidence=found,
+    )
+    return [opening, Closing(key=opening.key, cleared=now, reason=Reason.CLEARED)]
+
+
+def disk_full(gateway: str, found: dict[str, Any], *, now: Stamp) -> Opening:
+    return Opening(
+        device=gateway,
+        component=AGENT_COMPONENT,
+        fault=DISK,
+        severity=Severity.DEGRADED,
+        title="The gateway's disk is full",
+        advice="Find what fills it. Faults are still recorded; what equipment said may be left out.",
+        first_bad=now,
+        raised=now,
+        evidence=found,
+    )
+
+
+def disk_free(gateway: str, *, now: Stamp) -> Closing:
+    key = condition_key(gateway, AGENT_COMPONENT, DISK)
+    return Closing(key=key, cleared=now, reason=Reason.CLEARED)
 
 
 def opened(opening: Opening, *, uid: str, mod_seq: int) -> Row:

@@ -534,28 +534,6 @@ async def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> N
         pass
 
 
-@pytest.mark.parametrize("damage", ["not a database", "cut off", "pages overwritten"])
-async def test_a_broken_file_is_set_aside_and_the_agent_goes_on(tmp_path: Path, damage: str) -> None:
-    clock, new_id = HandClock(), ids()
-    async with opened(tmp_path, clock, new_id) as journal:
-        await journal.commit([opening(clock, f"belt-{n}", evidence={"a": "x" * 500}) for n in range(50)])
-        stream = (await whole_batch(journal)).stream
-    file = tmp_path / FILE
-    whole = file.read_bytes()
-    broken = {
-        "not a database": b"hello" * 2_000,
-        "cut off": whole[: len(whole) // 2],
-        "pages overwritten": whole[:4096] + b"\xa5" * 8192 + whole[4096 + 8192 :],
-    }[damage]
-    file.write_bytes(broken)
-    async with opened(tmp_path, clock, new_id) as journal:
-        assert (await whole_batch(journal)).stream != stream
-        await journal.commit([opening(clock)])
-        assert len(await journal.open_occurrences()) == 1
-    aside = tmp_path / f"{FILE}.broken-{clock.wall_ms}"
-    assert aside.read_bytes() == broken
-
-
 async def test_a_damaged_row_is_left_out_and_its_condition_can_be_raised_anew(tmp_path: Path) -> None:
     clock, new_id = HandClock(), ids()
     async with opened(tmp_path, clock, new_id) as journal:
@@ -688,7 +666,7 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
         await Journal.open(tmp_path, new_id=ids(), stamp=HandClock().stamp)
     assert (tmp_path / FILE).read_bytes() == before
     connection = sqlite3.connect(tmp_path / FILE)
-    connection.execute("PRAGMA user_version = 4")
+    connection.execute("PRAGMA user_version = 5")
     connection.close()
     async with opened(tmp_path, HandClock()):
         pass

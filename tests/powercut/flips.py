@@ -165,8 +165,17 @@ def _is_sound(found: Read, truth: Read) -> bool:
     assert isinstance(pruned_through, int)
     if (len(found.rows) < len(truth.rows)) != (pruned_through > 0):
         return False
-    renewed = stream != truth.state[0] and (head_seq, cursor) == (truth.state[1], ORIGIN)
-    return (renewed or found.state[:3] == truth.state[:3]) and anchor in (None, truth.state[4])
+    # To declare what is missing takes a position, if it was found at the opening.
+    true_head = truth.state[1]
+    assert isinstance(head_seq, int)
+    assert isinstance(true_head, int)
+    if head_seq - true_head not in (0, 1):
+        return False
+    renewed = stream != truth.state[0] and cursor == ORIGIN
+    return (renewed or (stream, cursor) == (truth.state[0], truth.state[2])) and anchor in (
+        None,
+        truth.state[4],
+    )
 
 
 def _damaged(ledger: Ledger) -> int:
