@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     login_window_s: Annotated[int, Field(ge=1, le=86_400)] = 300
     enrolment_hours: Annotated[int, Field(ge=1, le=24)] = 24
 
+    clock_skew_s: Annotated[int, Field(ge=1, le=86_400)] = 30
+
     max_syncs: Annotated[int, Field(ge=1, le=100_000)] = 64
     gateway_rows_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     max_live: Annotated[int, Field(ge=1, le=100_000)] = 500

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from collector import dating, merge, presence, rows
+from collector import clones, dating, merge, presence, rows, skew
 from collector.exchange import Exchange, GatewayIdentity
 from collector.folding import Change, fold
 from collector.minted import MINTED
@@ -40,8 +40,9 @@ def apply(
     message: SyncRequest,
     now_ms: int,
     policy: Policy = Policy(),  # noqa: B008  frozen
+    skew_ms: int = skew.SKEW_MS,
 ) -> Applied:
-    """Raises StreamRefusedError."""
+    """``skew_ms``: how far the wall clock of a gateway may be off. Raises StreamRefusedError."""
     if message.lane is Lane.PRESENT:
         # C10: it is judged as a heartbeat at its position is, and moves none.
         message = message.model_copy(update={"to": message.from_})
@@ -79,6 +80,11 @@ def apply(
     told = presence.present(exchange, hwm) if verdict is Verdict.OK else merge.Reconciliation()
     if verdict is Verdict.OK or not doubted:
         presence.contact(exchange, verdict, hwm, same_stream=held is not None and held.live)
+    if verdict is Verdict.OK:
+        skew.look(exchange, skew_ms)
+    begun = verdict is Verdict.OK and (held is None or doubted)
+    if begun or verdict is Verdict.SUPERSEDED:
+        clones.look(exchange, begun=begun)
     streams.put_aside(connection, gateway.id, message.stream, exchange.bad, now_ms)
     folded = fold(connection, gateway.site, list(exchange.pending.values()), now_ms, policy)
     moved = (Change(ticket_id=ticket_id, site=gateway.site) for ticket_id in exchange.moved)
@@ -115,7 +121,12 @@ def _advance(exchange: Exchange, hwm: Boundary, *, new: bool) -> Boundary:
         )
     if new:
         streams.begin_stream(
-            exchange.connection, message.stream, exchange.gateway.id, message.to, exchange.now_ms
+            exchange.connection,
+            message.stream,
+            exchange.gateway.id,
+            message.to,
+            message.clock,
+            exchange.now_ms,
         )
     elif tuple(message.to) != tuple(hwm):
         streams.advance(exchange.connection, message.stream, message.to)

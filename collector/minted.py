@@ -1,4 +1,4 @@
-"""What no edge says and the collector does: that a gateway is silent, that an occurrence has ended."""
+"""What no edge says and the collector does: a fault of a gateway itself, and that an occurrence has ended."""
 
 from __future__ import annotations
 
@@ -29,43 +29,78 @@ def silent_uid(gateway_id: str, last_contact_ms: int) -> str:
     return uuid.uuid5(MINTED, f"{gateway_id}|{last_contact_ms}").hex
 
 
+def uid(gateway_id: str, fault: str, since_ms: int) -> str:
+    """Of every other fault that is made here; the same at every replica and in every restored backup."""
+    return uuid.uuid5(MINTED, f"{gateway_id}|{fault}|{since_ms}").hex
+
+
 def silence(
     gateway: GatewayIdentity, since_ms: int, now_ms: int, *, until_ms: int | None = None, reason: str = ""
 ) -> Pending:
     """The occurrence that is made here when a gateway is not heard of; ``until_ms`` closes it."""
+    one = made_here(
+        gateway,
+        SILENT,
+        since_ms=since_ms,
+        now_ms=now_ms,
+        severity=Severity.STOP,
+        title=f"Gateway {gateway.name} is silent",
+        advice="Check its power and its network. What happens to its devices is unknown until it is back.",
+    )
+    one = Pending(values={**one.values, "uid": silent_uid(gateway.id, since_ms)}, advice=one.advice)
+    return one if until_ms is None else over(one.values, reason, until_ms)
+
+
+def made_here(
+    gateway: GatewayIdentity,
+    fault: str,
+    *,
+    since_ms: int,
+    now_ms: int,
+    severity: Severity,
+    title: str,
+    advice: str,
+) -> Pending:
+    """An occurrence of the gateway itself that no edge tells."""
     return Pending(
         values={
-            "uid": silent_uid(gateway.id, since_ms),
+            "uid": uid(gateway.id, fault, since_ms),
             "gateway_id": gateway.id,
             "site": gateway.site,
-            "dedupe_key": dedupe_key(gateway.site, gateway.name, AGENT_COMPONENT, SILENT),
+            "dedupe_key": dedupe_key(gateway.site, gateway.name, AGENT_COMPONENT, fault),
             "device": gateway.name,
             "component": AGENT_COMPONENT,
-            "fault": SILENT,
-            "rev": 1 if until_ms is None else 2,
+            "fault": fault,
+            "rev": 1,
             "digest": "",
-            "open": until_ms is None,
+            "open": True,
             "unknown": False,
             "minted": True,
             "estimated": False,
-            "reason": reason,
-            "severity": int(Severity.STOP),
+            "reason": "",
+            "severity": int(severity),
             "count": 1,
-            "title": f"Gateway {gateway.name} is silent",
+            "title": title,
             "first_boot": NO_BOOT,
             "first_mono_ms": 0,
             "end_boot": None,
             "end_mono_ms": None,
             "start_ms": since_ms,
             "raised_ms": since_ms,
-            "end_ms": until_ms,
+            "end_ms": None,
             "error_ms": CONTACT_MS,
-            "severities": [[since_ms, int(Severity.STOP)]],
+            "severities": [[since_ms, int(severity)]],
             "received_ms": now_ms,
-            "row": {},
+            "row": {"advice": advice},
         },
-        advice="Check its power and its network. What happens to its devices is unknown until it is back.",
+        advice=advice,
     )
+
+
+def over(values: Mapping[str, Any], reason: str, until_ms: int) -> Pending:
+    """What was made here has ended."""
+    ended = {"rev": 2, "open": False, "reason": reason, "end_ms": max(values["start_ms"], until_ms)}
+    return Pending(values={**values, **ended}, advice=str(values["row"].get("advice", "")))
 
 
 def ended_here(values: Mapping[str, Any], reason: str, now_ms: int, *, since_ms: int) -> Pending:

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from collector import clones
 from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
-from collector.minted import NOT_WATCHED, REVOKED, ended_here, silence
+from collector.minted import NOT_WATCHED, REVOKED, ended_here, over, silence
 from collector.store import moment, occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
@@ -45,6 +46,9 @@ def sweep(
         ):
             gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
             changed += _silent(connection, gateway, now_ms, policy)
+    for gateway_id, site, name in streams.cloned(connection, quiet_since_ms=now_ms - clones.QUIET_MS):
+        gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
+        changed += fold(connection, site, clones.over(connection, gateway, now_ms), now_ms, policy)
     for gateway_id, site, name in streams.revoked_but_open(connection):
         gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
         changed += _revoked(connection, gateway, now_ms, policy)
@@ -77,14 +81,15 @@ def _revoked(
     connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
 ) -> tuple[Change, ...]:
     """Somebody decided that it is to be heard no more: what it told is watched by nobody, and ends."""
-    state = streams.lock_gateway(connection, gateway.id)
+    streams.lock_gateway(connection, gateway.id)
     pending = [
         ended_here(values, NOT_WATCHED, now_ms, since_ms=now_ms) for values in _open(connection, gateway)
     ]
-    if state.silent_ms is not None:
-        end_ms = max(now_ms, state.silent_ms)
-        pending.append(silence(gateway, state.silent_ms, now_ms, until_ms=end_ms, reason=REVOKED))
-        streams.save_gateway(connection, gateway.id, silent_ms=None)
+    made_here = occurrences.whole(connection, occurrences.open_here_of(connection, gateway.id))
+    pending += [over(values, REVOKED, now_ms) for values in made_here.values()]
+    streams.save_gateway(
+        connection, gateway.id, silent_ms=None, clock_ms=None, clock_told=False, cloned_ms=None
+    )
     return fold(connection, gateway.site, pending, now_ms, policy)
 
 

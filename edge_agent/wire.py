@@ -46,9 +46,10 @@ UNCLASSIFIED = "unclassified"
 NOT_RUNNING = "not-running"
 SILENT = "silent"
 CLOCK = "clock"
+CLONED = "cloned"
 DISK = "disk"
 JOURNAL = "journal"
-RESERVED_FAULTS = frozenset({UNREACHABLE, NOT_RUNNING, SILENT, CLOCK, DISK, JOURNAL})
+RESERVED_FAULTS = frozenset({UNREACHABLE, NOT_RUNNING, SILENT, CLOCK, CLONED, DISK, JOURNAL})
 # The component of UNREACHABLE, and that of the faults whose device is the gateway itself.
 LINK_COMPONENT = "link"
 AGENT_COMPONENT = "agent"

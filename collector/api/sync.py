@@ -54,10 +54,10 @@ async def sync(request: Request) -> Response:
     except Problem as problem:
         parts.metrics.syncs_refused.labels(status=str(problem.status)).inc()
         raise
-    now_ms = parts.now_ms()
+    now_ms, skew_ms = parts.now_ms(), parts.settings.clock_skew_s * 1000
     try:
         applied = await parts.write(
-            lambda connection: ingest.apply(connection, gateway, message, now_ms),
+            lambda connection: ingest.apply(connection, gateway, message, now_ms, skew_ms=skew_ms),
             lambda applied: applied.changed,
         )
     except ingest.StreamRefusedError as refused:

@@ -71,6 +71,16 @@ def open_of(connection: Connection, gateway_id: str) -> dict[str, Held]:
     return {row.uid: Held(**row._mapping) for row in rows}
 
 
+def open_here_of(connection: Connection, gateway_id: str) -> list[str]:
+    """The uids of what was made here about this gateway and goes on."""
+    rows = connection.execute(
+        select(occurrence.c.uid).where(
+            occurrence.c.gateway_id == gateway_id, occurrence.c.open, occurrence.c.minted
+        )
+    )
+    return list(rows.scalars())
+
+
 def of_boot(
     connection: Connection, gateway_id: str, boot: str, from_mono_ms: int, to_mono_ms: int
 ) -> Sequence[Row[Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from collector.dating import ClockSample
+from collector.dating import ClockSample, mono_ms
 from collector.store.tables import (
     boot_offset,
     device,
@@ -26,10 +26,12 @@ from collector.store.tables import (
     stream,
     ticket,
 )
-from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory
+from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp
 
 # No more of an unreadable row is kept than this; a row that can be read is far smaller.
 MAX_RAW_CHARS = 64 << 10
+# Two boxes with one disk begin streams without end.
+MAX_BELIEVED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,11 @@ class GatewayState:
     last_contact_ms: int | None
     caught_up_ms: int | None
     silent_ms: int | None
+    clock_ms: int | None
+    clock_told: bool
+    cloned_ms: int | None
+    switched_ms: int | None
+    switches: list[list[Any]] | None
     inventory_hash: str | None
 
 
@@ -70,6 +77,11 @@ def lock_gateway(connection: Connection, gateway_id: str) -> GatewayState:
             gateway.c.last_contact_ms,
             gateway.c.caught_up_ms,
             gateway.c.silent_ms,
+            gateway.c.clock_ms,
+            gateway.c.clock_told,
+            gateway.c.cloned_ms,
+            gateway.c.switched_ms,
+            gateway.c.switches,
             gateway.c.inventory_hash,
         )
         .where(gateway.c.id == gateway_id)
@@ -100,6 +112,25 @@ def is_heard(connection: Connection, gateway_id: str) -> bool:
     return found.first() is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    id: str
+    # The clock of the message with which it began; None: from before this was kept.
+    boot: str | None
+    mono_ms: int
+
+
+def believed(connection: Connection, gateway_id: str) -> list[Believed]:
+    """The newest streams of a gateway, the one that counts last."""
+    found = connection.execute(
+        select(stream.c.id, stream.c.boot, stream.c.mono_ms)
+        .where(stream.c.gateway_id == gateway_id, stream.c.begun_ms.is_not(None))
+        .order_by(stream.c.live.desc(), stream.c.begun_ms.desc())
+        .limit(MAX_BELIEVED)
+    ).all()
+    return [Believed(id=row.id, boot=row.boot, mono_ms=row.mono_ms or 0) for row in reversed(found)]
+
+
 def doubt(
     connection: Connection, stream_id: str, gateway_id: str, challenge: Boundary, now_ms: int
 ) -> StreamState:
@@ -117,12 +148,21 @@ def doubt(
     return StreamState(gateway_id=gateway_id, hwm=challenge, live=False)
 
 
-def begin_stream(connection: Connection, stream_id: str, gateway_id: str, hwm: Boundary, now_ms: int) -> None:
+def begin_stream(
+    connection: Connection, stream_id: str, gateway_id: str, hwm: Boundary, clock: Stamp, now_ms: int
+) -> None:
     """It supersedes the gateway's older ones; other challenges are void."""
     own = stream.c.gateway_id == gateway_id
     connection.execute(update(stream).where(own, stream.c.live).values(live=False))
     connection.execute(update(stream).where(own, stream.c.hwm_seq == 0).values(hwm_nonce=ORIGIN[1]))
-    begun = {"hwm_seq": hwm[0], "hwm_nonce": hwm[1], "live": True}
+    begun = {
+        "hwm_seq": hwm[0],
+        "hwm_nonce": hwm[1],
+        "live": True,
+        "begun_ms": now_ms,
+        "boot": clock.boot,
+        "mono_ms": mono_ms(clock),
+    }
     connection.execute(
         insert_for(connection)(stream)
         .values(id=stream_id, gateway_id=gateway_id, created_ms=now_ms, **begun)
@@ -324,6 +364,20 @@ def fallen_silent(connection: Connection, *, before_ms: int, limit: int) -> list
         )
         .order_by(gateway.c.id)
         .limit(limit)
+    )
+    return [(row.id, row.site, row.name) for row in rows]
+
+
+def cloned(connection: Connection, *, quiet_since_ms: int) -> list[tuple[str, str, str]]:
+    """(id, site, name) of those of which two boxes spoke, but not since ``quiet_since_ms``."""
+    rows = connection.execute(
+        select(gateway.c.id, gateway.c.site, gateway.c.name)
+        .where(
+            gateway.c.cloned_ms.is_not(None),
+            gateway.c.switched_ms <= quiet_since_ms,
+            gateway.c.revoked_ms.is_(None),
+        )
+        .order_by(gateway.c.id)
     )
     return [(row.id, row.site, row.name) for row in rows]
 

@@ -75,6 +75,13 @@ gateway = Table(
     Column("caught_up_ms", BigInteger),
     # Since when it counts as silent; null while it speaks.
     Column("silent_ms", BigInteger),
+    # Since when its wall clock is wrong, and whether there is a ticket of it.
+    Column("clock_ms", BigInteger),
+    Column("clock_told", Boolean, nullable=False, server_default=text("false")),
+    # Since when two boxes speak as this gateway, when that was last seen, and [[live stream, ms], ...] of it.
+    Column("cloned_ms", BigInteger),
+    Column("switched_ms", BigInteger),
+    Column("switches", Document),
     Column("inventory_hash", String(64)),
     Column("health", Document),
     UniqueConstraint("site", "name"),
@@ -89,6 +96,10 @@ stream = Table(
     Column("hwm_nonce", Uid, nullable=False),
     # The newest position of which an open row was told ahead of the history.
     Column("told_ahead", BigInteger, nullable=False, server_default="0"),
+    # When it was believed, and the clock of the message with which it was; null while it is doubted.
+    Column("begun_ms", BigInteger),
+    Column("boot", Uid),
+    Column("mono_ms", BigInteger),
     # The stream of this gateway that was first seen last; the others are superseded.
     Column("live", Boolean, nullable=False),
     Column("created_ms", BigInteger, nullable=False),

@@ -68,6 +68,10 @@ class EdgeVoice:
             "source": "none",
         }
 
+    def clock(self, minute: float) -> dict[str, Any]:
+        """By the time it speaks somebody has set it."""
+        return self.stamp(minute) | {"wall_ms": MONDAY_MS + int(minute * MINUTE_MS), "source": "ntp"}
+
     def raises(
         self,
         minute: float,
@@ -170,7 +174,7 @@ class EdgeVoice:
             "lineage": [list(boundary) for boundary in self.boundaries[place:]][-60:],
             "rows": waiting,
             "pruned_through": self.pruned_through,
-            "clock": self.stamp(now),
+            "clock": self.clock(now),
             "head": {
                 "seq": self.seq,
                 "open": [uid for uid, row in self.rows.items() if row["state"] == "open"],
@@ -195,7 +199,7 @@ class EdgeVoice:
             "lineage": [list(self.cursor)],
             "rows": [row for row in is_open if row["mod_seq"] > self.cursor[0]],
             "pruned_through": self.pruned_through,
-            "clock": self.stamp(now),
+            "clock": self.clock(now),
             "head": {
                 "seq": self.seq,
                 "open": [row["uid"] for row in is_open],

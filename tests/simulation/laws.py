@@ -16,6 +16,7 @@ from collector import ingest
 from collector.command import Outcome, Result
 from collector.exchange import GatewayIdentity
 from collector.minted import CONTACT_MS
+from collector.skew import SKEW_MS
 from collector.store import tables
 from collector.sweep import SILENT_MS
 from collector.tickets import Acknowledge
@@ -420,6 +421,20 @@ class Laws:
             self.world.fail(f"I3: {box.name} says {sorted(said)}, true is {sorted(true)}")
         if unknown := [uid for uid in here & at_edge.keys() if held[uid].unknown]:
             self.world.fail(f"I3: still unknown though its gateway speaks: {unknown}")
+        self._faults_of_the_box(box)
+
+    def _faults_of_the_box(self, box: Box) -> None:
+        """The collector tells of a clock that is wrong, and of nothing that is not."""
+        rows = self.world.hub.all_of(tables.occurrence)
+        own = [row for row in rows if row["minted"] and row["gateway_id"] == box.gateway.id]
+        if not self.world.figures["disks cloned"] and any(row["fault"] == wire.CLONED for row in own):
+            self.world.fail(f"{box.gateway.name}: one box alone is called two")
+        told = any(row["open"] for row in own if row["fault"] == wire.CLOCK)
+        off_ms = abs(box.boots[box.boot].wall_error_ms)
+        if told != (off_ms > SKEW_MS) and not SKEW_MS / 2 < off_ms <= SKEW_MS:
+            self.world.fail(
+                f"{box.gateway.name}: its clock is off by {off_ms} ms, a ticket of that is {told}"
+            )
 
     def _may_be_about(self, key: str, unreadable: list[dict[str, Any]]) -> bool:
         """Whether a row that cannot be read may tell that this goes on though its own disk is gone."""
@@ -431,7 +446,9 @@ class Laws:
 
     def _tickets_say_what_is(self, held: dict[str, Held]) -> None:
         tickets = self.world.hub.all_of(tables.ticket)
-        on = sorted(t["dedupe_key"] for t in tickets if t["condition"] == "active")
+        on = sorted(
+            t["dedupe_key"] for t in tickets if t["condition"] == "active" and t["component"] != "agent"
+        )
         watched = {name for box in self.world.boxes for name in box.belts}
         true = sorted(
             f"v1|{SITE}|{name}|{FAULTS[fault]}|{fault}"

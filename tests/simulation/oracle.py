@@ -96,7 +96,7 @@ def _send(oracle: Hub, gateway: Any, batch: Sequence[tuple[int, str, Any]], from
         "to": to,
         "lineage": [from_, to],
         "rows": [form | {"mod_seq": from_[0] + n} for n, (_, _, form) in enumerate(batch, 1)],
-        "clock": {"boot": BOOT, "mono_ns": 10**18, "wall_ms": 0, "source": "none"},
+        "clock": {"boot": BOOT, "mono_ns": 10**18, "wall_ms": EPOCH_MS + batch[-1][0], "source": "ntp"},
     }
     answer = oracle.sync(gateway, json.dumps(body).encode(), EPOCH_MS + batch[-1][0])
     assert answer.verdict == "ok"
