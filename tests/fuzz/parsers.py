@@ -603,6 +603,14 @@ PARSERS: tuple[Parser, ...] = (
         seeds=(b"4006381333931\r\nab\n",),
         longest=64 * KIB,
     ),
+    Parser(name="byte framing", parse=partial(framed, "byte"), seeds=(b"\x1a\x32\x7e",), longest=64 * KIB),
+    Parser(
+        name="ssi framing",
+        parse=partial(framed, "ssi"),
+        seeds=(bytes.fromhex("05F6000003FF02 0AC60000FFF4F03E04FFFB0C 04A30400FF55"),),
+        words=(b"\xf3\x00\x02", b"\xf6\x00\x00"),
+        longest=64 * KIB,
+    ),
     Parser(name="stx_etx framing", parse=partial(framed, "stx_etx"), seeds=(HS, HQES), longest=64 * KIB),
     Parser(
         name="zpl answer",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from edge_agent.sample import Reading
 PROFILES = Path(__file__).parents[2] / "device_profiles"
 # Longer than any delay in a shipped profile.
 LONG_S = 300.0
+# What a read has brought that has brought nothing.
+NOTHING = Reading(device="", read="", at=stamp())
 
 
 class Watched:
@@ -28,7 +30,7 @@ class Watched:
         self.seen: Counter[str] = Counter()
         self.newest: Reading | None = None
         # The newest of each read.
-        self.latest: dict[str, Reading] = {}
+        self.latest: defaultdict[str, Reading] = defaultdict(lambda: NOTHING)
 
     async def deliver(self, reading: Reading) -> None:
         self.newest = self.latest[reading.read] = reading
@@ -45,6 +47,19 @@ class Watched:
         )
         self.trial.wait(LONG_S)
         return self.trial.active()
+
+    async def becomes(self, active: Collection[str]) -> None:
+        """Sooner or later exactly these are active, whatever each delay; for what speaks by itself."""
+        looked = 0
+
+        def is_so() -> bool:
+            nonlocal looked
+            if self.seen.total() != looked:
+                looked = self.seen.total()
+                self.trial.wait(LONG_S)
+            return self.trial.active() == set(active)
+
+        await wait_until(is_so, what=f"{active}, newest {self.newest}")
 
 
 @asynccontextmanager

@@ -7,7 +7,8 @@ from rigs.warehouse import warehouse
 
 from device_profiles.simulators.conveylinx import ConveyLinx
 from device_profiles.simulators.line_scanner import LineScanner
-from device_profiles.simulators.mqtt_presence import Broker, MqttDevice
+from device_profiles.simulators.mqtt import Broker
+from device_profiles.simulators.mqtt_presence import MqttDevice
 from device_profiles.simulators.powerflex_520 import PowerFlexLine
 from device_profiles.simulators.serving import Pty, Simulator, Tcp
 from device_profiles.simulators.zebra_zpl import ZebraPrinter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +11,14 @@ from rigs.mosquitto import Broker as Mosquitto
 from rigs.ports import wait_until
 from rigs.watched import LONG_S, Watched, watched
 
-from device_profiles.simulators.mqtt_presence import Broker, MqttDevice, Style
+from device_profiles.simulators.mqtt import Broker
+from device_profiles.simulators.mqtt_presence import MqttDevice, Style
 
 PLAIN_JSON = {
     "reads": {"presence": {"topic": "{topic}/status", "format": "json"}},
     "signals": {"online": {"path": "online"}},
 }
 OFFLINE = frozenset({"presence/offline"})
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    broker = Mosquitto(tmp_path / "broker").start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture(params=["tasmota", "json"])

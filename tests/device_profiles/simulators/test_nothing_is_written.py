@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rigs.floor import often, text_bus
+from rigs.floor import modbus_bus, often, text_bus
+from rigs.mosquitto import Broker as Mosquitto
 from rigs.ports import wait_until
 from rigs.watched import PROFILES, Watched, watched
 from rigs.wiretap import Wiretap
 
 from device_profiles.simulators.cognex_dmcc import DataMan
+from device_profiles.simulators.conveylinx import ConveyLinx
 from device_profiles.simulators.datamax_dpl import DplPrinter
 from device_profiles.simulators.escpos import EscPosPrinter
 from device_profiles.simulators.line_scanner import LineScanner
+from device_profiles.simulators.powerflex_520 import PowerFlexLine
 from device_profiles.simulators.sato_sbpl import SatoPrinter
-from device_profiles.simulators.serving import Outlet, Simulator, Tcp
+from device_profiles.simulators.serving import Outlet, Session, Simulator, Tcp
 from device_profiles.simulators.tsc_tspl import TscPrinter
 from device_profiles.simulators.zebra_ssi import SsiScanner
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
-from edge_agent.profile import ModbusRead, Profile, RequestRead, TopicRead, parse
+from edge_agent.profile import Profile, RequestRead, TopicRead, parse
 
+# (unit, function, first address, how many) of each request; functions 1 to 4 read.
+READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int, int, int, int]]]] = {
+    "conveylinx": (ConveyLinx, frozenset({(1, 3, 1499, 21)})),
+    "powerflex-520": (PowerFlexLine, frozenset({(1, 3, 8448, 7)})),
+}
+OVER_MQTT = {"mqtt-presence", "zigbee2mqtt", "homie", "zebra-rfd40"}
+# MQTT 3.1.1, table 2.1: what a client sends that only listens.
+CONNECT, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 4, 8, 12, 14
 # Written by hand from the manuals, not from the profiles.
 READ_ONLY: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[bytes]]] = {
     "zebra-zpl": (ZebraPrinter, frozenset({b"~HS\r\n", b"~HQES\r\n", b"~HQOD\r\n", b"~HQPH\r\n"})),
@@ -39,14 +53,9 @@ def profile(name: str) -> Profile:
     return parse((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"), name=name)
 
 
-def test_every_profile_that_sends_text_is_tapped() -> None:
-    names = [file.stem for file in PROFILES.glob("*.yaml")]
-    others = [
-        name
-        for name in names
-        if all(isinstance(read, ModbusRead | TopicRead) for read in profile(name).reads.values())
-    ]
-    assert set(READ_ONLY) == set(names) - set(others)
+def test_every_profile_is_tapped() -> None:
+    names = {file.stem for file in PROFILES.glob("*.yaml")}
+    assert READ_ONLY.keys() | READ_BLOCKS.keys() | OVER_MQTT == names
 
 
 async def asked(floor: Watched, reads: list[str]) -> None:
@@ -75,6 +84,91 @@ async def test_all_that_is_said_to_a_device_are_questions(plug: Outlet, name: st
     assert tap.beside(queries) == []
     assert all(any(query in line for line in tap.lines) for query in queries)
     await device.stop()
+
+
+@pytest.mark.parametrize("name", READ_BLOCKS)
+async def test_all_that_is_said_over_modbus_are_reads_of_its_blocks(plug: Outlet, name: str) -> None:
+    make, blocks = READ_BLOCKS[name]
+    tap = Wiretap(plug)
+    device = make(plug)
+    await device.start()
+    reads = list(profile(name).reads)
+    async with watched(name, modbus_bus(plug), overlay=often(*reads, timeout_s=0.3)) as floor:
+        await asked(floor, reads)
+        device.set("mute")
+        await asked(floor, reads)
+        device.set("mute", False)
+        await asked(floor, reads)
+    await device.stop()
+    assert {request for line in tap.lines for request in requests(bytes(line), plug)} == blocks
+
+
+def requests(said: bytes, plug: Outlet) -> list[tuple[int, ...]]:
+    """All of a line, taken apart; anything but whole reads of function 1 to 4 ends in an error."""
+    size, unit_at = (12, 6) if isinstance(plug, Tcp) else (8, 0)
+    assert len(said) % size == 0
+    return [struct.unpack_from(">BBHH", said, start + unit_at) for start in range(0, len(said), size)]
+
+
+@pytest.mark.parametrize("name", sorted(OVER_MQTT))
+async def test_nothing_is_published(mosquitto: Mosquitto, name: str) -> None:
+    plug = Tcp()
+    tap = Wiretap(plug)
+    relay = Relay(mosquitto.port)
+    await plug.start(relay.session)
+    relay.plug = plug
+    bus = {"transport": "mqtt", "host": "127.0.0.1", "port": plug.port}
+    async with watched(name, bus, topic="lamp-1") as floor:
+        reads = profile(name).reads.values()
+        topics = {read.topic.replace("{topic}", "lamp-1") for read in reads if isinstance(read, TopicRead)}
+        for topic in topics:
+            mosquitto.publish(topic, "online", retain=True)
+        await wait_until(lambda: all(floor.latest[read].payload for read in profile(name).reads))
+    relay.close()
+    await plug.stop()
+    kinds = {kind for line in tap.lines for kind in packet_kinds(bytes(line))}
+    assert {CONNECT, SUBSCRIBE} <= kinds
+    assert kinds <= {CONNECT, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT}
+
+
+class Relay:
+    """Between the agent and a real broker, so that what the agent says can be heard."""
+
+    def __init__(self, port: int) -> None:
+        self._broker = socket.create_connection(("127.0.0.1", port))
+        self._broker.setblocking(False)
+        self.plug: Tcp | None = None
+        asyncio.get_running_loop().add_reader(self._broker, self._back)
+
+    def session(self) -> Session:
+        def take(chunk: bytes) -> bytes:
+            self._broker.sendall(chunk)
+            return b""
+
+        return take
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._broker)
+        self._broker.close()
+
+    def _back(self) -> None:
+        if self.plug is not None and (chunk := self._broker.recv(4096)):
+            self.plug.say(chunk)
+
+
+def packet_kinds(said: bytes) -> list[int]:
+    """MQTT 3.1.1, 2.2: the high half of the first byte, then the length in groups of 7 bits."""
+    kinds, at = [], 0
+    while at < len(said):
+        kinds.append(said[at] >> 4)
+        length, shift, at = 0, 0, at + 1
+        while True:
+            length |= (said[at] & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if said[at - 1] < 0x80:
+                break
+        at += length
+    return kinds
 
 
 async def test_a_byte_that_is_no_question_would_be_heard(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ async def test_the_odometer_and_the_life_of_the_head_are_read() -> None:
     heard: dict[str, Value] = {}
     async with watched("zebra-zpl", bus_of(printer.outlet), overlay=OFTEN) as floor:
         for read in ("odometer", "head"):
-            await wait_until(lambda: read in floor.latest)  # noqa: B023
+            await wait_until(lambda: floor.latest[read].payload)  # noqa: B023
             heard |= {one.signal: one.value for one in decode.samples(floor.trial.device, floor.latest[read])}
     assert heard == {
         "odometer": 8560,
@@ -199,7 +199,7 @@ async def test_no_evidence_shows_the_password_of_the_printer(outlet: Outlet) -> 
     printer = ZebraPrinter(outlet, password=4711)
     await printer.start()
     async with watched("zebra-zpl", bus_of(outlet), overlay=OFTEN) as floor:
-        await wait_until(lambda: "status" in floor.latest)
+        await wait_until(lambda: floor.latest["status"].payload)
         status = floor.latest["status"]
     assert b"4711,0" in status.payload
     device = floor.trial.device
