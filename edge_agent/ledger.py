@@ -428,7 +428,7 @@ class Ledger:
         # At 0 there is nothing that two histories could differ in.
         foreign = hwm[0] > 0 and not self._made_here(hwm)
         rolled_back = (answer.ahead or 0) > self._head_seq()
-        if foreign or rolled_back or answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED):
+        if foreign or rolled_back or answer.verdict == Verdict.SUPERSEDED:
             if not may_renew:
                 return Moved.NEW_STREAM_LATER
             self.new_stream()

@@ -371,6 +371,21 @@ async def test_a_collector_that_stands_at_an_old_boundary_of_this_journal_gets_t
         assert (again.stream, again.from_, len(again.rows)) == (batch.stream, old, 199)
 
 
+async def test_a_position_that_this_journal_made_is_no_fork_whatever_the_collector_calls_it(
+    tmp_path: Path,
+) -> None:
+    """The lineage names the newest boundaries alone, and the collector stands at an older one."""
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.commit([opening(clock, "belt-1")])
+        old = (await whole_batch(journal)).to
+        await journal.commit([opening(clock, "belt-2")])
+        batch = await whole_batch(journal)
+        told = answer(batch, hwm=old, verdict="fork")
+        assert await journal.take_answer(told, may_renew=True) is Moved.FORWARDS
+        assert (await whole_batch(journal)).from_ == old
+
+
 async def test_the_cursor_goes_where_the_collector_stands(tmp_path: Path) -> None:
     clock = HandClock()
     async with opened(tmp_path, clock) as journal:
@@ -402,7 +417,7 @@ async def test_the_cursor_goes_where_the_collector_stands(tmp_path: Path) -> Non
         # A backup of the collector from before this disk was rolled back: up to 2 it has other rows.
         ((2, "e" * 32), "ok"),
         ((1, "e" * 32), "behind"),
-        (ORIGIN, "fork"),
+        ((2, "e" * 32), "fork"),
         (ORIGIN, "superseded"),
     ],
 )

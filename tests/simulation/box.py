@@ -272,6 +272,7 @@ class AgentLife(Life):
         self.journal = journal
         anchor = await journal.start(box.gateway.name)
         self.floor_ms = anchor.wall_ms if anchor else 0
+        world.laws.after_start(box, anchor)
         devices = [conveyor(name) for name in self.belts]
         watch = await Watch.start(devices, journal, Recorder(devices), self.stamp)
         self.watch = watch

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from simulation.people import Wanted
     from simulation.world import World
 
+    from edge_agent.wire import Stamp
+
 REOPEN_WINDOW_MS = 600_000
 HORIZON_MS = 30 * 86_400_000
 # Stamps are cut to milliseconds.
@@ -337,6 +339,18 @@ class Laws:
             self.world.fail(
                 f"I9: the journal of {box.name} has {box.disk.pages()} pages, allowed are {pages}"
             )
+
+    def after_start(self, box: Box, anchor: Stamp | None) -> None:
+        """E10: the time since the last anchor is told as not observed."""
+        if anchor is None:
+            return
+        newest = [row for row in box.disk.rows() if row["fault"] == wire.NOT_RUNNING][-1:]
+        if (
+            not newest
+            or newest[0]["first_bad"]["mono_ns"] != anchor.mono_ns
+            or newest[0]["state"] != "closed"
+        ):
+            self.world.fail(f"E10: {box.name} does not tell that it did not run since {anchor}")
 
     def _nothing_lost(self, box: Box, held: dict[str, Held]) -> None:
         there = box.disk.uids()

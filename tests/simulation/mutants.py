@@ -97,6 +97,7 @@ LEDGER, WATCH, FORWARD = (
 MERGE, INGEST, STREAMS = "collector.merge:", "collector.ingest:", "collector.store.streams:"
 ROWS, PRESENCE = "collector.rows:", "collector.presence:"
 FOLDING = "collector.folding:"
+ECONOMY = "edge_agent.journal_caps:Economy."
 
 MUTANTS = [
     # --- the edge
@@ -121,11 +122,7 @@ MUTANTS = [
     ),
     _of(
         "does not heed superseded", "C7", LEDGER + "_move",
-        "answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED)", "answer.verdict == Verdict.FORK",
-    ),
-    _of(
-        "does not heed fork", "E4", LEDGER + "_move",
-        "answer.verdict in (Verdict.FORK, Verdict.SUPERSEDED)", "answer.verdict == Verdict.SUPERSEDED",
+        " or answer.verdict == Verdict.SUPERSEDED", "",
     ),
     _of(
         "boundaries are not remembered", "E3", LEDGER + "_boundary",
@@ -152,7 +149,39 @@ MUTANTS = [
     ),
     Mutant(name="unknown is clear", rule="E8", apply=unknown_is_clear),
     Mutant(name="prunes what was not sent", rule="E5", apply=prunes_what_was_not_sent),
+    _of(
+        "what is decided counts as known before it is written", "E8", WATCH + "unsettled",
+        "for key, phase in watched.unwritten.items()", "for key, phase in ()",
+    ),
+    _of(
+        "a start does not tell for how long nothing ran", "E10", "edge_agent.journal:Journal.start",
+        "if anchor is not None:", "if False:",
+    ),
+    # --- journals that are full
+    _of("the file has no limit", "E6", ECONOMY + "_limit", "{max(pages, 1) + spare}", "{1 << 30}"),
+    _of("what is open is dropped for want of room", "E6", ECONOMY + "_drop", "WHERE open = 0 AND", "WHERE"),
+    _of(
+        "what is dropped is not told", "E6", ECONOMY + "lose",
+        "max(pruned_through, ?)", "max(pruned_through, 0 * ?)",
+    ),
+    _of("what is dropped is not counted", "E6", ECONOMY + "_drop", "sum(count for *_, count in gone)", "0"),
+    _of(
+        "a roll-up forgets one of its members", "E6", "edge_agent.rollup:rolled_up",
+        "for row in rows for member in _members(row)]", "for row in rows[1:] for member in _members(row)]",
+    ),
+    _of(
+        "a roll-up counts as one occurrence", "E6", "collector.rows:_readable",
+        "for one in unpacked(row):", "for one in (row,):",
+    ),
+    _of(
+        "a gap is not written down", "C8", INGEST + "_advance",
+        "if message.pruned_through > hwm[0] and", "if False and",
+    ),
     # --- positions at the collector
+    _of(
+        "any gateway may speak in any stream", "C1", INGEST + "apply",
+        "if held is not None and held.gateway_id != gateway.id:", "if False:",
+    ),
     _of("behind is applied", "C2", MERGE + "judge", "return Verdict.BEHIND", "return Verdict.OK"),
     _of("old is applied", "C2", MERGE + "judge", "return Verdict.OLD", "return Verdict.OK"),
     _of("the lineage is not checked", "C2", MERGE + "judge", "return Verdict.FORK", "return Verdict.OK"),
@@ -232,7 +261,43 @@ MUTANTS = [
         "what was told ahead by a disk that is gone is not asked for", "C10", LEDGER + "_move",
         "rolled_back = (answer.ahead or 0) > self._head_seq()", "rolled_back = False",
     ),
+    _of(
+        "fields of a later version are dropped", "versions", "collector.rows:_pending",
+        '"row": raw,', '"row": {name: value for name, value in raw.items() if name in Row.model_fields},',
+    ),
+    # --- people and pages
+    _of(
+        "a command that comes again is carried out again", "P10", "collector.command:carry_out",
+        "if earlier is not None:", "if False:",
+    ),
+    _of(
+        "an acknowledgement covers what nobody has seen", "P10", "collector.tickets:_seen_by",
+        "covers = ticket.version if seen is None else min(seen, ticket.version)", "covers = ticket.version",
+    ),
+    _of(
+        "an acknowledgement is dated when it arrives", "P10", "collector.tickets:_acknowledge",
+        "at_ms = now_ms if command.given_ms is None else min(command.given_ms, now_ms)", "at_ms = now_ms",
+    ),
+    _of(
+        "what was commanded is not in the audit log", "P9", "collector.command:carry_out",
+        "audit.write(", "(lambda *_, **__: None)(",
+    ),
+    _of(
+        "no page hears that tickets have moved", "pages", INGEST + "apply", "(*moved, *folded)", "folded",
+    ),
+    _of(
+        "no page hears of what the clock has done", "pages", "collector.sweep:sweep",
+        "return tuple(dict.fromkeys(changed))", "return ()",
+    ),
     # --- tickets, silence, dates
+    _of(
+        "a collector that has just begun calls everybody silent", "silence", "collector.sweep:sweep",
+        "if now_ms - started_ms > SILENT_MS:", "if True:",
+    ),
+    _of(
+        "nobody is ever called silent", "silence", "collector.sweep:sweep",
+        "if now_ms - started_ms > SILENT_MS:", "if False:",
+    ),
     _of(
         "an older ticket stays open beside a newer one", "C4", FOLDING + "_decide",
         "work.take(ticket, tickets.recurred(ticket, now_ms=now_ms), now_ms)", "pass",

@@ -314,7 +314,7 @@ class World:
         for box in self.boxes:
             box.version = Version.SAME
             box.disk.has_room(True)
-            if self.dials.reconfigures and self.rng.random() < 0.4:
+            if self.dials.reconfigures and self.rng.random() < 0.7:
                 # One belt is watched no more, for good.
                 self.unwatched_at[box.gateway.id, box.belts[0]] = self.now
                 box.belts = box.belts[1:] or box.belts
