@@ -388,7 +388,7 @@ class Laws:
         if self._past_the_horizon(box, row):
             world.count("rows past the horizon")
             return False
-        if world.dials.caps == Caps():
+        if world.dials.caps == Caps() and not world.dials.full_disks:
             world.fail(f"I1: {row['uid']} ({row['device']} {row['fault']}) is lost")
         if world.hub.incarnation and row["uid"] in self.held_closed:
             world.count("rows that a full journal had given up when the database was restored")
