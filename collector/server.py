@@ -189,14 +189,12 @@ async def _follow(store: Store, shared_clock: clock.Clock) -> None:
 
 async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
     failing = False
-    started_ms = parts.now_ms()
     while True:
         try:
             await _follow(parts.store, shared_clock)
-            if failing:
-                # Nobody could be heard meanwhile.
-                started_ms = parts.now_ms()
-            changed = await _swept(parts, started_ms)
+            changed = await parts.write(
+                lambda connection: _swept(connection, parts.now_ms()), lambda changed: changed
+            )
         except Exception:
             parts.metrics.sweeps_failed.inc()
             if not failing:
@@ -212,10 +210,8 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
         await asyncio.sleep(SWEEP_ON_S if changed else SWEEP_EVERY_S)
 
 
-async def _swept(parts: Parts, started_ms: int) -> tuple[Change, ...]:
-    return await parts.write(
-        lambda connection: sweep(connection, parts.now_ms(), started_ms=started_ms), lambda changed: changed
-    )
+def _swept(connection: Connection, now_ms: int) -> tuple[Change, ...]:
+    return sweep(connection, now_ms, started_ms=moment.listening_since(connection, now_ms))
 
 
 def _performer(parts: Parts, url: str) -> local.Perform:

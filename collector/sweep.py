@@ -34,7 +34,7 @@ def sweep(
 ) -> tuple[Change, ...]:
     """To be called every second, by every collector: one of them acts, the others have nothing to do.
 
-    ``started_ms`` is since when, without a break, gateways could be heard here: nobody was silent before.
+    ``started_ms`` is since when, without a break, gateways could be heard: nobody was silent before.
     """
     if not moment.claim_timers(connection):
         return ()

@@ -6,10 +6,16 @@ so they take its clock. SQLite has one collector, and that has a clock.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, cast, extract, func, select
+from sqlalchemy import BigInteger, Connection, case, cast, extract, func, or_, select, update
+
+from collector.store.tables import listening
 
 # Any number will do that nobody else uses; another than that of the migrations.
 TIMERS = 0x616E646F6F
+# How exactly it is kept that a collector runs: each keeping is a write.
+KEPT_MS = 4_000
+# Gateways missed no more than one heartbeat in a restart that is quicker than this.
+BREAK_MS = 12_000
 
 
 def now_ms(connection: Connection) -> int | None:
@@ -27,3 +33,20 @@ def claim_timers(connection: Connection) -> bool:
     if connection.dialect.name != "postgresql":
         return True
     return bool(connection.execute(select(func.pg_try_advisory_xact_lock(TIMERS))).scalar_one())
+
+
+def listening_since(connection: Connection, now_ms: int) -> int:
+    """Since when some collector could hear gateways and write down that it did. To be called every second.
+
+    One that is restarted again and again does not begin anew each time; a database that was away, a backup
+    that was put back and a clock that has jumped do.
+    """
+    last = listening.c.last_ms
+    broken = or_(last < now_ms - BREAK_MS, last > now_ms + BREAK_MS)
+    connection.execute(
+        update(listening)
+        .where(or_(last < now_ms - KEPT_MS, broken))
+        .values(since_ms=case((broken, now_ms), else_=listening.c.since_ms), last_ms=now_ms)
+    )
+    since_ms: int = connection.execute(select(listening.c.since_ms)).scalar_one()
+    return since_ms

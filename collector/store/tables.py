@@ -149,6 +149,14 @@ site_number = Table(
     Column("last", BigInteger, nullable=False),
 )
 
+# One row: since when, without a break, some collector has run, and when that was last known.
+listening = Table(
+    "listening",
+    metadata,
+    Column("since_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, primary_key=True, autoincrement=False),
+)
+
 ticket = Table(
     "ticket",
     metadata,

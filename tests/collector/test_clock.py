@@ -5,6 +5,7 @@ import pytest
 from collector import clock
 from collector.clock import Clock
 from collector.store import Store, moment
+from collector.store.moment import BREAK_MS
 
 
 def test_alone_it_is_the_clock_of_this_machine() -> None:
@@ -39,3 +40,29 @@ def test_only_a_database_that_several_may_use_has_a_clock_and_turns(store: Store
     if theirs_ms is not None:
         assert abs(theirs_ms - clock.now_ms()) < 60_000
     assert store.write(moment.claim_timers)
+
+
+def test_a_restart_that_is_quick_is_no_break_and_one_that_is_not_is(store: Store) -> None:
+    def since(now_ms: int) -> int:
+        return store.write(lambda connection: moment.listening_since(connection, now_ms))
+
+    begun_ms = 1_000_000
+    assert since(begun_ms) == begun_ms
+    for second in range(1, 60):
+        assert since(begun_ms + second * 1_000) == begun_ms
+    again_ms = begun_ms + 59_000 + BREAK_MS - 4_000
+    assert since(again_ms) == begun_ms
+    # It was away for longer; then its clock is set back.
+    late_ms = again_ms + BREAK_MS + 1
+    assert since(late_ms) == late_ms
+    assert since(late_ms - 3_600_000) == late_ms - 3_600_000
+
+
+def test_collectors_whose_clocks_differ_by_a_little_do_not_begin_anew(store: Store) -> None:
+    def since(now_ms: int) -> int:
+        return store.write(lambda connection: moment.listening_since(connection, now_ms))
+
+    begun_ms = since(1_000_000)
+    for second in range(1, 60):
+        assert since(begun_ms + second * 1_000 + 2_000) == begun_ms
+        assert since(begun_ms + second * 1_000) == begun_ms
