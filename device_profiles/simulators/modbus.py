@@ -7,10 +7,11 @@ header) and Modbus over Serial Line V1.02 (RTU frame, CRC). It only answers read
 from __future__ import annotations
 
 import struct
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
-from device_profiles.simulators.serving import Outlet, Session, Tcp
+from device_profiles.simulators.serving import Outlet, Session, Simulator, Tcp
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 COILS, DISCRETE_INPUTS, HOLDING_REGISTERS, INPUT_REGISTERS = 1, 2, 3, 4
@@ -109,6 +110,39 @@ class ModbusServer:
             return None
         content = _bits(values) if of_bits else struct.pack(f">{count}H", *values)
         return bytes([function, len(content)]) + content
+
+
+class Registers(Simulator):
+    """A device with registers here and there: it refuses every read that goes beyond them."""
+
+    # Which function reads them.
+    function = HOLDING_REGISTERS
+
+    def __init__(self, outlet: Outlet, *, unit: int = 1) -> None:
+        super().__init__()
+        self.outlet = outlet
+        self.server = ModbusServer(outlet, {unit: self})
+
+    @abstractmethod
+    def registers(self) -> dict[int, int]:
+        """By address on the wire."""
+
+    async def start(self) -> None:
+        await self.server.start()
+
+    async def stop(self) -> None:
+        await self.server.stop()
+
+    def read(self, function: int, address: int, count: int) -> list[int] | None:
+        if self.has("mute"):
+            return None
+        if function != self.function:
+            raise RefusedError(ILLEGAL_FUNCTION)
+        registers = self.registers()
+        wanted = range(address, address + count)
+        if not registers.keys() >= set(wanted):
+            raise RefusedError(ILLEGAL_ADDRESS)
+        return [registers[one] for one in wanted]
 
 
 def crc(frame: bytes) -> bytes:

@@ -15,6 +15,9 @@ from rigs.ports import wait_until
 from rigs.watched import PROFILES, Watched, watched
 from rigs.wiretap import Wiretap
 
+from device_profiles.simulators.abb_acs import AbbDrive
+from device_profiles.simulators.altivar_320_340 import Altivar
+from device_profiles.simulators.cia402_drive import CiaDrive
 from device_profiles.simulators.cognex_dmcc import DataMan
 from device_profiles.simulators.conveylinx import ConveyLinx
 from device_profiles.simulators.datamax_dpl import DplPrinter
@@ -23,6 +26,7 @@ from device_profiles.simulators.line_scanner import LineScanner
 from device_profiles.simulators.powerflex_520 import PowerFlexLine
 from device_profiles.simulators.sato_sbpl import SatoPrinter
 from device_profiles.simulators.serving import Outlet, Session, Simulator, Tcp
+from device_profiles.simulators.sinamics_g120_v20 import Sinamics
 from device_profiles.simulators.tsc_tspl import TscPrinter
 from device_profiles.simulators.zebra_ssi import SsiScanner
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
@@ -32,6 +36,20 @@ from edge_agent.profile import Profile, RequestRead, TopicRead, parse
 READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int, int, int, int]]]] = {
     "conveylinx": (ConveyLinx, frozenset({(1, 3, 1499, 21)})),
     "powerflex-520": (PowerFlexLine, frozenset({(1, 3, 8448, 7)})),
+    # 3201 to 3209 in one request, and apart once the drive has refused what lies between.
+    "altivar-320-340": (
+        Altivar,
+        frozenset(
+            (1, 3, address, count)
+            for address, count in (
+                *((3201, 9), (3201, 2), (3204, 4), (3209, 1)),
+                *((3240, 1), (7121, 1), (9630, 1)),
+            )
+        ),
+    ),
+    "abb-acs": (AbbDrive, frozenset({(1, 3, 3, 1), (1, 3, 400, 1)})),
+    "sinamics-g120-v20": (Sinamics, frozenset({(1, 3, 109, 2), (1, 3, 341, 5), (1, 3, 399, 10)})),
+    "cia402-drive": (CiaDrive, frozenset({(1, 3, 3201, 1), (1, 3, 8606, 1)})),
 }
 OVER_MQTT = {"mqtt-presence", "zigbee2mqtt", "homie", "zebra-rfd40"}
 # MQTT 3.1.1, table 2.1: what a client sends that only listens.

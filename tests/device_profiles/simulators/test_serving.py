@@ -192,6 +192,9 @@ async def test_a_printer_on_a_port_obeys_what_is_typed() -> None:
 
 
 PLUGGED_IN = [
+    "abb_acs",
+    "altivar_320_340",
+    "cia402_drive",
     "cognex_dmcc",
     "conveylinx",
     "datamax_dpl",
@@ -199,6 +202,7 @@ PLUGGED_IN = [
     "line_scanner",
     "powerflex_520",
     "sato_sbpl",
+    "sinamics_g120_v20",
     "tsc_tspl",
     "zebra_ssi",
 ]
