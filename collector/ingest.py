@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from collector import clones, dating, merge, presence, rows, skew
+from collector import clones, dating, gaps, merge, presence, rows, skew
 from collector.exchange import Exchange, GatewayIdentity
 from collector.folding import Change, fold
 from collector.minted import MINTED
@@ -110,15 +110,7 @@ def _challenge(message: SyncRequest, now_ms: int) -> Boundary:
 
 def _advance(exchange: Exchange, hwm: Boundary, *, new: bool) -> Boundary:
     message = exchange.message
-    if message.pruned_through > hwm[0] and message.to[0] > hwm[0]:
-        streams.declare_gap(
-            exchange.connection,
-            exchange.gateway.id,
-            message.stream,
-            hwm[0] + 1,
-            message.pruned_through,
-            exchange.now_ms,
-        )
+    gaps.declare(exchange, hwm)
     if new:
         streams.begin_stream(
             exchange.connection,

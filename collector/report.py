@@ -77,6 +77,9 @@ def downtime(connection: Connection, site: str, from_ms: int, to_ms: int, by: By
 
     stops = _stops(told, now_ms)
     blind = _blind(told, caught_up, now_ms)
+    for gateway_id, gap_from_ms, gap_to_ms in downtimes.gaps(connection, site, from_ms, to_ms):
+        span = Span(from_ms=gap_from_ms, to_ms=min(gap_to_ms, now_ms))
+        blind.setdefault((gateway_id, ""), []).append(span)
     items: dict[str, list[_Line]] = {}
     total: list[_Line] = []
     for device, own in watches.items():

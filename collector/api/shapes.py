@@ -341,6 +341,7 @@ class Gateway(Shape):
                     "devices": 12,
                     "quarantined": 0,
                     "gaps": 0,
+                    "lost": 0,
                     "health": {"agent_version": "0.1.0", "uptime_s": 86400},
                 }
             ]
@@ -356,6 +357,7 @@ class Gateway(Shape):
     devices: int
     quarantined: int
     gaps: int
+    lost: int
     health: dict[str, Any] | None
 
     @classmethod
@@ -370,6 +372,7 @@ class Gateway(Shape):
             devices=view.devices,
             quarantined=view.quarantined,
             gaps=view.gaps,
+            lost=view.lost,
             health=None if view.health is None else dict(view.health),
         )
 

@@ -87,6 +87,13 @@ def device_line(view: DeviceView) -> DeviceLine:
     return DeviceLine(view=view, shape=shape, word=DEVICE_WORDS.get(view.state, severity(view.state)))
 
 
+def _gaps(view: GatewayView) -> str:
+    if not view.gaps:
+        return ""
+    said = f"{view.gaps} {'gap' if view.gaps == 1 else 'gaps'} in what it sent"
+    return f"{said}, {view.lost} faults lost" if view.lost else said
+
+
 def gateway_line(view: GatewayView) -> GatewayLine:
     shape, word = GATEWAY_SHAPES.get(view.state, REVOKED)
     health = view.health or {}
@@ -94,7 +101,7 @@ def gateway_line(view: GatewayView) -> GatewayLine:
     remarks = [
         f"{unreachable} devices not reached" if isinstance(unreachable, int) and unreachable else "",
         f"{view.quarantined} rows could not be read" if view.quarantined else "",
-        f"{view.gaps} gaps in what it sent" if view.gaps else "",
+        _gaps(view),
     ]
     return GatewayLine(
         view=view,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, or_, select
 
-from collector.store.tables import device, gateway, occurrence
+from collector.store.tables import device, gap, gateway, occurrence
 from edge_agent.wire import AGENT_COMPONENT
 
 
@@ -70,6 +70,17 @@ def caught_up(connection: Connection, site: str) -> dict[str, int]:
     """Until when each gateway has told all it knew."""
     rows = connection.execute(select(gateway.c.id, gateway.c.caught_up_ms).where(gateway.c.site == site))
     return {gateway_id: caught_up_ms or 0 for gateway_id, caught_up_ms in rows}
+
+
+def gaps(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[tuple[str, int, int]]:
+    """(gateway, from, to): in between the gateway saw something of which nobody knows."""
+    rows = connection.execute(
+        select(gap.c.gateway_id, gap.c.from_ms, gap.c.to_ms)
+        .join(gateway, gateway.c.id == gap.c.gateway_id)
+        .where(gateway.c.site == site, gap.c.from_ms < to_ms, gap.c.to_ms > from_ms)
+        .order_by(gap.c.from_ms)
+    )
+    return [(row.gateway_id, row.from_ms, row.to_ms) for row in rows]
 
 
 def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Told]:

@@ -28,6 +28,8 @@ class GatewayView:
     # Rows that could not be read; gaps that were declared.
     quarantined: int
     gaps: int
+    # Occurrences that it counted when it gave them up.
+    lost: int
     # The last `health` it sent, as on the wire.
     health: Mapping[str, object] | None
 
@@ -39,8 +41,20 @@ def gateways(
     watched = _counted(device.c.gateway_id, device.c.gone_ms.is_(None))
     aside = _counted(quarantine.c.gateway_id)
     gaps = _counted(gap.c.gateway_id)
+    lost = (
+        select(func.coalesce(func.sum(gap.c.count), 0))
+        .where(gap.c.gateway_id == gateway.c.id)
+        .correlate(gateway)
+        .scalar_subquery()
+    )
     rows = connection.execute(
-        select(gateway, watched.label("devices"), aside.label("quarantined"), gaps.label("gaps"))
+        select(
+            gateway,
+            watched.label("devices"),
+            aside.label("quarantined"),
+            gaps.label("gaps"),
+            lost.label("lost"),
+        )
         .where(*within(gateway.c.site, sites, site))
         .order_by(gateway.c.site, gateway.c.name)
     )
@@ -57,6 +71,7 @@ def gateways(
             devices=row.devices,
             quarantined=row.quarantined,
             gaps=row.gaps,
+            lost=int(row.lost),
             health=row.health,
         )
         for row in rows

@@ -32,6 +32,7 @@ from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp
 MAX_RAW_CHARS = 64 << 10
 # Two boxes with one disk begin streams without end.
 MAX_BELIEVED = 64
+_GAP = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,13 +344,24 @@ def keep_orphans(
         connection.execute(insert_for(connection)(orphan).on_conflict_do_nothing(), values)
 
 
+def gaps(connection: Connection, stream_id: str) -> list[dict[str, int]]:
+    rows = connection.execute(
+        select(*(gap.c[name] for name in _GAP)).where(gap.c.stream == stream_id).order_by(gap.c.to_seq)
+    )
+    return [dict(row._mapping) for row in rows]
+
+
 def declare_gap(
-    connection: Connection, gateway_id: str, stream_id: str, from_seq: int, to_seq: int, now_ms: int
+    connection: Connection, gateway_id: str, stream_id: str, now_ms: int, values: Mapping[str, int]
 ) -> None:
+    """One that is known already gets the times that are known better."""
     connection.execute(
         insert_for(connection)(gap)
-        .values(stream=stream_id, from_seq=from_seq, to_seq=to_seq, gateway_id=gateway_id, at_ms=now_ms)
-        .on_conflict_do_nothing()
+        .values(stream=stream_id, gateway_id=gateway_id, at_ms=now_ms, **values)
+        .on_conflict_do_update(
+            index_elements=[gap.c.stream, gap.c.from_seq, gap.c.to_seq],
+            set_={"from_ms": values["from_ms"], "to_ms": values["to_ms"]},
+        )
     )
 
 

@@ -319,6 +319,10 @@ gap = Table(
     Column("to_seq", BigInteger, nullable=False),
     Column("gateway_id", Name, ForeignKey("gateway.id"), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    # Occurrences that the edge counted when it gave them up; between when they were.
+    Column("count", BigInteger, nullable=False, server_default="0"),
+    Column("from_ms", BigInteger, nullable=False, server_default="0"),
+    Column("to_ms", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("stream", "from_seq", "to_seq"),
 )
 

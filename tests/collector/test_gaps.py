@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, SITE, EdgeVoice, enrol, send
+from sqlalchemy import select
+
+from collector import report
+from collector.gaps import Gap, declared
+from collector.pages.floor import gateway_line
+from collector.report import By, Interval
+from collector.store import Store, tables
+from collector.store.gateways import GatewayView, gateways
+
+
+def moment(minute: float) -> int:
+    return MONDAY_MS + int(minute * MINUTE_MS)
+
+
+def shown(store: Store) -> GatewayView:
+    (found,) = store.read(lambda connection: gateways(connection, None))
+    return found
+
+
+def kept(store: Store) -> list[Gap]:
+    names = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
+    rows = store.read(
+        lambda c: c.execute(
+            select(*(tables.gap.c[name] for name in names)).order_by(tables.gap.c.to_seq)
+        ).all()
+    )
+    return [Gap(**row._mapping) for row in rows]
+
+
+def unknown(store: Store, device: str, to: float) -> list[Interval]:
+    told = store.read(lambda c: report.downtime(c, SITE, moment(0), moment(to), By.DEVICE, moment(to)))
+    (item,) = (item for item in told.items if item.key == device)
+    assert item.observed_ms + item.unknown_ms == item.window_ms
+    return [interval for interval in item.intervals if interval.kind == "unknown"]
+
+
+@pytest.fixture
+def edge(store: Store) -> EdgeVoice:
+    """All that it has is held at minute 1. It watches a printer from minute 0 on."""
+    edge = EdgeVoice(enrol(store))
+    edge.watches("printer-1")
+    edge.clears(edge.raises(0), 0.5)
+    edge.sync(store, 1)
+    return edge
+
+
+def forgets(edge: EdgeVoice, *uids: str) -> None:
+    """The journal was full: these are gone before anybody had them."""
+    for uid in uids:
+        edge.pruned_through = max(edge.pruned_through, edge.rows.pop(uid)["mod_seq"])
+
+
+def says(store: Store, edge: EdgeVoice, minute: float, lost: int | None, **how: Any) -> None:
+    message = edge.message(minute, **how).model_copy(update={"lost": lost})
+    edge.hear(send(store, edge.gateway, message, minute))
+
+
+@pytest.mark.parametrize(
+    ("known", "held", "pruned", "lost", "fresh"),
+    [
+        ([], 4, 4, 0, None),
+        ([], 4, 9, 3, (5, 9, 3)),
+        # More was forgotten while the rest was on its way.
+        ([(5, 9, 3)], 6, 9, 3, None),
+        ([(5, 9, 3)], 6, 12, 8, (10, 12, 5)),
+        ([(5, 9, 3)], 20, 25, 3, (21, 25, 0)),
+        # The edge has forgotten how many.
+        ([(5, 9, 3)], 20, 25, 0, (21, 25, 0)),
+    ],
+)
+def test_a_gap_is_what_was_not_declared_before(
+    known: list[tuple[int, int, int]], held: int, pruned: int, lost: int, fresh: tuple[int, ...] | None
+) -> None:
+    before = [Gap(from_seq=a, to_seq=b, count=n, from_ms=0, to_ms=1) for a, b, n in known]
+    found = declared(before, held_seq=held, pruned_through=pruned, lost=lost, caught_up_ms=100, now_ms=200)
+    assert (found and (found.from_seq, found.to_seq, found.count)) == fresh
+
+
+def test_the_time_of_a_gap_is_unknown_and_what_was_lost_is_counted(store: Store, edge: EdgeVoice) -> None:
+    gone = [edge.raises(minute, device=f"belt-{minute}") for minute in (10, 11)]
+    for uid in gone:
+        edge.clears(uid, 12)
+    edge.clears(edge.raises(20), 21)
+    forgets(edge, *gone)
+    says(store, edge, 30, 2)
+    (gap,) = kept(store)
+    assert (gap.count, gap.from_ms, gap.to_ms) == (2, moment(1), moment(21))
+    assert (shown(store).gaps, shown(store).lost) == (1, 2)
+    assert "1 gap in what it sent, 2 faults lost" in gateway_line(shown(store)).remarks
+    (span,) = unknown(store, "printer-1", 40)
+    assert (span.from_ms, span.to_ms) == (moment(1), moment(21))
+    # Nothing changes when the same is said again.
+    says(store, edge, 31, 2)
+    assert kept(store) == [gap]
+
+
+def test_a_gap_ends_with_the_first_row_after_it_even_when_that_comes_in_a_later_message(
+    store: Store, edge: EdgeVoice
+) -> None:
+    stays = edge.raises(5)
+    gone = edge.raises(10, device="belt-1")
+    edge.clears(gone, 11)
+    edge.clears(edge.raises(20, device="belt-2"), 21)
+    forgets(edge, gone)
+    says(store, edge, 30, 1, limit=1)
+    assert [(one.count, one.to_ms) for one in kept(store)] == [(1, moment(30))]
+    says(store, edge, 31, 1)
+    assert [(one.count, one.to_ms) for one in kept(store)] == [(1, moment(21))]
+    assert stays in edge.rows
+
+
+def test_another_gateway_that_watches_the_device_knows(store: Store, edge: EdgeVoice) -> None:
+    other = EdgeVoice(enrol(store, "gw2"), seed=2)
+    other.watches("printer-1")
+    for minute in range(0, 31, 5):
+        other.sync(store, minute)
+    gone = edge.raises(10, device="belt-1")
+    edge.clears(gone, 12)
+    edge.clears(edge.raises(20), 21)
+    forgets(edge, gone)
+    says(store, edge, 30, 1)
+    assert unknown(store, "printer-1", 30) == []
+
+
+def test_a_restored_collector_that_gets_all_again_declares_no_gap(store: Store, edge: EdgeVoice) -> None:
+    edge.begin_again()
+    edge.sync(store, 2)
+    edge.sync(store, 3)
+    assert kept(store) == []
