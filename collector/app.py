@@ -33,6 +33,7 @@ from collector.passwords import Passwords
 from collector.problems import TOO_LARGE, Problem
 from collector.shield import Shield
 from collector.store import Store
+from collector.tries import StoredTries
 from edge_agent import wire
 
 log = structlog.get_logger()
@@ -67,7 +68,12 @@ def assemble_parts(
         identities=StoredIdentities(store, idle_ms=settings.session_idle_minutes * 60_000, now_ms=now_ms),
         live=Live(limit=settings.max_live),
         passwords=Passwords(
-            tries=settings.login_tries, window_s=settings.login_window_s, monotonic_s=monotonic_s
+            tries=settings.login_tries,
+            window_s=settings.login_window_s,
+            monotonic_s=monotonic_s,
+            others=StoredTries(store, window_s=settings.login_window_s, now_ms=now_ms)
+            if store.shared
+            else None,
         ),
         metrics=metrics,
         syncs=SyncGate(

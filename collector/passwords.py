@@ -12,7 +12,8 @@ import asyncio
 import ipaddress
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -26,6 +27,8 @@ ADDRESS_FACTOR = 4
 MAX_REMEMBERED = 10_000
 # One customer of a provider has at least so much of IPv6, and may come from any address in it.
 IPV6_PREFIX = 64
+# Of an address that is none.
+MAX_NETWORK_LENGTH = 64
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -52,14 +55,31 @@ def weakness(password: str) -> str | None:
     return None
 
 
+# (Account, network) and how many failures it may have; the account None stands for all of them.
+Limits = Mapping[tuple[str | None, str], int]
+
+
+class Others(Protocol):
+    """What several collectors count together."""
+
+    async def enter(self, limits: Limits) -> int | None:
+        """Counts one more failure of each; or none, and says after how many seconds there is room again."""
+
+    async def forgive(self, limits: Limits) -> None:
+        """It was none."""
+
+
 class Passwords:
     """Counts tries, and verifies what is left of them; lives on one event loop."""
 
-    def __init__(self, *, tries: int, window_s: int, monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self, *, tries: int, window_s: int, monotonic_s: Callable[[], float], others: Others | None = None
+    ) -> None:
+        self._others = others
         self._tries = tries
         self._window_s = window_s
         self._monotonic_s = monotonic_s
-        # By (account, network); the account None stands for all of them.
+        # By the keys of ``Limits``.
         self._failures: dict[tuple[str | None, str], deque[float]] = {}
         self._slots = asyncio.Semaphore(HASHES_AT_ONCE)
         self._waiting = 0
@@ -76,6 +96,10 @@ class Passwords:
         self._count(account, network)
         self._waiting += 1
         try:
+            if self._others is not None:
+                wait_s = await self._others.enter(self._limits(account, network))
+                if wait_s is not None:
+                    raise TooManyTriesError(wait_s)
             async with self._slots:
                 right = await asyncio.to_thread(_verify, stored or self._nobody, password)
         finally:
@@ -83,14 +107,16 @@ class Passwords:
         right = right and stored is not None
         if right:
             self._forgive(account, network)
+            if self._others is not None:
+                await self._others.forgive(self._limits(account, network))
         return right
 
-    def _keys(self, account: str, network: str) -> tuple[tuple[tuple[str | None, str], int], ...]:
-        return ((account, network), self._tries), ((None, network), self._tries * ADDRESS_FACTOR)
+    def _limits(self, account: str, network: str) -> Limits:
+        return {(account, network): self._tries, (None, network): self._tries * ADDRESS_FACTOR}
 
     def _refuse_if_exhausted(self, account: str, network: str) -> None:
         now = self._monotonic_s()
-        for key, limit in self._keys(account, network):
+        for key, limit in self._limits(account, network).items():
             times = self._failures.get(key)
             while times and times[0] <= now - self._window_s:
                 times.popleft()
@@ -101,7 +127,7 @@ class Passwords:
 
     def _count(self, account: str, network: str) -> None:
         now = self._monotonic_s()
-        for key, limit in self._keys(account, network):
+        for key, limit in self._limits(account, network).items():
             self._failures.setdefault(key, deque(maxlen=limit)).append(now)
         while len(self._failures) > MAX_REMEMBERED:
             del self._failures[next(iter(self._failures))]
@@ -117,7 +143,7 @@ def network_of(address: str) -> str:
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address
+        return address[:MAX_NETWORK_LENGTH]
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)
     if found.ipv4_mapped is not None:

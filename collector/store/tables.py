@@ -388,6 +388,18 @@ api_token = Table(
     Column("revoked_ms", BigInteger),
 )
 
+login_try = Table(
+    "login_try",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    # None: any account.
+    Column("account", String(64)),
+    Column("network", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("login_try_of", "network", "account"),
+    Index("login_try_old", "at_ms"),
+)
+
 enrolment_token = Table(
     "enrolment_token",
     metadata,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rigs import postgres
-from rigs.web import ROOT, House, house
+from rigs.web import PASSWORD, ROOT, House, csrf_in, house
 from sqlalchemy import func, select
 
 from collector import admin, auth
@@ -84,3 +84,27 @@ async def test_a_token_of_one_box_is_not_redeemed_by_a_second_box_at_the_other(
         return (await home.client().post(wire.ENROLL_PATH, json=body)).status_code
 
     assert sorted(await asyncio.gather(*(redeem(home) for home in houses))) == [200, 409]
+
+
+async def guess(home: House, password: str) -> int:
+    client = home.client()
+    form = await client.get("/login")
+    fields = {"csrf": csrf_in(form.text), "name": "bob", "password": password}
+    return (await client.post("/login", data=fields)).status_code
+
+
+async def test_guessing_at_both_gains_nothing(houses: tuple[House, House]) -> None:
+    assert await guess(houses[0], "wrong") == 403
+    # A right one is forgotten by both.
+    assert await guess(houses[1], PASSWORD) == 303
+    statuses = [await guess(houses[number % 2], "wrong") for number in range(7)]
+    assert statuses == [403] * 5 + [429] * 2
+    assert await guess(houses[1], PASSWORD) == 429
+    for home in houses:
+        home.clock.forward(minutes=6)
+    assert await guess(houses[1], PASSWORD) == 303
+
+
+async def test_guesses_at_the_same_moment_are_counted_too(houses: tuple[House, House]) -> None:
+    statuses = await asyncio.gather(*(guess(houses[number % 2], f"wrong-{number}") for number in range(10)))
+    assert sorted(statuses) == [403] * 5 + [429] * 5
