@@ -96,6 +96,7 @@ class SyncGate:
         self._shed = shed
         self._of: Counter[str] = Counter()
         self._accounts: dict[str, Account] = {}
+        self._deaf = False
 
     @property
     def inside(self) -> int:
@@ -104,6 +105,12 @@ class SyncGate:
     @property
     def waiting(self) -> int:
         return self._short.lane.waiting + self._long.lane.waiting
+
+    def was_deaf(self) -> bool:
+        """Whether heartbeats have been sent away since this was asked last: who was not let in was not
+        silent."""
+        deaf, self._deaf = self._deaf, False
+        return deaf
 
     @contextlib.asynccontextmanager
     async def enter(self, who: str, *, short: bool) -> AsyncIterator[None]:
@@ -166,6 +173,7 @@ class SyncGate:
 
     def _busy(self, room: _Room, who: str) -> Problem:
         self._shed("history" if room is self._long else "line")
+        self._deaf |= room is self._short
         after_s = room.lane.turn_s(who, self._now_s())
         return busy("too many syncs at once", retry_after_s=admission.retry_after(after_s))
 

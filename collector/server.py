@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -192,9 +193,8 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
     while True:
         try:
             await _follow(parts.store, shared_clock)
-            changed = await parts.write(
-                lambda connection: _swept(connection, parts.now_ms()), lambda changed: changed
-            )
+            deaf = parts.syncs.was_deaf()
+            changed = await parts.write(partial(_swept, parts, deaf), lambda changed: changed)
         except Exception:
             parts.metrics.sweeps_failed.inc()
             if not failing:
@@ -210,8 +210,9 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
         await asyncio.sleep(SWEEP_ON_S if changed else SWEEP_EVERY_S)
 
 
-def _swept(connection: Connection, now_ms: int) -> tuple[Change, ...]:
-    return sweep(connection, now_ms, started_ms=moment.listening_since(connection, now_ms))
+def _swept(parts: Parts, deaf: bool, connection: Connection) -> tuple[Change, ...]:
+    now_ms = parts.now_ms()
+    return sweep(connection, now_ms, started_ms=moment.listening_since(connection, now_ms, deaf=deaf))
 
 
 def _performer(parts: Parts, url: str) -> local.Perform:

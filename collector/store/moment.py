@@ -6,7 +6,7 @@ so they take its clock. SQLite has one collector, and that has a clock.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, case, cast, extract, func, or_, select, update
+from sqlalchemy import BigInteger, Connection, case, cast, extract, false, func, or_, select, true, update
 
 from collector.store.tables import listening
 
@@ -35,14 +35,14 @@ def claim_timers(connection: Connection) -> bool:
     return bool(connection.execute(select(func.pg_try_advisory_xact_lock(TIMERS))).scalar_one())
 
 
-def listening_since(connection: Connection, now_ms: int) -> int:
+def listening_since(connection: Connection, now_ms: int, *, deaf: bool = False) -> int:
     """Since when some collector could hear gateways and write down that it did. To be called every second.
 
     One that is restarted again and again does not begin anew each time; a database that was away, a backup
-    that was put back and a clock that has jumped do.
+    that was put back and a clock that has jumped do. ``deaf``: this collector has sent heartbeats away.
     """
     last = listening.c.last_ms
-    broken = or_(last < now_ms - BREAK_MS, last > now_ms + BREAK_MS)
+    broken = or_(last < now_ms - BREAK_MS, last > now_ms + BREAK_MS, true() if deaf else false())
     connection.execute(
         update(listening)
         .where(or_(last < now_ms - KEPT_MS, broken))

@@ -66,3 +66,12 @@ def test_collectors_whose_clocks_differ_by_a_little_do_not_begin_anew(store: Sto
     for second in range(1, 60):
         assert since(begun_ms + second * 1_000 + 2_000) == begun_ms
         assert since(begun_ms + second * 1_000) == begun_ms
+
+
+def test_a_collector_that_sent_heartbeats_away_begins_anew_to_listen(store: Store) -> None:
+    def since(now_ms: int, *, deaf: bool) -> int:
+        return store.write(lambda connection: moment.listening_since(connection, now_ms, deaf=deaf))
+
+    assert since(1_000_000, deaf=False) == 1_000_000
+    assert since(1_001_000, deaf=True) == 1_001_000
+    assert since(1_002_000, deaf=False) == 1_001_000

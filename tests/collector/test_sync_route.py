@@ -148,6 +148,7 @@ async def test_more_history_than_the_collector_can_carry_is_sent_away_before_any
     assert (answer.status_code, answer.json()["reason"]) == (503, "busy")
     assert int(answer.headers["retry-after"]) > 0
     assert (home.parts.syncs.inside, home.parts.syncs.waiting) == (0, 0)
+    assert not home.parts.syncs.was_deaf(), "its heartbeats were taken"
     assert b'andon_syncs_shed_total{reason="history"} 1.0' in home.parts.metrics.text()
 
 
@@ -170,6 +171,8 @@ async def test_a_line_that_does_not_move_lets_nobody_wait_for_ever(
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
     assert b'andon_syncs_shed_total{reason="line"} 1.0' in home.parts.metrics.text()
+    assert home.parts.syncs.was_deaf(), "who was sent away must not be called silent"
+    assert not home.parts.syncs.was_deaf()
 
 
 async def test_one_gateway_cannot_take_the_room_of_all(tmp_path: Path) -> None:
