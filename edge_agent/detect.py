@@ -165,8 +165,9 @@ def unreachable_rule(after_s: float = UNREACHABLE_AFTER_S) -> Rule:
 def rules(
     conditions: Iterable[Condition], *, unreachable_after_s: float = UNREACHABLE_AFTER_S
 ) -> tuple[Rule, ...]:
-    """All rules of a device, the implicit one included."""
-    return (*map(rule, conditions), unreachable_rule(unreachable_after_s))
+    """All rules of a device that are enabled, and the implicit one."""
+    enabled = (condition for condition in conditions if condition.enabled)
+    return (*map(rule, enabled), unreachable_rule(unreachable_after_s))
 
 
 def unreachable(reads: Mapping[str, Read], troubles: Mapping[str, Trouble | None]) -> Verdict:

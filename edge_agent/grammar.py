@@ -517,6 +517,9 @@ class Condition(Part):
     component: Id
     title: Annotated[str, Field(min_length=1, max_length=200)]
     advice: Annotated[str, Field(max_length=2_000)] = ""
+    enabled: Annotated[
+        bool, Field(description="watched at all; a device may say so where it makes sense")
+    ] = True
     severity: Literal["notice", "degraded", "stop"]
     when: When
     on_delay_s: Seconds = 0.0

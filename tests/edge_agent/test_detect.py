@@ -491,3 +491,8 @@ def test_the_dates_of_a_deadline_follow_the_wall_clock_as_it_is(jump_s: int) -> 
     (raised,) = line.wait(20)
     assert raised.at.mono_ns - raised.first.mono_ns == 10 * NS_PER_S
     assert raised.at.wall_ms == line.clock.wall_ms - 12_000
+
+
+def test_a_condition_that_is_not_enabled_is_no_rule() -> None:
+    off = condition(JAM).model_copy(update={"enabled": False})
+    assert [rule.key for rule in detect.rules([off])] == ["link/unreachable"]

@@ -22,7 +22,10 @@ from device_profiles.simulators.cognex_dmcc import DataMan
 from device_profiles.simulators.conveylinx import ConveyLinx
 from device_profiles.simulators.datamax_dpl import DplPrinter
 from device_profiles.simulators.escpos import EscPosPrinter
+from device_profiles.simulators.generic_line import LineSender
+from device_profiles.simulators.generic_modbus import SomeDevice
 from device_profiles.simulators.line_scanner import LineScanner
+from device_profiles.simulators.moxa_iologik import IoLogik
 from device_profiles.simulators.powerflex_520 import PowerFlexLine
 from device_profiles.simulators.sato_sbpl import SatoPrinter
 from device_profiles.simulators.serving import Outlet, Session, Simulator, Tcp
@@ -47,6 +50,8 @@ READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int,
             )
         ),
     ),
+    "moxa-iologik": (IoLogik, frozenset({(1, 4, 48, 1), (1, 4, 16, 16)})),
+    "generic-modbus": (SomeDevice, frozenset({(1, 3, 0, 2)})),
     "abb-acs": (AbbDrive, frozenset({(1, 3, 3, 1), (1, 3, 400, 1)})),
     "sinamics-g120-v20": (Sinamics, frozenset({(1, 3, 109, 2), (1, 3, 341, 5), (1, 3, 399, 10)})),
     "cia402-drive": (CiaDrive, frozenset({(1, 3, 3201, 1), (1, 3, 8606, 1)})),
@@ -62,6 +67,7 @@ READ_ONLY: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[bytes]]] = {
     "datamax-dpl": (DplPrinter, frozenset({b"\x01A", b"\x01a", b"\x01e"})),
     "escpos": (EscPosPrinter, frozenset({b"\x10\x04" + bytes([n]) for n in (1, 2, 3, 4)})),
     "line-scanner": (LineScanner, frozenset()),
+    "generic-line": (LineSender, frozenset()),
     "zebra-ssi": (SsiScanner, frozenset({bytes.fromhex("04 A3 04 00 FF 55")})),
     "cognex-dmcc": (DataMan, frozenset({b"||>GET DEVICE.TYPE\r\n"})),
 }
