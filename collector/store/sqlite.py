@@ -7,6 +7,7 @@ cannot.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,8 @@ class Sqlite:
         self._writing = _engine(lambda: _open_writer(path), "BEGIN IMMEDIATE", writers=1)
         with self._writing.connect() as connection:
             migrate(connection)
+        # By now each of its files is there under its name, and nothing was confirmed yet.
+        _sync_folder(path.parent)
         self._reading = _engine(lambda: _open_reader(path), "BEGIN", writers=0)
         self._queue: SimpleQueue[Unit | None] = SimpleQueue()
         self._door = Lock()
@@ -173,6 +176,14 @@ def _open_writer(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA journal_size_limit=16777216")
     return connection
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:

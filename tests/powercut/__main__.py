@@ -105,16 +105,22 @@ async def _wrong(folder: Path, seed: int) -> list[Result]:
 
 
 async def _collector(folder: Path, images: int, seed: int) -> list[Result]:
-    results = []
-    for way, count in ((writer.AS_BUILT, images), (writer.NORMAL, WRONG_IMAGES)):
-        here = folder / f"collector-{way}"
-        wrong = way != writer.AS_BUILT
-        exchanges = WRONG_TRANSITIONS if wrong else EXCHANGES
-        steps = collector_cuts.record(here, seed=seed, exchanges=exchanges, way=way)
-        figures = await collector_cuts.cut(steps, here, images=count, seed=seed, progress=_every(250))
-        what = f"collector's SQLite, {way}" if wrong else "collector's SQLite"
-        results.append(Result(what=what, figures=figures, wrong=wrong))
-    return results
+    what = "collector's SQLite"
+    here = folder / "collector"
+    steps = collector_cuts.record(here, seed=seed, exchanges=EXCHANGES, endings=cuts.ENDINGS)
+    strace, without = Figures(), Figures()
+    for recorded, figures in ((steps, strace), (without_folder_sync_of_new_wal(steps), without)):
+        await collector_cuts.cut(
+            recorded, here, images=images // 2, seed=seed, progress=_every(250), figures=figures
+        )
+    here = folder / "collector-normal"
+    steps = collector_cuts.record(here, seed=seed, exchanges=WRONG_TRANSITIONS, way=writer.NORMAL)
+    normal = await collector_cuts.cut(steps, here, images=WRONG_IMAGES, seed=seed)
+    return [
+        Result(what=f"{what}, recorded by strace", figures=strace),
+        Result(what="  the same, no folder synced by SQLite's own file layer", figures=without),
+        Result(what=f"{what}, {writer.NORMAL}, strace", figures=normal, wrong=True),
+    ]
 
 
 async def _flips(folder: Path, bits: int, seed: int) -> bool:

@@ -11,7 +11,7 @@ from powercut.recording import Step
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DatabaseError
 
-from collector.store import Store
+from collector.store import Store, UnusableError
 from collector.store.tables import occurrence, stream
 
 DATABASE = collector_writer.DATABASE
@@ -19,13 +19,20 @@ DATABASE = collector_writer.DATABASE
 Found = tuple[dict[str, tuple[int, str]], dict[str, int], str]
 
 
-def record(folder: Path, *, seed: int, exchanges: int, way: str = writer.AS_BUILT) -> list[Step]:
+def record(
+    folder: Path,
+    *,
+    seed: int,
+    exchanges: int,
+    way: str = writer.AS_BUILT,
+    endings: Sequence[str] = cuts.SHORT,
+) -> list[Step]:
     return cuts.record(
         folder,
         seed=seed,
         transitions=exchanges,
         way=way,
-        endings=cuts.SHORT,
+        endings=endings,
         program=collector_writer.__file__,
         database=DATABASE,
     )
@@ -38,9 +45,17 @@ async def cut(
     images: int,
     seed: int,
     progress: Callable[[Figures], None] = lambda figures: None,
+    figures: Figures | None = None,
 ) -> Figures:
     return await cuts.cut(
-        steps, folder, images=images, seed=seed, database=DATABASE, judge=of_store, progress=progress
+        steps,
+        folder,
+        images=images,
+        seed=seed,
+        database=DATABASE,
+        judge=of_store,
+        progress=progress,
+        figures=figures,
     )
 
 
@@ -51,7 +66,7 @@ async def of_store(folder: Path, said: Sayings) -> Outcome:
             found = store.read(_read)
         finally:
             store.close()
-    except DatabaseError as error:
+    except (DatabaseError, UnusableError) as error:
         return Outcome(corrupt=(f"cannot be used: {error}",))
     corrupt = () if found[2] == "ok" else (f"integrity_check: {found[2]}",)
     return Outcome(lost=tuple(_lost(said, found)), corrupt=corrupt)
