@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from starlette.datastructures import Headers
 from starlette.routing import compile_path
 
 from collector.tickets import (
@@ -40,6 +39,7 @@ TOKEN_PREFIX = "atk_"  # noqa: S105  the public start of every token
 SESSION_COOKIE = "andon_session"
 # Given with the login form, so that the form itself cannot be forged.
 FORM_COOKIE = "andon_form"
+COOKIES = (SESSION_COOKIE, FORM_COOKIE)
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -204,18 +204,6 @@ def read_bearer(header: str | None, prefix: str) -> Bearer | None:
     if not dot or not secret or len(token) > 256 or not token.isascii():
         return None
     return Bearer(public.removeprefix(prefix), secret)
-
-
-def cookie_of(headers: Headers, name: str) -> str:
-    """The value of our own cookie, or "". Ours are never quoted: undoing the escapes of a quoted one takes
-    seconds for the 64 KiB that a stranger may send (CVE-2024-7592, in the Python of Debian 12)."""
-    found = ""
-    for header in headers.getlist("cookie"):
-        for chunk in header.split(";"):
-            key, _, value = chunk.partition("=")
-            if key.strip() == name:
-                found = value.strip()
-    return found
 
 
 def scope_of(actor: Actor) -> frozenset[str] | None:

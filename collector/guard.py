@@ -35,6 +35,7 @@ from edge_agent import wire
 log = structlog.get_logger()
 
 MAX_FORM_BYTES = 64 << 10
+MAX_COOKIE_BYTES = 256
 # PostgreSQL keeps none in text.
 NO_NUL = "no name or text here has a NUL in it"
 ENDED_EARLY = "the request ended early"
@@ -225,6 +226,7 @@ class Guard:
                 await answer(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = scope | {"headers": own_cookies(scope["headers"])}
         request = Request(scope, receive)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             problem = Problem(400, NO_NUL, reason="request")
@@ -285,8 +287,8 @@ class Guard:
         if rule.takes_tokens and header is not None:
             bearer = auth.read_bearer(header, auth.TOKEN_PREFIX)
             return None, await self._identities.token(bearer) if bearer else None
-        cookie = auth.cookie_of(request.headers, auth.SESSION_COOKIE)
-        if not cookie or len(cookie) > 256:
+        cookie = request.cookies.get(auth.SESSION_COOKIE, "")
+        if not cookie:
             return None, None
         # What a page fetches by itself is no sign of a person.
         touch = "x-live" not in request.headers and rule.path != "/live"
@@ -313,11 +315,31 @@ class Guard:
         if session is not None:
             expected = session.csrf
         else:
-            cookie = auth.cookie_of(request.headers, auth.FORM_COOKIE)
+            cookie = request.cookies.get(auth.FORM_COOKIE, "")
             expected = auth.csrf_of(cookie) if cookie else ""
         if not expected or not auth.same(token, expected):
             raise refused
         return receive
+
+
+def own_cookies(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers without the cookies of others, and without ours where they are longer than ours can be.
+
+    The framework undoes the quotes of all cookies of every request, which takes 2.7 s for the 64 KiB that a
+    stranger may send (CVE-2024-7592, in the Python of Debian 12).
+    """
+    kept = [pair for pair in headers if pair[0] != b"cookie"]
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        for one in value.split(b";") if name == b"cookie" else ():
+            key, _, said = one.partition(b"=")
+            found[key.strip()] = said.strip()
+    ours = [
+        cookie.encode() + b"=" + found[cookie.encode()]
+        for cookie in auth.COOKIES
+        if 0 < len(found.get(cookie.encode(), b"")) <= MAX_COOKIE_BYTES
+    ]
+    return [*kept, (b"cookie", b"; ".join(ours))] if ours else kept
 
 
 def read_form(body: bytes) -> dict[str, str]:

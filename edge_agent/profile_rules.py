@@ -104,7 +104,9 @@ def _family(read: Read) -> str:
 
 
 def _is_framing(name: str) -> bool:
-    return name.isidentifier() and find_spec(f"edge_agent.framing.{name}") is not None
+    # __init__ is a module too, and no framing.
+    named = name.isidentifier() and not name.startswith("_")
+    return named and find_spec(f"edge_agent.framing.{name}") is not None
 
 
 def _reads_are_whole(profile: Profile) -> Iterator[Problem]:

@@ -31,6 +31,8 @@ MAX_BODY_BYTES = 8 << 20
 SOFT_BODY_BYTES = 256 << 10
 MAX_ROWS = 500
 MAX_DEPTH = 32
+# Values of one JSON, about: 8 MiB of empty objects would be 200 MB once they are read, and a few KiB packed.
+MAX_VALUES = 400_000
 MAX_EVIDENCE_BYTES = 8 << 10
 MAX_MEMBERS = 100
 MAX_INT = (1 << 63) - 1
@@ -324,8 +326,10 @@ def encode(message: Message) -> bytes:
 
 
 def parse_json(body: bytes) -> Any:
-    """JSON without its traps: doubled keys, NaN, numbers beyond a float, lone surrogates and nesting over
-    MAX_DEPTH are refused."""
+    """JSON without its traps: doubled keys, NaN, numbers beyond a float, lone surrogates, nesting over
+    MAX_DEPTH and more than MAX_VALUES are refused."""
+    if body.count(b",") > MAX_VALUES:
+        raise WireError(f"more than {MAX_VALUES} values")
     try:
         text = body.decode("utf-8")
         parsed = json.loads(

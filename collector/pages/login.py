@@ -73,7 +73,7 @@ async def _welcome(request: Request, parts: Parts, name: str, next_path: str) ->
     cookie = auth.new_secret()
     now_ms = parts.now_ms()
     expires_ms = now_ms + parts.settings.session_max_hours * HOUR_MS
-    old = auth.cookie_of(request.headers, auth.SESSION_COOKIE)
+    old = request.cookies.get(auth.SESSION_COOKIE, "")
 
     def begin(connection: Connection) -> None:
         if old:
@@ -108,7 +108,7 @@ def form(
 ) -> HTMLResponse:
     """Its cookie lives as long as the browser: a handheld that lay overnight with the form on its screen
     must take the next morning's password."""
-    cookie = auth.cookie_of(request.headers, auth.FORM_COOKIE) or auth.new_secret()
+    cookie = request.cookies.get(auth.FORM_COOKIE, "") or auth.new_secret()
     text = renderer_of(request).text(
         "login.html",
         {"csrf": auth.csrf_of(cookie), "next": safe_path(next_path), "name": name, "refusal": refusal},

@@ -462,10 +462,14 @@ def bearer(data: bytes) -> auth.Bearer | None:
     return found
 
 
-def cookies(data: bytes) -> str:
-    headers = Request({"type": "http", "headers": [(b"cookie", data)]}).headers
-    auth.csrf_of(auth.cookie_of(headers, auth.FORM_COOKIE))
-    return auth.sha256(auth.cookie_of(headers, auth.SESSION_COOKIE))
+def cookies(data: bytes) -> dict[str, str]:
+    """What the application sees of them, as it reads them."""
+    found = Request({"type": "http", "headers": guard.own_cookies([(b"cookie", data)])}).cookies
+    assert set(found) <= set(auth.COOKIES)
+    for value in found.values():
+        auth.csrf_of(value)
+        auth.sha256(value)
+    return found
 
 
 def form(data: bytes) -> Mapping[str, str]:
@@ -820,7 +824,11 @@ PARSERS: tuple[Parser, ...] = (
     Parser(
         name="cookies",
         parse=cookies,
-        seeds=(b"andon_session=abc; andon_form=def", b'a="\\"\\303"; b', b'a="' + b'\\"' * 20 + b'"'),
+        seeds=(
+            b"andon_session=abc; andon_form=def",
+            b'andon_form="\\"\\303"; b',
+            b'a="' + b'\\"' * 20 + b'"',
+        ),
         longest=64 * KIB,
     ),
     Parser(
