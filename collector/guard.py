@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ log = structlog.get_logger()
 
 MAX_FORM_BYTES = 64 << 10
 MAX_COOKIE_BYTES = 256
+OUR_COOKIES = re.compile(
+    rb"(?:^|;)[ \t]*(%s)=([^;]{1,%d})(?![^;])" % ("|".join(auth.COOKIES).encode(), MAX_COOKIE_BYTES)
+)
 # PostgreSQL keeps none in text.
 NO_NUL = "no name or text here has a NUL in it"
 ENDED_EARLY = "the request ended early"
@@ -328,18 +332,14 @@ def own_cookies(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
     The framework undoes the quotes of all cookies of every request, which takes 2.7 s for the 64 KiB that a
     stranger may send (CVE-2024-7592, in the Python of Debian 12).
     """
-    kept = [pair for pair in headers if pair[0] != b"cookie"]
-    found: dict[bytes, bytes] = {}
+    ours: dict[bytes, bytes] = {}
     for name, value in headers:
-        for one in value.split(b";") if name == b"cookie" else ():
-            key, _, said = one.partition(b"=")
-            found[key.strip()] = said.strip()
-    ours = [
-        cookie.encode() + b"=" + found[cookie.encode()]
-        for cookie in auth.COOKIES
-        if 0 < len(found.get(cookie.encode(), b"")) <= MAX_COOKIE_BYTES
-    ]
-    return [*kept, (b"cookie", b"; ".join(ours))] if ours else kept
+        if name == b"cookie":
+            ours.update(OUR_COOKIES.findall(value))
+    kept = [pair for pair in headers if pair[0] != b"cookie"]
+    if ours:
+        kept.append((b"cookie", b"; ".join(name + b"=" + value for name, value in ours.items())))
+    return kept
 
 
 def read_form(body: bytes) -> dict[str, str]:

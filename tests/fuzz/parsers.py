@@ -103,15 +103,16 @@ def read(name: str, reads: tuple[str, ...], payload: Payload) -> list[str]:
     return said
 
 
-def zpl(data: bytes) -> list[str]:
-    frames = framed("stx_etx", data)
-    return read("zebra-zpl", ("status", "errors"), tuple(frames[:64]))
-
-
-def scanner(data: bytes) -> list[str]:
-    frames = framed("line", data)[:64]
-    reads = tuple(device("line-scanner").profile.reads)
-    return [said for frame in frames for said in read("line-scanner", reads, (frame,))]
+def spoken(name: str, data: bytes) -> list[str]:
+    """Bytes of a device of text through its framing and its profile: as one answer, and frame by frame."""
+    found = device(name).profile
+    assert found.framing is not None
+    frames = tuple(framed(found.framing, data)[:64])
+    reads = tuple(found.reads)
+    return [
+        *read(name, reads, frames),
+        *(said for frame in frames[:8] for said in read(name, reads, (frame,))),
+    ]
 
 
 def registers(data: bytes) -> list[str]:
@@ -576,6 +577,14 @@ CREDENTIAL = json.dumps(
 ).encode()
 
 
+# A decoder that has read something, in two packets.
+SSI = b"\x07\xf3\x00\x02\x01ab\xfe\x40" + b"\x06\xf3\x00\x00cd\xfe\x40"
+SPOKEN = (HS, HQES, SSI, b"4006381333931\r\nNOREAD\r\n", b"\x02\x12A0000000\x03", b"\x1b[2J\xe2\x80\xae\r")
+TEXT_PROFILES = tuple(
+    file.stem for file in sorted(PROFILES.glob("*.yaml")) if "\nframing: " in file.read_text("utf-8")
+)
+
+
 def mqtt_publish(
     topic: bytes, payload: bytes, *, flags: int = 0x32, mid: bytes = b"\0\1", extra: bytes = b""
 ) -> bytes:
@@ -616,18 +625,18 @@ PARSERS: tuple[Parser, ...] = (
         longest=64 * KIB,
     ),
     Parser(name="stx_etx framing", parse=partial(framed, "stx_etx"), seeds=(HS, HQES), longest=64 * KIB),
-    Parser(
-        name="zpl answer",
-        cost=5,
-        parse=zpl,
-        seeds=(HS, HQES, HS + HQES),
-        words=(b"\x02", b"\x03", b"ERRORS:", b"WARNINGS:", b"00000000"),
-        longest=16 * KIB,
-    ),
-    Parser(
-        name="scanner line",
-        parse=scanner,
-        seeds=(b"4006381333931\r\n", b"NOREAD\r\n", b"\x1b[2J\xe2\x80\xae\r"),
+    Parser(name="ssi framing", parse=partial(framed, "ssi"), seeds=(SSI,), longest=64 * KIB),
+    Parser(name="byte framing", parse=partial(framed, "byte"), seeds=(b"\x12\x16",), longest=64 * KIB),
+    *(
+        Parser(
+            name=f"{name} device",
+            cost=5,
+            parse=partial(spoken, name),
+            seeds=SPOKEN,
+            words=(b"\x02", b"\x03", b"\r\n", b"ERRORS:", b"00000000", b"\xe2\x80\xae"),
+            longest=16 * KIB,
+        )
+        for name in TEXT_PROFILES
     ),
     Parser(
         name="modbus registers", cost=5, parse=registers, seeds=(bytes(250), b"\x00\x20" * 60), longest=250

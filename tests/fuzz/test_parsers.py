@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fuzz.engine import FOUND, folder_of, run
-from fuzz.parsers import PARSERS, Parser, named
+from fuzz.parsers import PARSERS, ROOT, Parser, named
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +37,11 @@ def test_any_bytes_end_as_a_value_or_as_the_declared_refusal(parser: Parser) -> 
         run(parser, data)
 
     total()
+
+
+def test_every_framing_is_in_the_table() -> None:
+    framings = {file.stem for file in (ROOT / "edge_agent" / "framing").glob("[a-z]*.py")}
+    assert {f"{framing} framing" for framing in framings} <= {parser.name for parser in PARSERS}
 
 
 @every_parser
