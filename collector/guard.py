@@ -230,7 +230,7 @@ class Guard:
                 await answer(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = scope | {"headers": own_cookies(scope["headers"])}
+        scope = {**scope, "headers": own_cookies(scope["headers"])}
         request = Request(scope, receive)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             problem = Problem(400, NO_NUL, reason="request")
