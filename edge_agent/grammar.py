@@ -118,6 +118,7 @@ class RequestRead(Part):
     frames: Annotated[int, Field(ge=1, le=64)] = 1
     every_s: Annotated[float, Field(gt=0, le=86_400)] = 5.0
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    enabled: Annotated[bool, Field(description="asked at all; its signals stay unknown if not")] = True
     answer: Answer | None = None
     no_answer: Annotated[
         Id | None,

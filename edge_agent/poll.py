@@ -104,7 +104,7 @@ def asks(device: Device) -> tuple[Ask, ...]:
             answer=read.answer,
         )
         for name, read in device.profile.reads.items()
-        if isinstance(read, RequestRead)
+        if isinstance(read, RequestRead) and read.enabled
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rigs.readings import device
 
-from edge_agent.poll import Block, Line, Schedule, apart, blocks, plan
+from edge_agent.poll import Block, Line, Schedule, apart, asks, blocks, plan
 from edge_agent.profile import ListenRead, ModbusRead, RequestRead, TopicRead
 
 
@@ -311,3 +311,8 @@ def test_the_plan_names_what_is_asked_listened_to_and_subscribed() -> None:
         "beacon: tele/dock-7/LWT (presence), QoS 1",
         "everything once takes about 10 ms (assumed: 10 ms for the device to answer); 0% of the line is used",
     ]
+
+
+def test_a_question_that_is_not_enabled_is_never_asked() -> None:
+    reads = {"asked": RequestRead(send="?"), "kept": RequestRead(send="!", enabled=False)}
+    assert [ask.read for ask in asks(device("scanner", dict(reads)))] == ["asked"]

@@ -13,6 +13,7 @@ import pytest
 import serial
 from rigs.ports import free_port, wait_until
 
+from device_profiles.simulators import serving
 from device_profiles.simulators.serving import Outlet, Pty, Session, Tcp
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
 
@@ -209,6 +210,23 @@ PLUGGED_IN = [
     "tsc_tspl",
     "zebra_ssi",
 ]
+
+
+ON_A_BROKER = ["homie", "mqtt_presence", "zebra_rfd40", "zigbee2mqtt"]
+
+
+def test_every_simulator_is_started_here() -> None:
+    folder = Path(serving.__file__).parent
+    programs = {file.stem for file in folder.glob("*.py") if "def main" in file.read_text(encoding="utf-8")}
+    assert programs == {*PLUGGED_IN, *ON_A_BROKER, "zebra_zpl"}
+
+
+@pytest.mark.parametrize("name", ON_A_BROKER)
+async def test_every_simulator_waits_for_its_broker_and_ends_on_a_signal(name: str) -> None:
+    simulator = await program(name, "--broker", f"127.0.0.1:{free_port()}", "--topic", "lamp-1")
+    assert "Faults:" in await line(simulator)
+    simulator.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(simulator.wait(), 60) == 0
 
 
 @pytest.mark.parametrize("name", PLUGGED_IN)
