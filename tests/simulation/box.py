@@ -200,6 +200,7 @@ class Box:
         self.boots[self.boot] = Boot(
             at=self.world.now, wall_error_ms=error_ms, synchronised=synchronised, drift=drift
         )
+        self._wall_is_off()
         self.world.tell(f"{self.name} boots, wall clock off by {error_ms} ms")
 
     def wall_jumps(self) -> None:
@@ -209,7 +210,12 @@ class Box:
         else:
             days = self.rng.choice([-30, 30, 1, -1])
             boot.wall_error_ms, boot.synchronised = days * 86_400_000, False
+        self._wall_is_off()
         self.world.tell(f"{self.name}: wall clock jumps, now off by {boot.wall_error_ms} ms")
+
+    def _wall_is_off(self) -> None:
+        errors = self.world.wall_errors[self.gateway.id]
+        errors.append((self.world.now, self.boots[self.boot].wall_error_ms))
 
     def new_id(self) -> str:
         return f"{self.rng.getrandbits(128):032x}"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from edge_agent.journal_caps import Caps
 
 # Journals that are full after some dozens of rows, and some of them of evidence before that.
-SMALL = Caps(journal_bytes=40 * 4096, evidence_bytes=6 * 1024)
-TINY = Caps(journal_bytes=33 * 4096, evidence_bytes=64 * 1024)
+SMALL = Caps(journal_bytes=42 * 4096, evidence_bytes=6 * 1024)
+TINY = Caps(journal_bytes=38 * 4096, evidence_bytes=64 * 1024)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -123,6 +123,7 @@ class Director:
         twin = box.clone(random.Random(self.more.random()))
         world.tell(f"{box.name}: a copy of its disk runs in a second box")
         world.count("disks cloned")
+        world.cloned.add(box.gateway.id)
         world.begin(twin)
         asyncio.get_running_loop().call_later(
             self.more.choice([20.0, 90.0, 300.0]), self.part, box, twin, self.more.random() < 0.5

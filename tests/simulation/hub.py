@@ -21,10 +21,10 @@ from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, ins
 
 from collector import ingest
 from collector.exchange import GatewayIdentity
+from collector.store import moment, tables
 from collector.store import sqlite as store_sqlite
-from collector.store import tables
 from collector.store.migrate import migrate
-from collector.sweep import sweep
+from collector.sweep import Change, sweep
 from edge_agent import wire
 
 T = TypeVar("T")
@@ -130,7 +130,6 @@ class Collector:
 
     number: int
     clock_error_ms: int = 0
-    started_ms: int = EPOCH_MS
     down_until: float = 0.0
     version: Version = Version.SAME
     # Messages that wait for the writer.
@@ -196,12 +195,18 @@ class Hub:
                 last.add(message.stream)
         return [one.answer if isinstance(one, ingest.Applied) else one for one in outcomes]
 
-    def sweep(self, now_ms: int, started_ms: int) -> None:
-        """Raises Killed, OperationalError."""
+    def sweep(self, now_ms: int) -> int:
+        """Since when gateways could be heard. Raises Killed, OperationalError."""
+
+        def unit(connection: Connection) -> tuple[tuple[Change, ...], int]:
+            since_ms = moment.listening_since(connection, now_ms)
+            return sweep(connection, now_ms, started_ms=since_ms), since_ms
+
         before = self.database.raw.total_changes
-        changed = self.database.write(lambda c: sweep(c, now_ms, started_ms=started_ms))
+        changed, since_ms = self.database.write(unit)
         if self.database.raw.total_changes != before:
             self.after_commit({change.ticket_id for change in changed})
+        return since_ms
 
     def restore(self, image: bytes) -> None:
         self.database.load(image)

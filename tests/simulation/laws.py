@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulation import net, oracle, skew
 from simulation.floor import FAULTS
-from simulation.hub import SITE, Collector, Held
+from simulation.hub import SITE, Held
 from simulation.ledger import Told
 
 from collector import ingest
@@ -34,6 +34,8 @@ REOPEN_WINDOW_MS = 600_000
 HORIZON_MS = 30 * 86_400_000
 # Stamps are cut to milliseconds.
 ROUNDING_MS = 2
+# A clock that is off by less is never called wrong, one by less is not called wrong any more (skews.py).
+CLOCK_OFF_MS, CLOCK_RIGHT_MS = 29_000, 14_000
 
 _TWO_OPEN_TICKETS = """
     SELECT dedupe_key FROM ticket WHERE closed_ms IS NULL GROUP BY dedupe_key HAVING count(*) > 1"""
@@ -127,7 +129,7 @@ class Laws:
                 self.held_closed.add(uid)
             if uid not in self.held:
                 self._made_by_its_owner(one)
-                self._rightly_silent(one)
+                self._rightly_made_here(one)
                 self.known_at.setdefault(uid, world.now)
         changed = {ticket_id for ticket_id, now in tickets.items() if self.tickets.get(ticket_id) != now}
         if untold := changed - told:
@@ -172,21 +174,45 @@ class Laws:
         if told is None or told.box.gateway.id != one.gateway_id:
             self.world.fail(f"I6: nobody made {one}")
 
-    def _rightly_silent(self, one: Held) -> None:
-        """No gateway is called silent that has spoken within the minute."""
-        if not (one.minted and one.open and one.dedupe_key.endswith(f"|{wire.SILENT}")):
+    def _rightly_made_here(self, one: Held) -> None:
+        """Of what collectors find out by themselves nothing is made up."""
+        if not one.minted or not one.open:
             return
-        self.world.count("silent gateways")
+        fault = one.dedupe_key.rpartition("|")[2]
+        self.world.count(f"gateways called {fault}")
+        if fault == wire.SILENT:
+            self._silent(one)
+        elif fault == wire.CLONED and one.gateway_id not in self.world.cloned:
+            self.world.fail(f"C7: {one.gateway_id} is called cloned, there never was a second box")
+        elif fault == wire.CLOCK and self._clock_was_right(one.gateway_id, CLOCK_OFF_MS, since_s=3_400):
+            # A database that was put back has forgotten by what a late message of a boot can be told.
+            if self.world.hub.incarnation:
+                return
+            self.world.fail(f"clock: that of {one.gateway_id} is called wrong, it was right")
+
+    def _clock_was_right(self, gateway_id: str, within_ms: int, *, since_s: float) -> bool:
+        """The wall clocks of its boxes, as far as what was said of them can be under way still."""
+        apart_ms = 2 * self.world.dials.clocks_apart_ms
+        errors = self.world.wall_errors[gateway_id]
+        lasted = [*(at for at, _ in errors[1:]), float("inf")]
+        recent = [
+            error_ms
+            for (_, error_ms), until in zip(errors, lasted, strict=True)
+            if until >= self.world.now - since_s
+        ]
+        return all(abs(error_ms) < within_ms - apart_ms for error_ms in recent)
+
+    def _silent(self, one: Held) -> None:
+        """No gateway is called silent that has spoken within the minute."""
         since_s = self.world.now - self.heard.get(one.gateway_id, 0.0)
         allowed_s = (SILENT_MS - CONTACT_MS - 2 * self.world.dials.clocks_apart_ms) / 1000
         if since_s < allowed_s:
             self.world.fail(f"I7: {one.gateway_id} is called silent, it was heard {since_s:.1f} s ago")
 
-    def after_sweep(self, collector: Collector) -> None:
+    def after_sweep(self, now_ms: int, since_ms: int) -> None:
         """Whoever was not heard of for a minute while somebody listened is called silent."""
         world = self.world
-        now_ms = world.now_ms + collector.clock_error_ms
-        if now_ms - collector.started_ms <= SILENT_MS:
+        if now_ms - since_ms <= SILENT_MS:
             return
         untold = world.hub.database.raw.execute(
             "SELECT name FROM gateway WHERE last_contact_ms < ? AND silent_ms IS NULL", (now_ms - SILENT_MS,)

@@ -182,7 +182,6 @@ class Net:
         world.count("collector kills")
         world.tell(f"collector {collector.number} is killed {why}")
         collector.down_until = world.now + world.rng.choice([0.0, 1.0, 20.0, 90.0])
-        collector.started_ms = world.now_ms + round(1000 * (collector.down_until - world.now))
         collector.waiting.clear()
 
     @staticmethod

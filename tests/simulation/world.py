@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 
@@ -77,6 +77,10 @@ class World:
     turn_fuses: dict[int, Box] = field(default_factory=dict)
     # (gateway, belt) -> when it was last started without watching it.
     unwatched_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    # Gateway -> by how much the wall clocks of its boxes were off, and from when on.
+    wall_errors: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
+    # Gateways of which a second box ran.
+    cloned: set[str] = field(default_factory=set)
     backups: list[Backup] = field(default_factory=list)
     # The lives of the boxes.
     tended: list[asyncio.Task[None]] = field(default_factory=list)
@@ -216,7 +220,6 @@ class World:
         """All collectors stop, the database is put back, all start again."""
         self.hub.restore(backup.image)
         for collector in self.collectors:
-            collector.started_ms = self.now_ms
             collector.waiting.clear()
         self.laws.restored(backup.memory.copy())
 
@@ -228,14 +231,15 @@ class World:
 
     async def _sweep(self, collector: Collector) -> None:
         while True:
-            await self.pause(self.rng.uniform(5, 25))
+            # Each of them is right in thinking that somebody listens without a break.
+            await self.pause(self.rng.uniform(4, 11) * len(self.collectors))
             if collector.down_until > self.now or self.failure is not None:
                 continue
             if not self.quiet and self.rng.random() < self.dials.hub_kills:
                 self.hub.database.fuse = self.rng.randrange(30)
             try:
-                self.hub.sweep(self.now_ms + collector.clock_error_ms, collector.started_ms)
-                self.laws.after_sweep(collector)
+                now_ms = self.now_ms + collector.clock_error_ms
+                self.laws.after_sweep(now_ms, self.hub.sweep(now_ms))
             except Killed:
                 self.net.dies(collector, "within a sweep")
             except DATABASE_AWAY:
