@@ -383,21 +383,18 @@ class Laws:
         dropped = 0
         for row in box.disk.committed.values():
             here = held.get(row["uid"])
+            if self._spoilt(row) and (here is None or here.rev < row["rev"]) and self._is_put_aside(box, row):
+                continue
             if here is None and row["uid"] not in there and row["state"] == "closed":
                 dropped += self._rightly_gone(box, row)
             elif self._spoilt(row) and (here is None or here.rev < row["rev"]):
-                found = self.world.hub.database.raw.execute(
-                    "SELECT 1 FROM quarantine WHERE gateway_id = ? AND raw LIKE ?",
-                    (box.gateway.id, f"%{row['uid']}%"),
-                ).fetchone()
-                if found is None:
-                    self.world.fail(f"I1: {row['uid']} is neither held nor in quarantine")
+                self.world.fail(f"I1: {row['uid']} is neither held nor in quarantine")
             elif here is None:
                 self.world.fail(f"I1: {row['uid']} ({row['device']} {row['fault']}) is lost")
             elif row["state"] == "closed" and (here.open or here.estimated):
-                if row["uid"] in there or not self._rightly_gone(box, row):
+                if row["uid"] in there:
                     self.world.fail(f"I1b: {row['uid']} has ended at the edge, here it is {here}")
-                dropped += 1
+                dropped += self._rightly_gone(box, row)
             elif here.rev < row["rev"]:
                 self.world.fail(f"I1: {row['uid']} is held as {here}, the edge has rev {row['rev']}")
         counted = box.disk.counted()
@@ -405,6 +402,13 @@ class Laws:
             self.world.fail(f"I10: {box.name} has lost {dropped}, it counted {dict(counted)}")
         for what, count in counted.items():
             self.world.count(f"full journals: {what}", count)
+
+    def _is_put_aside(self, box: Box, row: dict[str, Any]) -> bool:
+        found = self.world.hub.database.raw.execute(
+            "SELECT 1 FROM quarantine WHERE gateway_id = ? AND raw LIKE ?",
+            (box.gateway.id, f"%{row['uid']}%"),
+        ).fetchone()
+        return found is not None
 
     def _rightly_gone(self, box: Box, row: dict[str, Any]) -> bool:
         """Whether a closed row that nobody has any more was dropped for want of room, which a gap has to
@@ -416,7 +420,7 @@ class Laws:
             return False
         if world.dials.caps == Caps() and not world.dials.full_disks:
             world.fail(f"I1: {row['uid']} ({row['device']} {row['fault']}) is lost")
-        if world.hub.incarnation and row["uid"] in self.held_closed:
+        if world.hub.incarnation and (row["uid"] in self.held_closed or self._spoilt(row)):
             world.count("rows that a full journal had given up when the database was restored")
             return False
         world.count("rows dropped")

@@ -146,21 +146,16 @@ def _hunt(hunt: tuple[int, int, int]) -> tuple[int, tuple[int, str] | None]:
 
 
 def killing_seed(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, str] | None:
-    undo = mutant.apply()
-    try:
-        for seed in seeds:
-            try:
-                World(seed).live()
-            except BrokenLawError as broken:
-                law = str(broken).partition(" s: ")[2][:60]
-                break
-        else:
-            return None
-    finally:
-        undo()
-    # It is the mutant that died, not the simulation.
-    World(seed).live()
-    return seed, law
+    """The first seed at which it breaks a law that holds without it, and that law."""
+    for seed in seeds:
+        undo = mutant.apply()
+        try:
+            law = ran(seed).broken
+        finally:
+            undo()
+        if law and not ran(seed).broken:
+            return seed, law.partition(" s: ")[2][:60]
+    return None
 
 
 # --- cores ----------------------------------------------------------------------------------------------
