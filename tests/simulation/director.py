@@ -123,7 +123,7 @@ class Director:
         twin = box.clone(random.Random(self.more.random()))
         world.tell(f"{box.name}: a copy of its disk runs in a second box")
         world.count("disks cloned")
-        world.cloned.add(box.gateway.id)
+        world.cloned[box.gateway.id] = float("inf")
         world.begin(twin)
         asyncio.get_running_loop().call_later(
             self.more.choice([20.0, 90.0, 300.0]), self.part, box, twin, self.more.random() < 0.5
@@ -136,6 +136,7 @@ class Director:
             return
         world.tell(f"{(box if clone_stays else twin).name} is switched off")
         twin.off = True
+        world.cloned[box.gateway.id] = world.now
         world.boxes.remove(twin)
         twin.kill("for good")
         if clone_stays:

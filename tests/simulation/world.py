@@ -79,8 +79,8 @@ class World:
     unwatched_at: dict[tuple[str, str], float] = field(default_factory=dict)
     # Gateway -> by how much the wall clocks of its boxes were off, and from when on.
     wall_errors: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
-    # Gateways of which a second box ran.
-    cloned: set[str] = field(default_factory=set)
+    # Gateways of which a second box ran, and until when.
+    cloned: dict[str, float] = field(default_factory=dict)
     backups: list[Backup] = field(default_factory=list)
     # The lives of the boxes.
     tended: list[asyncio.Task[None]] = field(default_factory=list)
