@@ -20,8 +20,10 @@ from enum import StrEnum
 SHORT_BYTES = 4 << 10
 # Of the syncs at once so many may be long: enough that the writer never waits for one.
 LONG_SHARE = 16
-# In the line of the short nobody waits for much longer than this; a fresh stop is to be a ticket within 5 s.
-LINE_S = 3.0
+# In the line of the short nobody waits for much longer than this, and whoever has not been heard for a while
+# only for half of it: a fresh stop is to be a ticket within 5 s, also while a fleet returns.
+LINE_S = 4.0
+HEARD_S = 60.0
 MAX_LINE = 5_000
 # A place that becomes free is taken at once if so many wait per place.
 LONG_LINE_PER_PLACE = 2
@@ -71,6 +73,8 @@ class Lane:
         # Who was asked to come back: when it is its turn, and until when it is waited for.
         self._expected: dict[str, tuple[float, float]] = {}
         self._pruned_s = -math.inf
+        # Sync-seconds that syncs have been inside, as of a moment.
+        self._spent, self._at_s = 0.0, 0.0
 
     @property
     def line(self) -> int:
@@ -79,16 +83,28 @@ class Lane:
             return self.room * LONG_LINE_PER_PLACE
         return max(self.room, min(MAX_LINE, int(self._line_s / self.cost_s)))
 
-    def arrive(self, who: str) -> Step:
+    def arrive(self, who: str, *, heard: bool = True) -> Step:
+        """``heard``: it spoke a short while ago, so that what it says is fresh, unless it is history."""
         self._expected.pop(who, None)
         if self.inside < self.room:
             return Step.ENTER
-        return Step.WAIT if self.waiting < self.line else Step.AWAY
+        line = self.line if heard or self._line_s is None else self.line / 2
+        return Step.WAIT if self.waiting < line else Step.AWAY
 
-    def left(self, stayed_s: float) -> None:
-        """One of those inside is done. Those beside it shared the time that it took."""
-        self.cost_s += LEARN * (stayed_s / self.inside - self.cost_s)
+    def entered(self, now_s: float) -> Visit:
+        self._spend(now_s)
+        self.inside += 1
+        return Visit(entered_s=now_s, spent=self._spent)
+
+    def left(self, visit: Visit, now_s: float) -> None:
+        """It is done. Those that were inside beside it shared the time that it took; who shares one commit
+        leaves at the same moment, so it is the mean of its stay that counts."""
+        self._spend(now_s)
         self.inside -= 1
+        stayed_s = now_s - visit.entered_s
+        if stayed_s > 0:
+            beside = (self._spent - visit.spent) / stayed_s
+            self.cost_s += LEARN * (stayed_s / beside - self.cost_s)
 
     def turn_s(self, who: str, now_s: float) -> float:
         """In how many seconds it is the turn of ``who``, who is expected from now on. Who asks again before
@@ -107,10 +123,22 @@ class Lane:
             self._expected = {who: turn for who, turn in self._expected.items() if turn[1] > now_s}
         return len(self._expected)
 
+    def _spend(self, now_s: float) -> None:
+        self._spent += self.inside * (now_s - self._at_s)
+        self._at_s = now_s
+
 
 def retry_after(seconds: float) -> int:
     """As the header wants it: whole seconds, at least one."""
     return max(1, math.ceil(min(MAX_RETRY_S, seconds)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """When it began, and for how many sync-seconds syncs had been inside by then."""
+
+    entered_s: float
+    spent: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

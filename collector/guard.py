@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -102,6 +103,8 @@ class SyncGate:
         self._of: Counter[str] = Counter()
         self._accounts: dict[str, Account] = {}
         self._deaf = False
+        # Whose credential was right, and when.
+        self._heard: dict[str, float] = {}
 
     @property
     def inside(self) -> int:
@@ -122,7 +125,8 @@ class SyncGate:
         """``who`` as it says itself, nothing is proven yet. Raises Problem 503."""
         room = self._short if short else self._long
         lane = room.lane
-        step = lane.arrive(who)
+        heard = self._now_s() - self._heard.get(who, -math.inf) <= admission.HEARD_S
+        step = lane.arrive(who, heard=heard)
         if step is Step.AWAY:
             raise self._busy(room, who)
         lane.waiting += step is Step.WAIT
@@ -133,17 +137,17 @@ class SyncGate:
             raise self._busy(room, who) from None
         finally:
             lane.waiting -= step is Step.WAIT
-        lane.inside += 1
-        entered_s = self._now_s()
+        visit = lane.entered(self._now_s())
         try:
             yield
         finally:
-            lane.left(self._now_s() - entered_s)
+            lane.left(visit, self._now_s())
             room.places.release()
 
     @contextlib.contextmanager
-    def enter_as(self, gateway_id: str) -> Iterator[None]:
+    def enter_as(self, gateway_id: str, who: str) -> Iterator[None]:
         """One gateway cannot take the room of all. Raises Problem 429."""
+        self._heard[who] = self._now_s()
         if self._of[gateway_id] >= SYNCS_OF_ONE:
             self._shed("parallel")
             raise throttled("this gateway has other syncs under way", retry_after_s=BUSY_RETRY_AFTER_S)
@@ -259,7 +263,7 @@ class Guard:
                 gateway = await self._identities.gateway(bearer) if bearer else None
                 if bearer is None or gateway is None:
                     raise unauthorized("this needs the credential of an enrolled gateway")
-                with self._syncs.enter_as(gateway.id):
+                with self._syncs.enter_as(gateway.id, bearer.id):
                     request.state.gateway = gateway
                     request.state.caller = bearer.id
                     await self._app(request.scope, request.receive, send)

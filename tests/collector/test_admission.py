@@ -13,6 +13,7 @@ from collector.admission import (
     Account,
     Lane,
     Step,
+    Visit,
     is_short,
     retry_after,
     rooms,
@@ -67,6 +68,11 @@ def test_first_the_room_fills_then_the_line_and_then_nobody_is_let_in(
 def test_the_line_is_as_long_as_can_be_worked_off_soon() -> None:
     lane = Lane(room=60, cost_s=0.01, line_s=3.0)
     assert lane.line == 300
+    lane.inside, lane.waiting = 60, 149
+    assert lane.arrive("gw1", heard=False) is Step.WAIT
+    lane.waiting = 150
+    assert lane.arrive("gw1", heard=False) is Step.AWAY, "it comes back after long"
+    assert lane.arrive("gw1", heard=True) is Step.WAIT, "what it says is fresh"
     lane.cost_s = 0.001
     assert lane.line == 3000
     lane.cost_s = 10.0
@@ -74,11 +80,24 @@ def test_the_line_is_as_long_as_can_be_worked_off_soon() -> None:
 
 
 def test_syncs_at_once_share_the_time_that_they_took() -> None:
-    lane = Lane(room=64, cost_s=0.5)
-    for _ in range(200):
-        lane.inside = 10
-        lane.left(0.2)
+    lane, now_s = Lane(room=64, cost_s=0.5), 0.0
+    for _ in range(20):
+        visits = [lane.entered(now_s) for _ in range(10)]
+        now_s += 0.2
+        # One commit for all of them.
+        for visit in visits:
+            lane.left(visit, now_s)
+        now_s += 3.0
     assert lane.cost_s == pytest.approx(0.02, rel=0.01)
+
+
+def test_one_after_the_other_each_takes_its_own_time() -> None:
+    lane, now_s = Lane(room=64, cost_s=0.5), 0.0
+    for _ in range(200):
+        visit = lane.entered(now_s)
+        lane.left(visit, now_s + 0.2)
+        now_s += 0.2
+    assert lane.cost_s == pytest.approx(0.2, rel=0.01)
 
 
 def test_who_is_sent_away_comes_back_after_all_that_were_sent_away_before() -> None:
@@ -122,15 +141,18 @@ def test_retry_after_is_whole_seconds_and_never_for_ever(seconds: float) -> None
 )
 def test_however_they_come_and_go_room_and_line_hold(steps: list[tuple[str, int, float]], room: int) -> None:
     lane, now_s = Lane(room=room, cost_s=0.1), 0.0
+    visits: list[Visit] = []
     for what, number, passed_s in steps:
         now_s += passed_s
-        if what == "leave" and lane.inside:
-            lane.left(passed_s)
+        if what == "leave" and visits:
+            lane.left(visits.pop(number % len(visits)), now_s)
             if lane.waiting:
-                lane.waiting, lane.inside = lane.waiting - 1, lane.inside + 1
+                lane.waiting -= 1
+                visits.append(lane.entered(now_s))
         elif what == "arrive":
             step = lane.arrive(f"gw{number}")
-            lane.inside += step is Step.ENTER
+            if step is Step.ENTER:
+                visits.append(lane.entered(now_s))
             lane.waiting += step is Step.WAIT
             if step is Step.AWAY:
                 assert lane.inside == lane.room, "nobody is sent away while there is room"
@@ -171,28 +193,27 @@ def fleet(gateways: int, cost_s: float, *, spread: bool, seconds: float) -> tupl
     lane = Lane(room=4, cost_s=cost_s)
     due = [(0.0, f"gw{number}") for number in range(gateways)]
     work_s = served = away = 0
-    line: list[str] = []
+    visits: list[Visit] = []
     last_s = now_s = 0.0
-    while now_s < seconds and (due or line or lane.inside):
+    while now_s < seconds and (due or visits):
         now_s += 0.01
         work_s += 0.01
-        while lane.inside and work_s >= cost_s:
+        while visits and work_s >= cost_s:
             work_s -= cost_s
-            lane.left(cost_s * lane.inside)
+            lane.left(visits.pop(0), now_s)
             served, last_s = served + 1, now_s
-            if line:
-                line.pop(0)
-                lane.waiting, lane.inside = lane.waiting - 1, lane.inside + 1
-        if not lane.inside:
+            if lane.waiting:
+                lane.waiting -= 1
+                visits.append(lane.entered(now_s))
+        if not visits:
             work_s = 0.0
         arriving = [one for one in due if one[0] <= now_s]
         due = [one for one in due if one[0] > now_s]
         for _, who in arriving:
             step = lane.arrive(who)
-            lane.inside += step is Step.ENTER
-            if step is Step.WAIT:
-                lane.waiting += 1
-                line.append(who)
+            lane.waiting += step is Step.WAIT
+            if step is Step.ENTER:
+                visits.append(lane.entered(now_s))
             elif step is Step.AWAY:
                 away += 1
                 after_s = retry_after(lane.turn_s(who, now_s)) if spread else 5
