@@ -65,12 +65,16 @@ def ran(seed: int) -> Ran:
     return Ran(seed=seed, figures=world.figures)
 
 
+def worlds(seeds: Iterable[int], jobs: int) -> Iterator[Ran]:
+    return _spread(ran, seeds, jobs)
+
+
 def many(first: int, seeds: int, go_on: bool, jobs: int) -> int:
     figures: Counter[str] = Counter()
     failed: list[int] = []
     began = told = time.monotonic()
     done = 0
-    for done, one in enumerate(_spread(ran, range(first, first + seeds), jobs), 1):
+    for done, one in enumerate(worlds(range(first, first + seeds), jobs), 1):
         figures += one.figures
         if one.broken:
             failed.append(one.seed)
@@ -107,10 +111,14 @@ def killed(point: Point) -> str:
     return ""
 
 
+def kills(at: Iterable[Point], jobs: int) -> Iterator[str]:
+    return _spread(killed, at, jobs)
+
+
 def everywhere(jobs: int) -> int:
     """The small world, killed at every point of it in turn."""
     every = list(points())
-    failed = [why for why in _spread(killed, every, jobs) if why]
+    failed = [why for why in kills(every, jobs) if why]
     for where, count in Counter(point.where for point in every).items():
         print(f"{count:>6,}  {where}")
     print("\n".join(failed) or f"{len(every)} kills, each at another point of one history: all converge")

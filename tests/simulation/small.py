@@ -16,6 +16,8 @@ from simulation.box import Box
 from simulation.dials import Dials
 from simulation.world import World
 
+from edge_agent.wire import MAX_ROWS
+
 # Far behind the last statement of the history.
 NEVER = 1 << 30
 # (when, belt, fault): a fault begins, or ends if it is there.
@@ -60,13 +62,7 @@ class Small(World):
 
     def __post_init__(self) -> None:
         World.__post_init__(self)
-        plain = [one for one in fields(Dials) if one.type != "Caps"]
-        still = {one.name: type(getattr(self.dials, one.name))(0) for one in plain}
-        still |= {"poll_s": 1.0, "duration_s": ENDS_AT_S, "max_rows": 2, "collectors": 1}
-        self.dials = Dials(**still)  # type: ignore[arg-type]
-        self.collectors = self.collectors[:1]
-        self.collectors[0].clock_error_ms = 0
-        self.ledger.poison = 0.0
+        calm(self, poll_s=1.0, duration_s=ENDS_AT_S, max_rows=2)
         self.director.direct = self._direct  # type: ignore[method-assign]
 
     async def _direct(self) -> None:
@@ -108,6 +104,16 @@ class Small(World):
 
     def _number(self, where: Where) -> int:
         return self.point.number if self.point is not None and self.point.where is where else NEVER
+
+
+def calm(world: World, **dials: float) -> None:
+    """Nothing goes wrong in it by itself."""
+    plain = [one for one in fields(Dials) if one.type != "Caps"]
+    still = {one.name: type(getattr(world.dials, one.name))(0) for one in plain}
+    world.dials = Dials(**still | {"max_rows": MAX_ROWS, "collectors": 1} | dials)  # type: ignore[arg-type]
+    world.collectors = world.collectors[:1]
+    world.collectors[0].clock_error_ms = 0
+    world.ledger.poison = 0.0
 
 
 def points() -> Iterator[Point]:
