@@ -13,7 +13,7 @@ from rigs.readings import running, stamp
 
 from edge_agent import transports
 from edge_agent.device import Device
-from edge_agent.profile import parse
+from edge_agent.profile import RequestRead, parse
 from edge_agent.proof import Trial
 from edge_agent.sample import Reading
 
@@ -41,7 +41,8 @@ class Watched:
         """What is active once everything was read anew and every delay is over."""
         before = self.seen.copy()
         # The first of the two may have been on its way already.
-        reads = self.trial.device.profile.reads
+        known = self.trial.device.profile.reads.items()
+        reads = [name for name, read in known if not isinstance(read, RequestRead) or read.enabled]
         await wait_until(
             lambda: all(self.seen[read] >= before[read] + 2 for read in reads), what=f"{self.seen}"
         )

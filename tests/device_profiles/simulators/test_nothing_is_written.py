@@ -95,7 +95,7 @@ async def test_all_that_is_said_to_a_device_are_questions(plug: Outlet, name: st
     device = make(plug)
     await device.start()
     asks = [key for key, read in profile(name).reads.items() if isinstance(read, RequestRead)]
-    async with watched(name, text_bus(plug), overlay=often(*asks, timeout_s=0.2) if asks else None) as floor:
+    async with watched(name, text_bus(plug), overlay=often(*asks, timeout_s=0.05) if asks else None) as floor:
         if asks:
             await asked(floor, asks)
             # Also in trouble, and when it comes back.
@@ -117,7 +117,7 @@ async def test_all_that_is_said_over_modbus_are_reads_of_its_blocks(plug: Outlet
     device = make(plug)
     await device.start()
     reads = list(profile(name).reads)
-    async with watched(name, modbus_bus(plug), overlay=often(*reads, timeout_s=0.3)) as floor:
+    async with watched(name, modbus_bus(plug), overlay=often(*reads, timeout_s=0.1)) as floor:
         await asked(floor, reads)
         device.set("mute")
         await asked(floor, reads)
