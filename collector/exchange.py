@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from collector.folding import Pending
-from collector.store.streams import GatewayState
-from edge_agent.wire import Boundary, Lane, SyncRequest
+from collector.store.streams import GatewayState, StreamState
+from edge_agent.wire import Boundary, Lane, SyncRequest, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,15 @@ class GatewayIdentity:
     name: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """A message as it came."""
+
+    gateway: GatewayIdentity
+    message: SyncRequest
+    now_ms: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Exchange:
     """Filled on the way, stored at its end."""
@@ -29,6 +38,11 @@ class Exchange:
     state: GatewayState
     message: SyncRequest
     now_ms: int
+    # What was held of its stream; None when nothing was.
+    held: StreamState | None
+    verdict: Verdict
+    # The position that is held, in the end that of the answer.
+    hwm: Boundary
     # The newest position of which the stream has told something ahead of its history (C10).
     told_ahead: int = 0
     # What is to be stored, by uid; rows that could not be taken, each with why.
@@ -37,10 +51,19 @@ class Exchange:
     # Tickets whose place is another one now.
     moved: list[str] = field(default_factory=list)
 
-    def at_head(self, hwm: Boundary) -> bool:
+    @property
+    def doubted(self) -> bool:
+        return self.held is not None and self.held.doubted
+
+    @property
+    def begins(self) -> bool:
+        """Whether its stream is believed from now on."""
+        return self.verdict is Verdict.OK and (self.held is None or self.held.doubted)
+
+    def at_head(self) -> bool:
         """Whether its head tells the present and all before it is held. One that is older than what was told
         ahead was late on its way.
         """
         head = self.message.head
-        in_order = self.message.lane is Lane.FEED and head is not None and head.seq == hwm[0]
-        return in_order and hwm[0] >= self.told_ahead
+        in_order = self.message.lane is Lane.FEED and head is not None and head.seq == self.hwm[0]
+        return in_order and self.hwm[0] >= self.told_ahead

@@ -4,14 +4,14 @@ what changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from collector import grouping, tickets
-from collector.grouping import Chain, Episode
+from collector.grouping import Chain, Episode, Outline
 from collector.store import occurrences, streams, ticket_rows
 from collector.store.ticket_rows import Entry
 from collector.tickets import RECURS_MS, Condition, Decision, Facts, Policy, Reason, Ticket, Work
@@ -31,19 +31,33 @@ class Pending:
 
     values: Mapping[str, Any]
     advice: str
+    # Nothing is stored of it yet.
+    new: bool = False
 
     @property
     def uid(self) -> str:
-        return str(self.values["uid"])
+        uid: str = self.values["uid"]
+        return uid
 
     @property
     def key(self) -> str:
-        return str(self.values["dedupe_key"])
+        key: str = self.values["dedupe_key"]
+        return key
 
     @property
     def episode(self) -> Episode:
-        names = ("uid", "start_ms", "end_ms", "unknown", "severity", "count", "error_ms", "title")
-        return Episode(advice=self.advice, **{name: self.values[name] for name in names})
+        values = self.values
+        return Episode(
+            uid=values["uid"],
+            start_ms=values["start_ms"],
+            end_ms=values["end_ms"],
+            unknown=values["unknown"],
+            severity=values["severity"],
+            count=values["count"],
+            error_ms=values["error_ms"],
+            title=values["title"],
+            advice=self.advice,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,49 +88,48 @@ def fold(
     for one in pending:
         by_key.setdefault(one.key, []).append(one)
     occurrences.lock_conditions(connection, site, by_key.keys())
-    was = occurrences.tickets_of(connection, [one.uid for one in pending])
-    known = _tickets_near(connection, by_key, was.values(), policy)
+    was = occurrences.tickets_of(connection, [one.uid for one in pending if not one.new])
+    known = _outlines(connection, by_key, was.values(), policy)
     near = {key: _neighbours(by_key[key], known.get(key, []), was, policy.reopen_window_ms) for key in by_key}
-    held = _episodes(connection, [ticket for found in near.values() for ticket in found])
-    absorbed = _absorbed_before(connection, held)
+    own = _whole(connection, near, known)
+    held, stored = _episodes(connection, [own[one.id] for found in near.values() for one in found])
+    own |= _opened_by(connection, pending, stored, known, own)
     places = streams.places(connection, site, {str(one.values["device"]) for one in pending})
 
     work = _Work()
     for key in sorted(by_key):
         members = {episode.uid: episode for episode in held.get(key, [])}
         members |= {one.uid: one.episode for one in by_key[key]}
-        own = {ticket.id: ticket for ticket in [*absorbed, *known.get(key, [])]}
         chains = grouping.chains(members.values(), own, policy.reopen_window_ms)
         blank = _blank(by_key[key][0].values, places, now_ms)
-        _decide(work, chains, list(own.values()), blank, now_ms, policy)
-    _number(connection, site, work)
-    _store(connection, pending, held, work)
+        _decide(work, chains, known.get(key, []), own, blank, now_ms, policy)
+    _store(connection, site, pending, stored, work)
     touched = {ticket.id for ticket in work.new} | work.changed.keys()
     return tuple(Change(ticket_id=ticket_id, site=site) for ticket_id in sorted(touched))
 
 
-def _tickets_near(
-    connection: Connection, by_key: Mapping[str, list[Pending]], was: Any, policy: Policy
-) -> dict[str, list[Ticket]]:
+def _outlines(
+    connection: Connection, by_key: Mapping[str, list[Pending]], was: Iterable[str], policy: Policy
+) -> dict[str, list[Outline]]:
+    """By key: what may have a say in where these belong."""
     earliest_ms = min(one.values["start_ms"] for found in by_key.values() for one in found)
     reach_ms = max(RECURS_MS, policy.reopen_window_ms)
-    found = {ticket.id: ticket for ticket in ticket_rows.since(connection, by_key, earliest_ms - reach_ms)}
-    missing = set(was) - found.keys()
-    found |= {ticket.id: ticket for ticket in ticket_rows.by_id(connection, missing)}
-    grouped: dict[str, list[Ticket]] = {}
-    for ticket in found.values():
-        grouped.setdefault(ticket.dedupe_key, []).append(ticket)
+    found = {one.id: one for one in ticket_rows.since(connection, by_key, earliest_ms - reach_ms)}
+    found |= {one.id: one for one in ticket_rows.outlines(connection, set(was) - found.keys())}
+    grouped: dict[str, list[Outline]] = {}
+    for one in found.values():
+        grouped.setdefault(one.dedupe_key, []).append(one)
     return grouped
 
 
 def _neighbours(
-    pending: Sequence[Pending], known: Sequence[Ticket], was: Mapping[str, str], window_ms: int
-) -> list[Ticket]:
+    pending: Sequence[Pending], known: Sequence[Outline], was: Mapping[str, str], window_ms: int
+) -> list[Outline]:
     """Tickets whose occurrences may be one chain with these."""
     ids = {was[one.uid] for one in pending if one.uid in was}
     spans = [(one.values["start_ms"], _end(one.values["end_ms"])) for one in pending]
     spans += [grouping.span(ticket) for ticket in known if ticket.id in ids]
-    near: dict[str, Ticket] = {}
+    near: dict[str, Outline] = {}
     while True:
         found = {
             ticket.id: ticket
@@ -140,42 +153,69 @@ def _end(end_ms: int | None) -> int:
     return grouping.FOREVER_MS if end_ms is None else end_ms
 
 
-def _episodes(connection: Connection, near: Sequence[Ticket]) -> dict[str, list[Episode]]:
+def _whole(
+    connection: Connection, near: Mapping[str, list[Outline]], known: Mapping[str, list[Outline]]
+) -> dict[str, Ticket]:
+    """By id: what is near, and what is open, for only these can change."""
+    ids = {one.id for found in near.values() for one in found}
+    ids |= {one.id for found in known.values() for one in found if one.closed_ms is None}
+    return {ticket.id: ticket for ticket in ticket_rows.by_id(connection, ids)}
+
+
+def _episodes(
+    connection: Connection, near: Sequence[Ticket]
+) -> tuple[dict[str, list[Episode]], dict[str, str]]:
+    """By key, and the ticket of each as it is stored."""
     advice = {ticket.id: ticket.advice for ticket in near}
     return occurrences.episodes(connection, advice.keys(), advice)
 
 
-def _absorbed_before(connection: Connection, held: Mapping[str, list[Episode]]) -> list[Ticket]:
-    """Tickets that once were merged away, of occurrences that may stand alone again."""
-    uids = [episode.uid for found in held.values() if len(found) > 1 for episode in found]
-    return [ticket for ticket in ticket_rows.by_id(connection, uids) if ticket.merged_into is not None]
+def _opened_by(
+    connection: Connection,
+    pending: Sequence[Pending],
+    stored: Mapping[str, str],
+    known: Mapping[str, list[Outline]],
+    own: Mapping[str, Ticket],
+) -> dict[str, Ticket]:
+    """Other tickets that one of these occurrences once opened: it may stand alone again, or go on."""
+    uids = stored.keys() | {one.uid for one in pending if not one.new}
+    ids = {one.id for found in known.values() for one in found if one.id in uids and one.id not in own}
+    found = [*ticket_rows.by_id(connection, ids), *ticket_rows.merged(connection, uids - ids - own.keys())]
+    return {ticket.id: ticket for ticket in found}
 
 
 def _decide(
-    work: _Work, chains: Sequence[Chain], known: Sequence[Ticket], blank: Ticket, now_ms: int, policy: Policy
+    work: _Work,
+    chains: Sequence[Chain],
+    known: Sequence[Outline],
+    own: Mapping[str, Ticket],
+    blank: Ticket,
+    now_ms: int,
+    policy: Policy,
 ) -> None:
     """One key: its chains, oldest first, against all of its tickets that are known."""
     standing = [ticket for ticket in known if ticket.merged_into is None]
     in_chains = {ticket.id for chain in chains for ticket in (chain.ticket, *chain.absorbed) if ticket}
     elsewhere = [ticket for ticket in standing if ticket.id not in in_chains]
     newest_ms = max([chain.start_ms for chain in chains] + [ticket.first_ms for ticket in elsewhere])
-    for ticket in elsewhere:
-        if ticket.closed_ms is None and ticket.first_ms < newest_ms:
+    for other in elsewhere:
+        if other.closed_ms is None and other.first_ms < newest_ms:
+            ticket = own[other.id]
             work.take(ticket, tickets.recurred(ticket, now_ms=now_ms), now_ms)
     for chain in chains:
         said = grouping.facts(chain.episodes)
         latest = chain.start_ms == newest_ms
         ticket_id = _one_chain(work, chain, said, standing, blank, latest, now_ms, policy)
         work.ticket_of |= {episode.uid: ticket_id for episode in chain.episodes}
-        for other in chain.absorbed:
-            work.take(other, tickets.absorbed(other, ticket_id, now_ms=now_ms), now_ms)
+        for absorbed in chain.absorbed:
+            work.take(absorbed, tickets.absorbed(absorbed, ticket_id, now_ms=now_ms), now_ms)
 
 
 def _one_chain(
     work: _Work,
     chain: Chain,
     said: Facts,
-    standing: Sequence[Ticket],
+    standing: Sequence[Outline],
     blank: Ticket,
     latest: bool,
     now_ms: int,
@@ -191,7 +231,7 @@ def _one_chain(
     return ticket.id
 
 
-def _before(chain: Chain, standing: Sequence[Ticket]) -> Ticket | None:
+def _before(chain: Chain, standing: Sequence[Outline]) -> Outline | None:
     """The ticket of this key that ended last before this chain began, if that was not long ago."""
     gone = {ticket.id for ticket in chain.absorbed}
     ended = [
@@ -231,26 +271,26 @@ def _blank(values: Mapping[str, Any], places: Mapping[str, str], now_ms: int) ->
     )
 
 
-def _number(connection: Connection, site: str, work: _Work) -> None:
-    if work.new:
-        first = ticket_rows.next_numbers(connection, site, len(work.new))
-        in_order = sorted(work.new, key=lambda ticket: (ticket.first_ms, ticket.id))
-        work.new = [replace(ticket, number=first + place) for place, ticket in enumerate(in_order)]
-
-
 def _store(
-    connection: Connection, pending: Sequence[Pending], held: Mapping[str, list[Episode]], work: _Work
+    connection: Connection, site: str, pending: Sequence[Pending], stored: Mapping[str, str], work: _Work
 ) -> None:
-    ticket_rows.save(connection, work.new, list(work.changed.values()))
+    ticket_rows.save(connection, _numbered(connection, site, work.new), list(work.changed.values()))
     occurrences.save(connection, [{**one.values, "ticket_id": work.ticket_of[one.uid]} for one in pending])
     fresh = {one.uid for one in pending}
-    others = [episode.uid for found in held.values() for episode in found if episode.uid not in fresh]
-    stored = occurrences.tickets_of(connection, others) if others else {}
-    occurrences.move(
-        connection,
-        [(uid, work.ticket_of[uid]) for uid in others if stored[uid] != work.ticket_of[uid]],
-    )
+    moved = [
+        (uid, work.ticket_of[uid])
+        for uid, ticket_id in stored.items()
+        if uid not in fresh and work.ticket_of[uid] != ticket_id
+    ]
+    occurrences.move(connection, moved)
     ticket_rows.record(connection, work.entries)
+
+
+def _numbered(connection: Connection, site: str, new: Sequence[Ticket]) -> list[tuple[int, Ticket]]:
+    if not new:
+        return []
+    first = ticket_rows.next_numbers(connection, site, len(new))
+    return list(enumerate(sorted(new, key=lambda ticket: (ticket.first_ms, ticket.id)), first))
 
 
 def _entry(ticket: Ticket, reason: Reason, now_ms: int) -> Entry:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from collector.tickets import Condition, Facts, Ticket, Work
 
@@ -34,6 +35,19 @@ class Episode:
     advice: str
 
 
+class Outline(NamedTuple):
+    """A ticket as far as its place in time goes: most of those that are looked at are not changed."""
+
+    id: str
+    dedupe_key: str
+    first_ms: int
+    last_ms: int | None
+    closed_ms: int | None
+    work: str
+    worked_until_ms: int | None
+    merged_into: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     episodes: tuple[Episode, ...]
@@ -48,21 +62,21 @@ class Chain:
         return self.episodes[0].start_ms
 
 
-def held_until_ms(ticket: Ticket) -> int | None:
+def held_until_ms(ticket: Ticket | Outline) -> int | None:
     """Until when people had, or have, the work in hand."""
     if ticket.closed_ms is None and ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD):
         return FOREVER_MS
     return ticket.worked_until_ms
 
 
-def span(ticket: Ticket) -> tuple[int, int]:
+def span(ticket: Ticket | Outline) -> tuple[int, int]:
     """From its first occurrence to its end, or to when people let go of it."""
     last_ms = FOREVER_MS if ticket.last_ms is None else ticket.last_ms
     return ticket.first_ms, max(last_ms, held_until_ms(ticket) or 0)
 
 
 def chains(episodes: Iterable[Episode], tickets: Mapping[str, Ticket], window_ms: int) -> list[Chain]:
-    """Oldest first. ``tickets`` are all those whose id is the uid of one of these episodes."""
+    """Oldest first. Among ``tickets`` are all whose id is the uid of one of these episodes."""
     ordered = sorted(episodes, key=lambda episode: (episode.start_ms, episode.uid))
     found: list[list[Episode]] = []
     reach_ms = 0

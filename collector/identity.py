@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from collector import auth
 from collector.auth import Bearer
 from collector.exchange import GatewayIdentity
-from collector.guard import Session
+from collector.gathering import Gathering
+from collector.guard import DATABASE_AWAY, Session
 from collector.store import Store, enrolment, people
+from collector.store.enrolment import Credential
 from collector.tickets import Actor, Role
 
 # How exactly the last sign of a person is kept; each keeping is a write.
 TOUCH_MS = 60_000
+CREDENTIALS_AT_ONCE = 256
 
 
 class StoredIdentities:
@@ -22,6 +25,9 @@ class StoredIdentities:
         self._store = store
         self._idle_ms = idle_ms
         self._now_ms = now_ms
+        self._credentials: Gathering[str, Credential | None] = Gathering(
+            self._asked, at_most=CREDENTIALS_AT_ONCE, everybodys=DATABASE_AWAY
+        )
 
     async def session(self, cookie: str, *, touch: bool) -> Session | None:
         id_hash = auth.sha256(cookie)
@@ -44,9 +50,13 @@ class StoredIdentities:
 
     async def gateway(self, bearer: Bearer) -> GatewayIdentity | None:
         public = auth.GATEWAY_PREFIX + bearer.id
-        found = await self._store.read_soon(lambda connection: enrolment.credential(connection, public))
+        found = await self._credentials(public)
         right = auth.same(auth.sha256(bearer.secret), found.secret_sha256 if found else auth.sha256(""))
         return found.gateway if found is not None and right and not found.revoked else None
+
+    async def _asked(self, ids: Sequence[str]) -> list[Credential | None]:
+        found = await self._store.read_soon(lambda connection: enrolment.credentials(connection, ids))
+        return [found.get(one) for one in ids]
 
 
 def _actor(person: people.Person) -> Actor:

@@ -7,15 +7,17 @@ the present against what is held. What changed is folded into tickets once, at t
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from collector import clones, dating, gaps, merge, presence, rows, skew
-from collector.exchange import Exchange, GatewayIdentity
+from collector.exchange import Exchange, GatewayIdentity, Sync
 from collector.folding import Change, fold
 from collector.minted import MINTED
-from collector.store import streams
+from collector.store import occurrences, streams
+from collector.store.streams import GatewayState, StreamState
 from collector.tickets import Policy
 from edge_agent.wire import Boundary, Lane, SyncAnswer, SyncRequest, Verdict
 
@@ -29,6 +31,7 @@ class StreamRefusedError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     answer: SyncAnswer
+    # By this message and those of its site that shared its transaction; the first of them tells it.
     changed: tuple[Change, ...]
     # Rows that could not be taken, for the log and the metrics.
     quarantined: int = 0
@@ -43,61 +46,154 @@ def apply(
     skew_ms: int = skew.SKEW_MS,
 ) -> Applied:
     """``skew_ms``: how far the wall clock of a gateway may be off. Raises StreamRefusedError."""
+    sync = Sync(gateway=gateway, message=message, now_ms=now_ms)
+    outcome = apply_all(connection, [sync], policy, skew_ms)[0]
+    if isinstance(outcome, StreamRefusedError):
+        raise outcome
+    return outcome
+
+
+def apply_all(
+    connection: Connection,
+    syncs: Sequence[Sync],
+    policy: Policy = Policy(),  # noqa: B008  frozen
+    skew_ms: int = skew.SKEW_MS,
+) -> list[Applied | StreamRefusedError]:
+    """Several messages in one transaction, with one statement for all of them where that can be; each ends
+    as if it were alone, in this order.
+    """
+    return [
+        outcome
+        for together in _apart(syncs)
+        for outcome in _apply_together(connection, together, policy, skew_ms)
+    ]
+
+
+def _apart(syncs: Sequence[Sync]) -> Iterator[list[Sync]]:
+    """In order, cut where one of them has something in common with one before it."""
+    together: list[Sync] = []
+    claimed: set[str] = set()
+    for sync in syncs:
+        names = {sync.gateway.id, sync.message.stream, *_named(sync.message)}
+        if together and not claimed.isdisjoint(names):
+            yield together
+            together, claimed = [], set()
+        together.append(sync)
+        claimed |= names
+    if together:
+        yield together
+
+
+def _named(message: SyncRequest) -> Iterator[str]:
+    """Each uid in it, of rows that can be read and of others."""
+    if message.head is not None:
+        yield from message.head.open
+    for raw in message.rows:
+        if isinstance(raw, dict):
+            members = raw.get("members")
+            for one in (raw, *(members if isinstance(members, list) else ())):
+                if isinstance(one, dict) and isinstance(uid := one.get("uid"), str):
+                    yield uid
+
+
+def _apply_together(
+    connection: Connection, syncs: Sequence[Sync], policy: Policy, skew_ms: int
+) -> list[Applied | StreamRefusedError]:
+    states = streams.lock_gateways(connection, [sync.gateway.id for sync in syncs])
+    held = streams.stream_states(connection, [sync.message.stream for sync in syncs])
+    judged = [
+        _judge(connection, sync, states[sync.gateway.id], held.get(sync.message.stream)) for sync in syncs
+    ]
+    exchanges = [one for one in judged if isinstance(one, Exchange)]
+    learnt = streams.learn_offsets(
+        connection, {one.gateway.id: dating.sample(one.message.clock, one.now_ms) for one in exchanges}
+    )
+    rows.take(connection, [one for one in exchanges if one.verdict in (Verdict.OK, Verdict.SUPERSEDED)])
+    for exchange in exchanges:
+        if exchange.gateway.id in learnt:
+            rows.date_again(exchange)
+    _advance(connection, [one for one in exchanges if one.verdict is Verdict.OK])
+    telling = [one for one in exchanges if presence.tells(one)]
+    open_here = occurrences.open_of(connection, [one.gateway.id for one in telling])
+    told = {one.gateway.id: presence.present(one, open_here[one.gateway.id]) for one in telling}
+    for exchange in exchanges:
+        if exchange.verdict is Verdict.OK or not exchange.doubted:
+            presence.contact(exchange)
+        if exchange.verdict is Verdict.OK:
+            skew.look(exchange, skew_ms)
+        if exchange.begins or exchange.verdict is Verdict.SUPERSEDED:
+            clones.look(exchange, begun=exchange.begins)
+        streams.put_aside(
+            connection, exchange.gateway.id, exchange.message.stream, exchange.bad, exchange.now_ms
+        )
+    changed = _fold(connection, exchanges, policy)
+    return [
+        one
+        if isinstance(one, StreamRefusedError)
+        else _applied(
+            one, told.get(one.gateway.id, merge.Reconciliation()), changed.pop(one.gateway.site, ())
+        )
+        for one in judged
+    ]
+
+
+def _judge(
+    connection: Connection, sync: Sync, state: GatewayState, held: StreamState | None
+) -> Exchange | StreamRefusedError:
+    gateway, message, now_ms = sync.gateway, sync.message, sync.now_ms
     if message.lane is Lane.PRESENT:
         # C10: it is judged as a heartbeat at its position is, and moves none.
         message = message.model_copy(update={"to": message.from_})
-    state = streams.lock_gateway(connection, gateway.id)
-    held = streams.stream_state(connection, message.stream)
     if held is not None and held.gateway_id != gateway.id:
-        raise StreamRefusedError(f"stream {message.stream} is not of gateway {gateway.name}")
+        return StreamRefusedError(f"stream {message.stream} is not of gateway {gateway.name}")
     if (held is None or held.doubted) and streams.is_heard(connection, gateway.id):
         held = held or streams.doubt(
             connection, message.stream, gateway.id, _challenge(message, now_ms), now_ms
         )
     hwm: Boundary = merge.BEGINNING if held is None else held.hwm
     verdict = merge.judge(hwm, message.from_, message.to, message.lineage)
-    doubted = held is not None and held.doubted
-    if doubted:
+    if held is not None and held.doubted:
         verdict = Verdict.OK if tuple(message.from_) == tuple(hwm) else Verdict.BEHIND
     elif held is not None and not held.live:
         verdict = Verdict.SUPERSEDED
-    exchange = Exchange(
+    return Exchange(
         connection=connection,
         gateway=gateway,
         state=state,
         message=message,
         now_ms=now_ms,
+        held=held,
+        verdict=verdict,
+        hwm=hwm,
         told_ahead=0 if held is None else held.told_ahead,
     )
-    learnt = streams.learn_offset(connection, gateway.id, dating.sample(message.clock, now_ms))
-    if verdict in (Verdict.OK, Verdict.SUPERSEDED):
-        rows.take(exchange, believed=verdict is Verdict.OK)
-    if learnt:
-        rows.date_again(exchange)
-    if verdict is Verdict.OK:
-        hwm = _advance(exchange, hwm, new=held is None or doubted)
-        _tell_ahead(exchange)
-    told = presence.present(exchange, hwm) if verdict is Verdict.OK else merge.Reconciliation()
-    if verdict is Verdict.OK or not doubted:
-        presence.contact(exchange, verdict, hwm, same_stream=held is not None and held.live)
-    if verdict is Verdict.OK:
-        skew.look(exchange, skew_ms)
-    begun = verdict is Verdict.OK and (held is None or doubted)
-    if begun or verdict is Verdict.SUPERSEDED:
-        clones.look(exchange, begun=begun)
-    streams.put_aside(connection, gateway.id, message.stream, exchange.bad, now_ms)
-    folded = fold(connection, gateway.site, list(exchange.pending.values()), now_ms, policy)
-    moved = (Change(ticket_id=ticket_id, site=gateway.site) for ticket_id in exchange.moved)
-    changed = tuple(dict.fromkeys((*moved, *folded)))
+
+
+def _fold(
+    connection: Connection, exchanges: Sequence[Exchange], policy: Policy
+) -> dict[str, tuple[Change, ...]]:
+    """By site, what changed."""
+    changed: dict[str, tuple[Change, ...]] = {}
+    for site in sorted({one.gateway.site for one in exchanges}):
+        here = [one for one in exchanges if one.gateway.site == site]
+        pending = [pending for one in here for pending in one.pending.values()]
+        folded = fold(connection, site, pending, max(one.now_ms for one in here), policy)
+        moved = (Change(ticket_id=ticket_id, site=site) for one in here for ticket_id in one.moved)
+        changed[site] = tuple(dict.fromkeys((*moved, *folded)))
+    return changed
+
+
+def _applied(exchange: Exchange, told: merge.Reconciliation, changed: tuple[Change, ...]) -> Applied:
+    hwm = exchange.hwm
     answer = SyncAnswer(
-        verdict=verdict,
-        stream=message.stream,
+        verdict=exchange.verdict,
+        stream=exchange.message.stream,
         hwm=hwm,
         closed_here=list(told.closed_here),
         want=list(told.want),
-        want_inventory=presence.wants_inventory(exchange, verdict),
+        want_inventory=presence.wants_inventory(exchange),
         ahead=exchange.told_ahead if exchange.told_ahead > hwm[0] else None,
-        server_ms=now_ms,
+        server_ms=exchange.now_ms,
         next_s=NEXT_S,
     )
     return Applied(answer=answer, changed=changed, quarantined=len(exchange.bad))
@@ -108,21 +204,20 @@ def _challenge(message: SyncRequest, now_ms: int) -> Boundary:
     return (0, uuid.uuid5(MINTED, f"{message.stream}|{message.to}|{now_ms}").hex)
 
 
-def _advance(exchange: Exchange, hwm: Boundary, *, new: bool) -> Boundary:
-    message = exchange.message
-    gaps.declare(exchange, hwm)
-    if new:
-        streams.begin_stream(
-            exchange.connection,
-            message.stream,
-            exchange.gateway.id,
-            message.to,
-            message.clock,
-            exchange.now_ms,
-        )
-    elif tuple(message.to) != tuple(hwm):
-        streams.advance(exchange.connection, message.stream, message.to)
-    return message.to
+def _advance(connection: Connection, exchanges: Sequence[Exchange]) -> None:
+    """What these brought is held from now on."""
+    moved: dict[str, Boundary] = {}
+    for exchange in exchanges:
+        gateway_id, message, now_ms = exchange.gateway.id, exchange.message, exchange.now_ms
+        before = exchange.hwm
+        gaps.declare(exchange, before)
+        if exchange.begins:
+            streams.begin_stream(connection, message.stream, gateway_id, message.to, message.clock, now_ms)
+        elif tuple(message.to) != tuple(before):
+            moved[message.stream] = message.to
+        exchange.hwm = message.to
+        _tell_ahead(exchange)
+    streams.advance(connection, moved)
 
 
 def _tell_ahead(exchange: Exchange) -> None:

@@ -12,6 +12,8 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import orjson
+
 from edge_agent.wire import Boundary, Head, Row, Verdict
 
 # What is held of a stream that was never seen; the first `from` of every stream.
@@ -42,8 +44,12 @@ def digest(row: Row) -> str:
     lower than any that has it.
     """
     told = row.model_dump(mode="json", exclude={"mod_seq", "members"})
-    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
-    found = hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    try:
+        canonical = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # An integer beyond 64 bits, in a field that nobody knows yet.
+        canonical = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    found = hashlib.sha256(canonical).hexdigest()[:32]
     return f"-{found[:31]}" if row.is_thinned else found
 
 

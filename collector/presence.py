@@ -15,17 +15,23 @@ from collector.minted import CONTACT_MS, RECONCILED, REPLACED, RETURNED, ended_h
 from collector.store import occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
-from edge_agent.wire import ID_PATTERN, Boundary, Head, Lane, Verdict, condition_key
+from edge_agent.wire import ID_PATTERN, Head, Lane, Verdict, condition_key
 
 
-def present(exchange: Exchange, hwm: Boundary) -> merge.Reconciliation:
-    """C6, when the newest row of the stream is held here; ahead of that nothing ends by being absent."""
-    head = exchange.message.head
+def tells(exchange: Exchange) -> bool:
+    """Whether it is believed in what it says of the present."""
     ahead = exchange.message.lane is Lane.PRESENT
-    if head is None or not (ahead or exchange.at_head(hwm)):
-        return merge.Reconciliation()
-    open_here = occurrences.open_of(exchange.connection, exchange.gateway.id)
-    if ahead:
+    told = exchange.message.head is not None and (ahead or exchange.at_head())
+    return exchange.verdict is Verdict.OK and told
+
+
+def present(exchange: Exchange, open_here: Mapping[str, Held]) -> merge.Reconciliation:
+    """C6, when the newest row of the stream is held here; ahead of that nothing ends by being absent.
+    ``open_here`` is what the gateway has told to be open.
+    """
+    head = exchange.message.head
+    assert head is not None
+    if exchange.message.lane is Lane.PRESENT:
         _settle(exchange, head, merge.Reconciliation(), open_here)
         return merge.Reconciliation()
     held_open = {uid: one.key for uid, one in open_here.items()}
@@ -93,11 +99,12 @@ def _settle(
             exchange.pending[uid] = Pending(values=values | {"unknown": False}, advice=clean(advice))
 
 
-def contact(exchange: Exchange, verdict: Verdict, hwm: Boundary, *, same_stream: bool) -> None:
+def contact(exchange: Exchange) -> None:
     """Somebody spoke: silence ends, and once in a while it is written down when."""
     state, message, now_ms = exchange.state, exchange.message, exchange.now_ms
     changed: dict[str, Any] = {}
     if state.silent_ms is not None:
+        same_stream = exchange.held is not None and exchange.held.live
         reason = RETURNED if same_stream else REPLACED
         end_ms = max(now_ms, state.silent_ms)
         ended = silence(exchange.gateway, state.silent_ms, now_ms, until_ms=end_ms, reason=reason)
@@ -106,20 +113,20 @@ def contact(exchange: Exchange, verdict: Verdict, hwm: Boundary, *, same_stream:
     if state.last_contact_ms is None or now_ms - state.last_contact_ms >= CONTACT_MS or changed:
         changed["last_contact_ms"] = max(now_ms, state.last_contact_ms or 0)
         changed["health"] = message.health.model_dump(mode="json")
-    caught_up = verdict is Verdict.OK and exchange.at_head(hwm)
+    caught_up = exchange.verdict is Verdict.OK and exchange.at_head()
     if caught_up and (state.caught_up_ms is None or now_ms - state.caught_up_ms >= CONTACT_MS):
         changed["caught_up_ms"] = now_ms
     if changed:
         streams.save_gateway(exchange.connection, exchange.gateway.id, **changed)
-    told = message.inventory if verdict is Verdict.OK else None
+    told = message.inventory if exchange.verdict is Verdict.OK else None
     if told is not None and told.hash != state.inventory_hash:
         gateway = exchange.gateway
         exchange.moved += streams.save_inventory(exchange.connection, gateway.id, gateway.site, told, now_ms)
 
 
-def wants_inventory(exchange: Exchange, verdict: Verdict) -> bool:
+def wants_inventory(exchange: Exchange) -> bool:
     head = exchange.message.head
-    if head is None or verdict is not Verdict.OK:
+    if head is None or exchange.verdict is not Verdict.OK:
         return False
     inventory = exchange.message.inventory
     known = exchange.state.inventory_hash if inventory is None else inventory.hash

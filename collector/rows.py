@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sqlalchemy import Connection
 
 from collector import dating, merge
 from collector.dating import HOUR_MS, Offsets
@@ -12,15 +14,33 @@ from collector.folding import Pending
 from collector.store import occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
-from edge_agent.wire import Row, Stamp, WireError, dedupe_key, read_row, unpacked
+from edge_agent.wire import Row, Stamp, Verdict, WireError, dedupe_key, read_row, unpacked
 
 
-def take(exchange: Exchange, *, believed: bool) -> None:
-    """``believed``: of a live stream. Of a superseded one only what ended is taken; the rest is put aside."""
-    rows = _readable(exchange)
-    held = occurrences.held(exchange.connection, rows.keys())
+def take(connection: Connection, exchanges: Sequence[Exchange]) -> None:
+    """Of a live stream all; of a superseded one only what ended, and the rest is put aside. No uid is in two
+    of these messages.
+    """
+    read = [(exchange, _readable(exchange)) for exchange in exchanges]
+    held = occurrences.held(connection, [uid for _, rows in read for uid in rows])
+    taken = [(exchange, *one) for exchange, rows in read for one in _wanted(exchange, rows, held)]
+    offsets = _offsets(connection, [(exchange, row) for exchange, row, _, _ in taken])
+    thinned = [row.uid for _, row, _, known in taken if known is not None and row.is_thinned]
+    whole = occurrences.whole(connection, thinned)
+    for exchange, row, raw, known in taken:
+        if row.uid in whole and isinstance(raw, dict):
+            # What the edge gave up is kept where it arrived before.
+            raw = raw | {"evidence": whole[row.uid]["row"].get("evidence") or row.evidence}
+        exchange.pending[row.uid] = _pending(exchange, row, raw, known, offsets.get(exchange.gateway.id, {}))
+
+
+def _wanted(
+    exchange: Exchange, rows: Mapping[str, tuple[Row, object]], held: Mapping[str, Held]
+) -> list[tuple[Row, object, Held | None]]:
+    """What ranks higher than what is held; the rest is put where it belongs."""
+    believed = exchange.verdict is Verdict.OK
     orphans = []
-    taken: list[tuple[Row, object, Held | None]] = []
+    wanted: list[tuple[Row, object, Held | None]] = []
     for uid, (row, raw) in rows.items():
         known = held.get(uid)
         if known is not None and (known.minted or known.gateway_id != exchange.gateway.id):
@@ -30,18 +50,11 @@ def take(exchange: Exchange, *, believed: bool) -> None:
         elif not believed and row.state == "open":
             orphans.append((uid, raw))
         elif known is None or merge.rank_of(row) > _rank(known):
-            taken.append((row, raw, known))
-    offsets = _offsets(exchange, [row for row, _, _ in taken])
-    thinned = [row.uid for row, _, known in taken if known is not None and row.is_thinned]
-    whole = occurrences.whole(exchange.connection, thinned)
-    for row, raw, known in taken:
-        if row.uid in whole and isinstance(raw, dict):
-            # What the edge gave up is kept where it arrived before.
-            raw = raw | {"evidence": whole[row.uid]["row"].get("evidence") or row.evidence}
-        exchange.pending[row.uid] = _pending(exchange, row, raw, known, offsets)
+            wanted.append((row, raw, known))
     streams.keep_orphans(
         exchange.connection, exchange.gateway.id, exchange.message.stream, orphans, exchange.now_ms
     )
+    return wanted
 
 
 def _readable(exchange: Exchange) -> dict[str, tuple[Row, object]]:
@@ -66,9 +79,10 @@ def _rank(known: Held) -> merge.Rank:
     return merge.rank(is_open=known.open, estimated=known.estimated, rev=known.rev, digest=known.digest)
 
 
-def _offsets(exchange: Exchange, rows: Sequence[Row]) -> Offsets:
-    boots = {stamp.boot for row in rows for stamp in _stamps(row)}
-    return streams.offsets(exchange.connection, exchange.gateway.id, boots)
+def _offsets(connection: Connection, rows: Sequence[tuple[Exchange, Row]]) -> dict[str, Offsets]:
+    """By gateway, of all boots that these rows were written in."""
+    boots = {(exchange.gateway.id, stamp.boot) for exchange, row in rows for stamp in _stamps(row)}
+    return dict(streams.offsets(connection, boots))
 
 
 def _stamps(row: Row) -> list[Stamp]:
@@ -107,6 +121,7 @@ def _pending(exchange: Exchange, row: Row, raw: object, known: Held | None, offs
             **_dated(exchange, row, offsets),
         },
         advice=clean(row.advice),
+        new=known is None,
     )
 
 
@@ -124,13 +139,12 @@ def _dated(exchange: Exchange, row: Row, offsets: Offsets) -> dict[str, Any]:
 def date_again(exchange: Exchange) -> None:
     """The clock of a boot is known better now: what began or ended near that hour may move by a little."""
     told = dating.sample(exchange.message.clock, exchange.now_ms)
-    offsets = streams.offsets(exchange.connection, exchange.gateway.id, [told.boot])
+    own = exchange.gateway.id
+    offsets = streams.offsets(exchange.connection, {(own, told.boot)})[own]
     before, after = dating.reach(offsets[told.boot], told.hour)
-    stored = occurrences.of_boot(
-        exchange.connection, exchange.gateway.id, told.boot, before * HOUR_MS, (after + 1) * HOUR_MS
-    )
+    stored = occurrences.of_boot(exchange.connection, own, told.boot, before * HOUR_MS, (after + 1) * HOUR_MS)
     rows = {one.uid: (Row.model_validate(one.row), one) for one in stored if one.uid not in exchange.pending}
-    all_offsets = _offsets(exchange, [row for row, _ in rows.values()])
+    all_offsets = _offsets(exchange.connection, [(exchange, row) for row, _ in rows.values()]).get(own, {})
     for uid, (row, one) in rows.items():
         values = dict(one._mapping)
         dated = _dated(exchange, row, all_offsets)

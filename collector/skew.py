@@ -42,7 +42,7 @@ def look(exchange: Exchange, limit_ms: int) -> None:
     was = Standing(since_ms=exchange.state.clock_ms, told=exchange.state.clock_told)
     if was.since_ms is None and abs(clock.wall_ms - now_ms) <= limit_ms // 2:
         return
-    offsets = streams.offsets(exchange.connection, gateway.id, [clock.boot])
+    offsets = streams.offsets(exchange.connection, {(gateway.id, clock.boot)}).get(gateway.id, {})
     sent_ms, _ = dating.date(clock, offsets, floor_ms=0)
     skew_ms = clock.wall_ms - sent_ms
     now = judge(was, skew_ms, now_ms, limit_ms)

@@ -95,7 +95,8 @@ def _revoked(
 
 def _open(connection: Connection, gateway: GatewayIdentity) -> list[dict[str, Any]]:
     """All that it told to be open; all columns of each."""
-    return list(occurrences.whole(connection, occurrences.open_of(connection, gateway.id)).values())
+    told = occurrences.open_of(connection, [gateway.id])[gateway.id]
+    return list(occurrences.whole(connection, told).values())
 
 
 def _quiet(connection: Connection, now_ms: int, policy: Policy) -> list[Change]:

@@ -368,9 +368,8 @@ def opened(blank: Ticket, facts: Facts, *, latest: bool, now_ms: int) -> Decisio
     ticket = _told(blank, facts)
     if facts.condition is not Condition.CLEARED:
         return Decision(ticket=ticket, reasons=(Reason.OPENED,))
-    ticket = replace(ticket, work=Work.RESOLVED, resolved_ms=facts.last_ms, history=True)
-    if not latest:
-        ticket = replace(ticket, work=Work.CLOSED, closed_ms=now_ms)
+    work, closed_ms = (Work.RESOLVED, None) if latest else (Work.CLOSED, now_ms)
+    ticket = replace(ticket, work=work, closed_ms=closed_ms, resolved_ms=facts.last_ms, history=True)
     return Decision(ticket=ticket, reasons=(Reason.HISTORY,))
 
 

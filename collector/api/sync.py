@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 
 import structlog
 from fastapi import APIRouter, Request
@@ -15,11 +16,21 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from collector import ingest
-from collector.exchange import GatewayIdentity
-from collector.parts import gateway_of, parts_of
+from collector.exchange import GatewayIdentity, Sync
+from collector.gathering import Gathering
+from collector.guard import DATABASE_AWAY
+from collector.ingest import Applied, StreamRefusedError
+from collector.parts import Parts, gateway_of, parts_of
 from collector.problems import TOO_LARGE, Problem
 from collector.store import audit
 from edge_agent import wire
+
+# What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
+ROWS_AT_ONCE = 1_000
+ROWS_OF_A_SYNC = 4
+
+Outcome = Applied | StreamRefusedError
+Taking = Gathering[Sync, Applied]
 
 router = APIRouter()
 log = structlog.get_logger()
@@ -54,13 +65,10 @@ async def sync(request: Request) -> Response:
     except Problem as problem:
         parts.metrics.syncs_refused.labels(status=str(problem.status)).inc()
         raise
-    now_ms, skew_ms = parts.now_ms(), parts.settings.clock_skew_s * 1000
+    now_ms = parts.now_ms()
     try:
-        applied = await parts.write(
-            lambda connection: ingest.apply(connection, gateway, message, now_ms, skew_ms=skew_ms),
-            lambda applied: applied.changed,
-        )
-    except ingest.StreamRefusedError as refused:
+        applied = await request.app.state.taking(Sync(gateway=gateway, message=message, now_ms=now_ms))
+    except StreamRefusedError as refused:
         parts.metrics.syncs_refused.labels(status="403").inc()
         log.warning("a gateway sent a stream that is not its own", gateway=gateway.name, site=gateway.site)
         await parts.store.write_soon(lambda connection: _audit(connection, gateway, message.stream, now_ms))
@@ -89,6 +97,28 @@ async def sync(request: Request) -> Response:
             rows=applied.quarantined,
         )
     return Response(wire.encode(answer), media_type="application/json")
+
+
+def taking(parts: Parts) -> Taking:
+    """Messages that come at the same time share a transaction, and all that goes with one."""
+    skew_ms = parts.settings.clock_skew_s * 1000
+
+    async def together(syncs: Sequence[Sync]) -> list[Outcome]:
+        return await parts.write(
+            lambda connection: ingest.apply_all(connection, syncs, skew_ms=skew_ms),
+            lambda outcomes: (
+                change for one in outcomes if isinstance(one, Applied) for change in one.changed
+            ),
+        )
+
+    return Gathering(
+        together,
+        at_most=ROWS_AT_ONCE,
+        weight=lambda sync: len(sync.message.rows) + ROWS_OF_A_SYNC,
+        # SQLite has one writer.
+        at_once=2 if parts.store.shared else 1,
+        everybodys=DATABASE_AWAY,
+    )
 
 
 def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms: int) -> None:

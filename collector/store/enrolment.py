@@ -6,6 +6,7 @@ alarming. The decision is one conditional update, so that of many at the same mo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from collector.exchange import GatewayIdentity
 from collector.store import tables
+from collector.store.bulk import among
 
 
 class Refusal(StrEnum):
@@ -114,21 +116,26 @@ def redeem(
     return Enrolled(site=found.site, gateway=found.gateway, credential_id=held)
 
 
-def credential(connection: Connection, credential_id: str) -> Credential | None:
-    """By its public half, ``agw_<id>``."""
-    gateway = tables.gateway.c
-    found = connection.execute(
-        select(gateway.id, gateway.site, gateway.name, gateway.secret_sha256, gateway.revoked_ms).where(
-            gateway.credential_id == credential_id
+_CREDENTIALS = select(
+    tables.gateway.c.credential_id,
+    tables.gateway.c.id,
+    tables.gateway.c.site,
+    tables.gateway.c.name,
+    tables.gateway.c.secret_sha256,
+    tables.gateway.c.revoked_ms,
+).where(among(tables.gateway.c.credential_id, "ids"), tables.gateway.c.secret_sha256.is_not(None))
+
+
+def credentials(connection: Connection, credential_ids: Collection[str]) -> dict[str, Credential]:
+    """By the public half of each, ``agw_<id>``."""
+    return {
+        row.credential_id: Credential(
+            gateway=GatewayIdentity(id=row.id, site=row.site, name=row.name),
+            secret_sha256=row.secret_sha256,
+            revoked=row.revoked_ms is not None,
         )
-    ).one_or_none()
-    if found is None or found.secret_sha256 is None:
-        return None
-    return Credential(
-        gateway=GatewayIdentity(id=found.id, site=found.site, name=found.name),
-        secret_sha256=found.secret_sha256,
-        revoked=found.revoked_ms is not None,
-    )
+        for row in connection.execute(_CREDENTIALS, {"ids": credential_ids}).all()
+    }
 
 
 def revoke(connection: Connection, *, site: str, gateway: str, now_ms: int) -> bool:

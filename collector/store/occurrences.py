@@ -6,20 +6,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, or_, select, update
+from sqlalchemy import Connection, Row, and_, or_, select
 
+from collector.dating import HOUR_MS
 from collector.grouping import Episode
-from collector.store.streams import insert_for
-from collector.store.tables import condition, occurrence
+from collector.store import bulk
+from collector.store.bulk import among
+from collector.store.tables import FAR_END, condition, document, occurrence
 from edge_agent.wire import condition_key
 
-_HELD = [
-    occurrence.c[name]
-    for name in (
-        "uid", "gateway_id", "device", "component", "fault", "dedupe_key", "rev", "digest", "open", "unknown",
-        "minted", "estimated", "start_ms", "end_ms", "received_ms",
-    )
-]  # fmt: skip
+_HELD_NAMES = (
+    "uid", "gateway_id", "device", "component", "fault", "dedupe_key", "rev", "digest", "open", "unknown",
+    "minted", "estimated", "start_ms", "end_ms", "received_ms",
+)  # fmt: skip
+_HELD = [occurrence.c[name] for name in _HELD_NAMES]
 _EPISODE = [
     occurrence.c[name]
     for name in (
@@ -27,6 +27,17 @@ _EPISODE = [
         "title",
     )
 ]  # fmt: skip
+
+
+_HELD_OF = select(*_HELD).where(among(occurrence.c.uid, "uids"))
+_OPEN_OF = select(*_HELD).where(
+    among(occurrence.c.gateway_id, "gateways"), occurrence.c.open, occurrence.c.minted.is_(False)
+)
+_WHOLE = select(occurrence).where(among(occurrence.c.uid, "uids"))
+_TICKETS_OF = select(occurrence.c.uid, occurrence.c.ticket_id).where(among(occurrence.c.uid, "uids"))
+_EPISODES = select(*_EPISODE).where(among(occurrence.c.ticket_id, "tickets"))
+_COLUMNS = tuple(str(column.name) for column in occurrence.columns)
+_CHANGING = tuple(name for name in _COLUMNS if name not in ("uid", "gateway_id", "received_ms"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +68,16 @@ class Held:
 def held(connection: Connection, uids: Collection[str]) -> dict[str, Held]:
     if not uids:
         return {}
-    rows = connection.execute(select(*_HELD).where(occurrence.c.uid.in_(uids)))
-    return {row.uid: Held(**row._mapping) for row in rows}
+    return _by_uid(connection.execute(_HELD_OF, {"uids": uids}).all())
 
 
-def open_of(connection: Connection, gateway_id: str) -> dict[str, Held]:
-    """What this gateway has told to be open; what was made here about it is not among them."""
-    rows = connection.execute(
-        select(*_HELD).where(
-            occurrence.c.gateway_id == gateway_id, occurrence.c.open, occurrence.c.minted.is_(False)
-        )
-    )
-    return {row.uid: Held(**row._mapping) for row in rows}
+def open_of(connection: Connection, gateway_ids: Collection[str]) -> dict[str, dict[str, Held]]:
+    """By gateway and uid, what each has told to be open; what was made here about it is not among them."""
+    found: dict[str, dict[str, Held]] = {gateway_id: {} for gateway_id in gateway_ids}
+    if found:
+        for uid, one in _by_uid(connection.execute(_OPEN_OF, {"gateways": gateway_ids}).all()).items():
+            found[one.gateway_id][uid] = one
+    return found
 
 
 def open_here_of(connection: Connection, gateway_id: str) -> list[str]:
@@ -84,22 +93,15 @@ def open_here_of(connection: Connection, gateway_id: str) -> list[str]:
 def of_boot(
     connection: Connection, gateway_id: str, boot: str, from_mono_ms: int, to_mono_ms: int
 ) -> Sequence[Row[Any]]:
-    """Whole rows with a first or last moment in this part of a boot."""
+    """Whole rows with a first or last moment in this part of a boot, and some that lie an hour before it."""
+    first, end = occurrence.c.first_mono_ms, occurrence.c.end_mono_ms
     return connection.execute(
         select(occurrence).where(
             occurrence.c.gateway_id == gateway_id,
             occurrence.c.minted.is_(False),
             or_(
-                and_(
-                    occurrence.c.first_boot == boot,
-                    occurrence.c.first_mono_ms >= from_mono_ms,
-                    occurrence.c.first_mono_ms < to_mono_ms,
-                ),
-                and_(
-                    occurrence.c.end_boot == boot,
-                    occurrence.c.end_mono_ms >= from_mono_ms,
-                    occurrence.c.end_mono_ms < to_mono_ms,
-                ),
+                and_(occurrence.c.first_boot == boot, first >= from_mono_ms - HOUR_MS, first < to_mono_ms),
+                and_(FAR_END, occurrence.c.end_boot == boot, end >= from_mono_ms, end < to_mono_ms),
             ),
         )
     ).all()
@@ -109,7 +111,7 @@ def whole(connection: Connection, uids: Collection[str]) -> dict[str, dict[str, 
     """All columns, by uid."""
     if not uids:
         return {}
-    rows = connection.execute(select(occurrence).where(occurrence.c.uid.in_(uids)))
+    rows = connection.execute(_WHOLE, {"uids": uids}).all()
     return {row.uid: dict(row._mapping) for row in rows}
 
 
@@ -120,77 +122,64 @@ def lock_conditions(connection: Connection, site: str, keys: Collection[str]) ->
     DO UPDATE, not DO NOTHING: only that locks a row that is already there (and waits for one that is being
     inserted).
     """
-    if not keys:
-        return
-    statement = insert_for(connection)(condition)
-    values = [{"dedupe_key": key, "site": site} for key in sorted(keys)]
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            statement.values(values).on_conflict_do_update(
-                index_elements=[condition.c.dedupe_key],
-                set_={"dedupe_key": statement.excluded.dedupe_key},
-            )
-        )
-    else:
-        # The one writer is the lock.
-        connection.execute(statement.on_conflict_do_nothing(), values)
+    bulk.insert(
+        connection,
+        condition,
+        ("dedupe_key", "site"),
+        [{"dedupe_key": key, "site": site} for key in sorted(keys)],
+        key="dedupe_key",
+        # In SQLite the one writer is the lock.
+        change=("dedupe_key",) if connection.dialect.name == "postgresql" else bulk.KEPT,
+    )
 
 
 def tickets_of(connection: Connection, uids: Collection[str]) -> dict[str, str]:
     if not uids:
         return {}
-    rows = connection.execute(
-        select(occurrence.c.uid, occurrence.c.ticket_id).where(occurrence.c.uid.in_(uids))
-    )
-    return {row.uid: row.ticket_id for row in rows}
+    found = connection.execute(_TICKETS_OF, {"uids": uids}).all()
+    return {row.uid: row.ticket_id for row in found}
 
 
 def episodes(
     connection: Connection, ticket_ids: Collection[str], advice: Mapping[str, str]
-) -> dict[str, list[Episode]]:
-    """By dedupe key. ``advice`` is that of each ticket: an old occurrence's own need not be read again."""
-    found: dict[str, list[Episode]] = {}
+) -> tuple[dict[str, list[Episode]], dict[str, str]]:
+    """By dedupe key; and the ticket of each, by uid. ``advice`` is that of each ticket: an old occurrence's
+    own need not be read again.
+    """
+    by_key: dict[str, list[Episode]] = {}
+    tickets: dict[str, str] = {}
     if not ticket_ids:
-        return found
-    for row in connection.execute(select(*_EPISODE).where(occurrence.c.ticket_id.in_(ticket_ids))):
-        found.setdefault(row.dedupe_key, []).append(
+        return by_key, tickets
+    found = connection.execute(_EPISODES, {"tickets": ticket_ids}).all()
+    for uid, ticket_id, key, start_ms, end_ms, unknown, severity, count, error_ms, title in found:
+        tickets[uid] = ticket_id
+        by_key.setdefault(key, []).append(
             Episode(
-                uid=row.uid,
-                start_ms=row.start_ms,
-                end_ms=row.end_ms,
-                unknown=row.unknown,
-                severity=row.severity,
-                count=row._mapping["count"],
-                error_ms=row.error_ms,
-                title=row.title,
-                advice=advice.get(row.ticket_id, ""),
+                uid=uid,
+                start_ms=start_ms,
+                end_ms=end_ms,
+                unknown=unknown,
+                severity=severity,
+                count=count,
+                error_ms=error_ms,
+                title=title,
+                advice=advice[ticket_id],
             )
         )
-    return found
+    return by_key, tickets
 
 
 def save(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """All columns of each, new or known."""
-    if not rows:
-        return
-    statement = insert_for(connection)(occurrence)
-    changing = {
-        column.name: statement.excluded[column.name]
-        for column in occurrence.columns
-        if column.name not in ("uid", "gateway_id", "received_ms")
-    }
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=[occurrence.c.uid], set_=changing), list(rows)
-    )
+    stored = [{**row, "severities": document(row["severities"]), "row": document(row["row"])} for row in rows]
+    bulk.insert(connection, occurrence, _COLUMNS, stored, key="uid", change=_CHANGING)
 
 
 def move(connection: Connection, moved: Iterable[tuple[str, str]]) -> None:
     """(uid, ticket id)."""
-    values = [{"the_uid": uid, "the_ticket": ticket_id} for uid, ticket_id in moved]
-    if values:
-        connection.execute(
-            update(occurrence)
-            .where(occurrence.c.uid == bindparam("the_uid"))
-            .values(ticket_id=bindparam("the_ticket")),
-            values,
-        )
+    rows = [{"uid": uid, "ticket_id": ticket_id} for uid, ticket_id in moved]
+    bulk.update(connection, occurrence, "uid", ("ticket_id",), rows)
+
+
+def _by_uid(rows: Sequence[Row[Any]]) -> dict[str, Held]:
+    return {row[0]: Held(**dict(zip(_HELD_NAMES, row, strict=True))) for row in rows}

@@ -30,6 +30,10 @@ log = structlog.get_logger()
 MAX_GROUP = 64
 READERS = 4
 BUSY_TIMEOUT_S = 10.0
+# Uids are random, and so are the places of their index: with SQLite's own 2 MiB each of them is read again.
+WRITER_CACHE_KIB = 24 << 10
+# 16 MiB: a page that changes in many commits is written back once.
+CHECKPOINT_PAGES = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,8 @@ def _open_writer(path: Path) -> sqlite3.Connection:
     if not fresh:
         connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
     connection.execute("PRAGMA journal_size_limit=16777216")
     return connection
 

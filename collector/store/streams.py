@@ -8,13 +8,15 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from collector.dating import ClockSample, mono_ms
+from collector.store import bulk
+from collector.store.bulk import among
 from collector.store.tables import (
     boot_offset,
     device,
@@ -70,41 +72,41 @@ def insert_for(connection: Connection) -> Any:
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
+_STATE = tuple(field.name for field in fields(GatewayState))
+_GATEWAYS = (
+    select(gateway.c.id, *(gateway.c[name] for name in _STATE))
+    .where(among(gateway.c.id, "ids"))
+    .order_by(gateway.c.id)
+    .with_for_update()
+)
+_STREAMS = select(
+    stream.c.id, stream.c.gateway_id, stream.c.hwm_seq, stream.c.hwm_nonce, stream.c.live, stream.c.told_ahead
+).where(among(stream.c.id, "ids"))
+
+
+def lock_gateways(connection: Connection, gateway_ids: Collection[str]) -> dict[str, GatewayState]:
+    """Until the end of the transaction no other message of these is judged. Sorted, so that no two wait in a
+    ring.
+    """
+    found = connection.execute(_GATEWAYS, {"ids": gateway_ids}).all()
+    return {row[0]: GatewayState(**dict(zip(_STATE, row[1:], strict=True))) for row in found}
+
+
 def lock_gateway(connection: Connection, gateway_id: str) -> GatewayState:
-    """Until the end of the transaction no other message of this gateway is judged."""
-    found = connection.execute(
-        select(
-            gateway.c.created_ms,
-            gateway.c.last_contact_ms,
-            gateway.c.caught_up_ms,
-            gateway.c.silent_ms,
-            gateway.c.clock_ms,
-            gateway.c.clock_told,
-            gateway.c.cloned_ms,
-            gateway.c.switched_ms,
-            gateway.c.switches,
-            gateway.c.inventory_hash,
-        )
-        .where(gateway.c.id == gateway_id)
-        .with_for_update()
-    ).one()
-    return GatewayState(**found._mapping)
+    return lock_gateways(connection, [gateway_id])[gateway_id]
 
 
 def save_gateway(connection: Connection, gateway_id: str, **values: Any) -> None:
     connection.execute(update(gateway).where(gateway.c.id == gateway_id).values(**values))
 
 
-def stream_state(connection: Connection, stream_id: str) -> StreamState | None:
-    found = connection.execute(select(stream).where(stream.c.id == stream_id)).one_or_none()
-    if found is None:
-        return None
-    return StreamState(
-        gateway_id=found.gateway_id,
-        hwm=(found.hwm_seq, found.hwm_nonce),
-        live=found.live,
-        told_ahead=found.told_ahead,
-    )
+def stream_states(connection: Connection, stream_ids: Collection[str]) -> dict[str, StreamState]:
+    return {
+        stream_id: StreamState(gateway_id=gateway_id, hwm=(seq, nonce), live=live, told_ahead=told_ahead)
+        for stream_id, gateway_id, seq, nonce, live, told_ahead in (
+            connection.execute(_STREAMS, {"ids": stream_ids}).all()
+        )
+    }
 
 
 def is_heard(connection: Connection, gateway_id: str) -> bool:
@@ -171,58 +173,38 @@ def begin_stream(
     )
 
 
-def advance(connection: Connection, stream_id: str, hwm: Boundary) -> None:
-    connection.execute(
-        update(stream).where(stream.c.id == stream_id).values(hwm_seq=hwm[0], hwm_nonce=hwm[1])
-    )
+def advance(connection: Connection, moved: Mapping[str, Boundary]) -> None:
+    rows = [{"id": stream_id, "hwm_seq": hwm[0], "hwm_nonce": hwm[1]} for stream_id, hwm in moved.items()]
+    bulk.update(connection, stream, "id", ("hwm_seq", "hwm_nonce"), rows)
 
 
 def tell_ahead(connection: Connection, stream_id: str, seq: int) -> None:
     connection.execute(update(stream).where(stream.c.id == stream_id).values(told_ahead=seq))
 
 
-def offsets(connection: Connection, gateway_id: str, boots: Collection[str]) -> dict[str, dict[int, int]]:
-    found: dict[str, dict[int, int]] = {}
-    if not boots:
-        return found
-    rows = connection.execute(
-        select(boot_offset.c.boot, boot_offset.c.hour, boot_offset.c.offset_ms).where(
-            boot_offset.c.gateway_id == gateway_id, boot_offset.c.boot.in_(boots)
-        )
-    )
-    for boot, hour, offset_ms in rows:
-        found.setdefault(boot, {})[hour] = offset_ms
+def offsets(
+    connection: Connection, boots: Collection[tuple[str, str]]
+) -> dict[str, dict[str, dict[int, int]]]:
+    """By gateway, boot and hour; ``boots`` are (gateway, boot)."""
+    found: dict[str, dict[str, dict[int, int]]] = {}
+    wanted = [{"gateway_id": gateway_id, "boot": boot} for gateway_id, boot in boots]
+    for gateway_id, boot, hour, offset_ms in bulk.matching(
+        connection, boot_offset, ("gateway_id", "boot"), ("gateway_id", "boot", "hour", "offset_ms"), wanted
+    ):
+        found.setdefault(gateway_id, {}).setdefault(boot, {})[hour] = offset_ms
     return found
 
 
-def learn_offset(connection: Connection, gateway_id: str, sample: ClockSample) -> bool:
-    """True when it tells more than was known: dates of that boot may move."""
-    known = connection.execute(
-        select(boot_offset.c.offset_ms).where(
-            boot_offset.c.gateway_id == gateway_id,
-            boot_offset.c.boot == sample.boot,
-            boot_offset.c.hour == sample.hour,
-        )
-    ).scalar_one_or_none()
-    if known is not None and known <= sample.offset_ms:
-        return False
-    if known is None:
-        connection.execute(
-            insert(boot_offset).values(
-                gateway_id=gateway_id, boot=sample.boot, hour=sample.hour, offset_ms=sample.offset_ms
-            )
-        )
-    else:
-        connection.execute(
-            update(boot_offset)
-            .where(
-                boot_offset.c.gateway_id == gateway_id,
-                boot_offset.c.boot == sample.boot,
-                boot_offset.c.hour == sample.hour,
-            )
-            .values(offset_ms=sample.offset_ms)
-        )
-    return True
+def learn_offsets(connection: Connection, samples: Mapping[str, ClockSample]) -> set[str]:
+    """``samples`` by gateway; those gateways whose sample tells more than was known: dates of that boot may
+    move.
+    """
+    rows = [
+        {"gateway_id": gateway_id, "boot": one.boot, "hour": one.hour, "offset_ms": one.offset_ms}
+        for gateway_id, one in samples.items()
+    ]
+    better = bulk.insert_least(connection, boot_offset, ("gateway_id", "boot", "hour"), "offset_ms", rows)
+    return {gateway_id for gateway_id, _, _ in better}
 
 
 def save_inventory(

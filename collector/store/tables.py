@@ -1,7 +1,7 @@
 """The tables: what the collector holds, as facts. Times are UTC milliseconds; a null time has not happened.
 
-Portable between SQLite and PostgreSQL. Documents are JSON in a text column, escaped to ASCII, so that no byte
-from a device can be refused by a database (PostgreSQL knows no NUL in text).
+Portable between SQLite and PostgreSQL. Documents are JSON in a text column, so that no character from a
+device can be refused by a database (PostgreSQL knows no NUL in text, JSON escapes it).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -35,10 +36,18 @@ class Document(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else document(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
+
+
+def document(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # It knows no integer beyond 64 bits; a field that nobody knows yet may be one.
+        return json.dumps(value, separators=(",", ":"))
 
 
 metadata = MetaData(
@@ -202,12 +211,34 @@ ticket = Table(
     Column("recurs_of", Uid),
     Column("merged_into", Uid),
     UniqueConstraint("site", "number"),
-    Index("ix_ticket_dedupe_key_first_ms", "dedupe_key", "first_ms"),
     Index("ix_ticket_site_received_ms", "site", "received_ms", "id"),
     Index("ix_ticket_received_ms", "received_ms", "id"),
     Index("ix_ticket_site_device", "site", "device"),
-    Index("ix_ticket_closed_ms", "closed_ms", "last_ms"),
 )
+
+# Who may go on after a pause: by when its last fault ended, or by when people let go of it.
+Index("ix_ticket_dedupe_key_last_ms", ticket.c.dedupe_key, ticket.c.last_ms)
+WORKED = text("worked_until_ms IS NOT NULL")
+Index(
+    "ix_ticket_worked",
+    ticket.c.dedupe_key,
+    ticket.c.worked_until_ms,
+    sqlite_where=WORKED,
+    postgresql_where=WORKED,
+)
+
+# What people look at: a few open tickets among all that ever were, in the orders in which pages show them.
+OPEN = text("closed_ms IS NULL")
+for name, columns in (
+    ("ix_ticket_open_received", (ticket.c.received_ms, ticket.c.id)),
+    ("ix_ticket_open_site_received", (ticket.c.site, ticket.c.received_ms, ticket.c.id)),
+    ("ix_ticket_open_worst", (ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)),
+    ("ix_ticket_open_site_worst", (ticket.c.site, ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)),
+):
+    Index(name, *columns, sqlite_where=OPEN, postgresql_where=OPEN)
+# What the sweep asks for every second.
+RESOLVED = text("closed_ms IS NULL AND work = 'resolved'")
+Index("ix_ticket_resolved", ticket.c.last_ms, sqlite_where=RESOLVED, postgresql_where=RESOLVED)
 
 # Promise 2: at most one open ticket of a key, with any number of writers.
 Index(
@@ -258,7 +289,6 @@ occurrence = Table(
     # The row as it came, unknown fields and evidence included.
     Column("row", Document, nullable=False),
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
-    Index("ix_occurrence_end_boot", "gateway_id", "end_boot", "end_mono_ms"),
     Index("ix_occurrence_site_device_start_ms", "site", "device", "start_ms"),
 )
 Index(
@@ -266,6 +296,17 @@ Index(
     occurrence.c.gateway_id,
     sqlite_where=text("open"),
     postgresql_where=text("open"),
+)
+
+# An end that lies elsewhere than its beginning: few, and so is what finds them.
+FAR_END = text("end_boot <> first_boot OR end_mono_ms > first_mono_ms + 3600000")
+Index(
+    "ix_occurrence_far_end",
+    occurrence.c.gateway_id,
+    occurrence.c.end_boot,
+    occurrence.c.end_mono_ms,
+    sqlite_where=FAR_END,
+    postgresql_where=FAR_END,
 )
 
 # Append-only: every change of a ticket, automatic or human, with its reason.

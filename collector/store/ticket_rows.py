@@ -4,15 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, or_, select, union_all
 
+from collector.grouping import Outline
+from collector.store import bulk
+from collector.store.bulk import among
 from collector.store.streams import clean, insert_for
-from collector.store.tables import gateway, occurrence, site_number, ticket, ticket_entry
+from collector.store.tables import (
+    document,
+    gateway,
+    occurrence,
+    site_number,
+    ticket,
+    ticket_entry,
+)
 from collector.tickets import Condition, Reason, Ticket, Work
 
-_FIELDS = [field.name for field in fields(Ticket)]
+_FIELDS = tuple(field.name for field in fields(Ticket))
+COLUMNS = tuple(ticket.c[name] for name in _FIELDS)
+_CONDITIONS = {one.value: one for one in Condition}
+_WORKS = {one.value: one for one in Work}
+# These are what they were when it was opened; its place is the inventory's to change.
+_LASTING = ("id", "number", "site", "dedupe_key", "device", "place", "component", "fault", "received_ms")
+_of = attrgetter(*_FIELDS)
+_CHANGING = tuple(name for name in _FIELDS if name not in _LASTING)
+_ENTRY = ("ticket_id", "at_ms", "reason", "actor", "text", "detail")
+
+
+_BY_ID = select(*COLUMNS).where(among(ticket.c.id, "ids"))
+_MERGED = select(*COLUMNS).where(among(ticket.c.id, "ids"), ticket.c.merged_into.is_not(None))
+_OUTLINE = select(*(ticket.c[name] for name in Outline._fields))
+_OUTLINES = _OUTLINE.where(among(ticket.c.id, "ids"))
+# Each part has an index of its own; a ticket may be found by several.
+_SINCE = union_all(
+    *(
+        _OUTLINE.where(among(ticket.c.dedupe_key, "keys"), term)
+        for term in (
+            ticket.c.closed_ms.is_(None),
+            ticket.c.last_ms.is_(None),
+            ticket.c.last_ms >= bindparam("since_ms"),
+            ticket.c.worked_until_ms >= bindparam("since_ms"),
+        )
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,42 +64,44 @@ class Entry:
     detail: Mapping[str, object] | None = None
 
 
-def from_row(row: RowMapping) -> Ticket:
-    values: dict[str, Any] = {name: row[name] for name in _FIELDS}
-    values["condition"] = Condition(values["condition"])
-    values["work"] = Work(values["work"])
+def from_row(row: Row[Any]) -> Ticket:
+    """Of a ``select(*COLUMNS)``."""
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["condition"] = _CONDITIONS[values["condition"]]
+    values["work"] = _WORKS[values["work"]]
     return Ticket(**values)
 
 
 def load(connection: Connection, ticket_id: str) -> Ticket | None:
-    row = connection.execute(select(ticket).where(ticket.c.id == ticket_id)).mappings().one_or_none()
+    row = connection.execute(select(*COLUMNS).where(ticket.c.id == ticket_id)).one_or_none()
     return None if row is None else from_row(row)
 
 
 def by_id(connection: Connection, ids: Collection[str]) -> list[Ticket]:
     if not ids:
         return []
-    return [
-        from_row(row) for row in connection.execute(select(ticket).where(ticket.c.id.in_(ids))).mappings()
-    ]
+    return [from_row(row) for row in connection.execute(_BY_ID, {"ids": ids}).all()]
 
 
-def since(connection: Connection, keys: Collection[str], since_ms: int) -> list[Ticket]:
+def merged(connection: Connection, ids: Collection[str]) -> list[Ticket]:
+    """Of these the ones that are one with another now."""
+    if not ids:
+        return []
+    return [from_row(row) for row in connection.execute(_MERGED, {"ids": ids}).all()]
+
+
+def outlines(connection: Connection, ids: Collection[str]) -> list[Outline]:
+    if not ids:
+        return []
+    return [Outline(*row) for row in connection.execute(_OUTLINES, {"ids": ids}).all()]
+
+
+def since(connection: Connection, keys: Collection[str], since_ms: int) -> list[Outline]:
     """Of each key what is open, what ended after that moment, and what people let go of after it."""
     if not keys:
         return []
-    rows = connection.execute(
-        select(ticket).where(
-            ticket.c.dedupe_key.in_(keys),
-            or_(
-                ticket.c.closed_ms.is_(None),
-                ticket.c.last_ms.is_(None),
-                ticket.c.last_ms >= since_ms,
-                ticket.c.worked_until_ms >= since_ms,
-            ),
-        )
-    )
-    return [from_row(row) for row in rows.mappings()]
+    found = connection.execute(_SINCE, {"keys": keys, "since_ms": since_ms}).all()
+    return list({Outline(*row) for row in found})
 
 
 def next_numbers(connection: Connection, site: str, how_many: int) -> int:
@@ -76,42 +115,32 @@ def next_numbers(connection: Connection, site: str, how_many: int) -> int:
     return last - how_many + 1
 
 
-def save(connection: Connection, new: Sequence[Ticket], changed: Sequence[Ticket]) -> None:
-    """Those that close go first: a key is free before another ticket of it opens."""
-    for group in (
-        [one for one in changed if one.closed_ms is not None],
-        [one for one in changed if one.closed_ms is None],
-    ):
-        if group:
-            connection.execute(
-                update(ticket)
-                .where(ticket.c.id == bindparam("the_id"))
-                .values({name: bindparam(f"new_{name}") for name in _FIELDS if name != "id"}),
-                [
-                    {"the_id": one.id, **{f"new_{name}": value for name, value in _values(one).items()}}
-                    for one in group
-                ],
-            )
-    if new:
-        connection.execute(insert(ticket), [_values(one) for one in new])
+def save(connection: Connection, new: Sequence[tuple[int, Ticket]], changed: Sequence[Ticket]) -> None:
+    """``new`` with their numbers. Those that close go first: a key is free before another opens on it."""
+    closing = [_values(one) for one in changed if one.closed_ms is not None]
+    going_on = [_values(one) for one in changed if one.closed_ms is None]
+    bulk.update(connection, ticket, "id", _CHANGING, closing)
+    bulk.update(connection, ticket, "id", _CHANGING, going_on)
+    bulk.insert(connection, ticket, _FIELDS, [_values(one) | {"number": number} for number, one in new])
 
 
 def record(connection: Connection, entries: Sequence[Entry]) -> None:
-    if entries:
-        connection.execute(
-            insert(ticket_entry),
-            [
-                {
-                    "ticket_id": entry.ticket_id,
-                    "at_ms": entry.at_ms,
-                    "reason": entry.reason.value,
-                    "actor": entry.actor,
-                    "text": clean(entry.text),
-                    "detail": entry.detail,
-                }
-                for entry in entries
-            ],
-        )
+    bulk.insert(
+        connection,
+        ticket_entry,
+        _ENTRY,
+        [
+            {
+                "ticket_id": entry.ticket_id,
+                "at_ms": entry.at_ms,
+                "reason": entry.reason.value,
+                "actor": entry.actor,
+                "text": clean(entry.text),
+                "detail": None if entry.detail is None else document(entry.detail),
+            }
+            for entry in entries
+        ],
+    )
 
 
 def quiet_since(
@@ -134,7 +163,7 @@ def quiet_since(
         .exists()
     )
     rows = connection.execute(
-        select(ticket)
+        select(*COLUMNS)
         .where(
             ticket.c.closed_ms.is_(None),
             ticket.c.work == Work.RESOLVED.value,
@@ -146,10 +175,12 @@ def quiet_since(
         .order_by(ticket.c.dedupe_key)
         .limit(limit)
     )
-    return [from_row(row) for row in rows.mappings()]
+    return [from_row(row) for row in rows.all()]
 
 
 def _values(one: Ticket) -> dict[str, Any]:
     # Plain strings: a driver need not know enumerations.
-    values = {name: getattr(one, name) for name in _FIELDS}
-    return values | {"condition": one.condition.value, "work": one.work.value}
+    values = dict(zip(_FIELDS, _of(one), strict=True))
+    values["condition"] = one.condition.value
+    values["work"] = one.work.value
+    return values

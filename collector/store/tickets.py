@@ -144,7 +144,7 @@ class TicketDetail:
 def find(connection: Connection, wanted: TicketFilter, after: str | None, limit: int) -> Page:
     """Newest first, by when they were opened here. Raises ValueError when ``after`` is not one of ours."""
     limit = max(1, min(limit, MAX_PAGE))
-    statement = select(ticket).where(*_conditions(wanted))
+    statement = select(*ticket_rows.COLUMNS).where(*_conditions(wanted))
     if after is not None:
         received_ms, ticket_id = _place(after)
         statement = statement.where(
@@ -154,7 +154,7 @@ def find(connection: Connection, wanted: TicketFilter, after: str | None, limit:
             )
         )
     statement = statement.order_by(ticket.c.received_ms.desc(), ticket.c.id.desc()).limit(limit + 1)
-    found = [ticket_rows.from_row(row) for row in connection.execute(statement).mappings()]
+    found = [ticket_rows.from_row(row) for row in connection.execute(statement).all()]
     last = found[limit - 1] if len(found) > limit else None
     return Page(
         items=[view(one) for one in found[:limit]],
@@ -170,18 +170,18 @@ def at_hand(
     """
     terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site))
     needed = connection.execute(
-        select(ticket)
+        select(*ticket_rows.COLUMNS)
         .where(*terms, ticket.c.work != Work.RESOLVED.value)
         .order_by(ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)
         .limit(limit + 1)
-    ).mappings()
+    ).all()
     found = [ticket_rows.from_row(row) for row in needed]
     over = connection.execute(
-        select(ticket)
+        select(*ticket_rows.COLUMNS)
         .where(*terms, ticket.c.work == Work.RESOLVED.value)
         .order_by(func.coalesce(ticket.c.last_ms, ticket.c.received_ms).desc(), ticket.c.id)
         .limit(ended)
-    ).mappings()
+    ).all()
     shown = [*found[:limit], *(ticket_rows.from_row(row) for row in over)]
     return [view(one) for one in shown], len(found) > limit
 

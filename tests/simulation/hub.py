@@ -42,11 +42,15 @@ class _Kept(sqlite3.Connection):
             self.rollback()
 
 
+def _in_memory() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=_Kept)
+
+
 class Database:
     """One engine for all worlds of a process, so that statements are compiled once; its image is changed."""
 
     def __init__(self) -> None:
-        self.raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=_Kept)
+        self.raw = _in_memory()
         self.engine: Engine = create_engine("sqlite://", creator=lambda: self.raw, poolclass=StaticPool)
         # Statements until the next kill; none while it is negative.
         self.fuse = -1
@@ -62,8 +66,10 @@ class Database:
             raise Killed
 
     def load(self, image: bytes) -> None:
-        if self.raw.in_transaction:
-            self.raw.rollback()
+        # On a connection of its own: SQLite 3.40 crashes when json_each was used before.
+        sqlite3.Connection.close(self.raw)
+        self.engine.dispose()
+        self.raw = _in_memory()
         self.raw.deserialize(image)
         self.raw.execute("PRAGMA foreign_keys=ON")
         self.has_room(True)

@@ -175,11 +175,11 @@ MUTANTS = [
     ),
     _of(
         "a gap is not written down", "C8", INGEST + "_advance",
-        "gaps.declare(exchange, hwm)", "pass",
+        "gaps.declare(exchange, before)", "pass",
     ),
     # --- positions at the collector
     _of(
-        "any gateway may speak in any stream", "C1", INGEST + "apply",
+        "any gateway may speak in any stream", "C1", INGEST + "_judge",
         "if held is not None and held.gateway_id != gateway.id:", "if False:",
     ),
     _of("behind is applied", "C2", MERGE + "judge", "return Verdict.BEHIND", "return Verdict.OK"),
@@ -187,19 +187,19 @@ MUTANTS = [
     _of("the lineage is not checked", "C2", MERGE + "judge", "return Verdict.FORK", "return Verdict.OK"),
     _of(
         "the position is answered, not stored", "C2", STREAMS + "advance",
-        "values(hwm_seq=hwm[0], hwm_nonce=hwm[1])", "values(live=True)",
+        '("hwm_seq", "hwm_nonce")', '("id",)',
     ),
     _of(
         "a new stream does not supersede", "C7", STREAMS + "begin_stream",
         "stream.c.live).values(live=False)", "stream.c.live).values(live=True)",
     ),
     _of(
-        "a new stream is believed at its first word", "C7", INGEST + "apply",
+        "a new stream is believed at its first word", "C7", INGEST + "_judge",
         "(held is None or held.doubted) and streams.is_heard", "False and streams.is_heard",
     ),
     _of(
-        "a superseded stream opens occurrences", "C7", INGEST + "apply",
-        "believed=verdict is Verdict.OK", "believed=True",
+        "a superseded stream opens occurrences", "C7", ROWS + "_wanted",
+        "believed = exchange.verdict is Verdict.OK", "believed = True",
     ),
     # --- rows and the present
     _of("closed does not absorb", "C3", MERGE + "rank", "not is_open, not estimated", "True, True"),
@@ -240,22 +240,22 @@ MUTANTS = [
     ),
     # --- the present ahead of the history
     _of(
-        "the present moves the position", "C10", INGEST + "apply",
+        "the present moves the position", "C10", INGEST + "_judge",
         'message.model_copy(update={"to": message.from_})',
         'message.model_copy(update={"to": (message.head.seq, message.from_[1])})',
     ),
     _of(
         "absence in the present closes", "C10", PRESENCE + "present",
-        "    if ahead:\n", "    if False:\n",
+        "if exchange.message.lane is Lane.PRESENT:", "if False:",
     ),
     _of(
-        "a late present is applied", "C10", INGEST + "apply",
-        "if verdict in (Verdict.OK, Verdict.SUPERSEDED):",
-        "if verdict in (Verdict.OK, Verdict.SUPERSEDED) or message.lane is Lane.PRESENT:",
+        "a late present is applied", "C10", INGEST + "_apply_together",
+        "if one.verdict in (Verdict.OK, Verdict.SUPERSEDED)]",
+        "if one.verdict in (Verdict.OK, Verdict.SUPERSEDED) or one.message.lane is Lane.PRESENT]",
     ),
     _of(
         "a head that is older than what was told ahead closes", "C10", "collector.exchange:Exchange.at_head",
-        "in_order and hwm[0] >= self.told_ahead", "in_order",
+        "in_order and self.hwm[0] >= self.told_ahead", "in_order",
     ),
     _of(
         "what was told ahead by a disk that is gone is not asked for", "C10", LEDGER + "_move",
@@ -283,7 +283,7 @@ MUTANTS = [
         "audit.write(", "(lambda *_, **__: None)(",
     ),
     _of(
-        "no page hears that tickets have moved", "pages", INGEST + "apply", "(*moved, *folded)", "folded",
+        "no page hears that tickets have moved", "pages", INGEST + "_fold", "(*moved, *folded)", "folded",
     ),
     _of(
         "no page hears of what the clock has done", "pages", "collector.sweep:sweep",
@@ -311,7 +311,10 @@ MUTANTS = [
         "for uid in known_again:", "for uid in ():",
     ),
     _of("a silence never ends", "C6", PRESENCE + "contact", "if state.silent_ms is not None:", "if False:"),
-    _of("dates never move", "time", INGEST + "apply", "if learnt:", "if False:"),
+    _of(
+        "dates never move", "time", INGEST + "_apply_together",
+        "if exchange.gateway.id in learnt:", "if False:",
+    ),
     _of(
         "a late message dates its hour", "time", "collector.dating:date",
         "(_at_most(hours, hour, wanted), abs(hour - wanted), hour)", "(abs(hour - wanted), hour)",

@@ -1,0 +1,91 @@
+"""What many ask for at the same time is done for all of them at once: while a batch is worked on the next one
+gathers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+I = TypeVar("I")  # noqa: E741  what goes in
+O = TypeVar("O")  # noqa: E741  what comes out
+
+
+class Gathering(Generic[I, O]):
+    """``work`` does a batch and returns one outcome for each, in order; one that is an exception is raised to
+    its caller alone. When it raises, nothing of the batch was done, and each is tried alone, so that one that
+    cannot be done is refused alone; except after ``everybodys``, which would meet each of them.
+
+    A batch weighs at most ``at_most``, or is a single one. A caller that is cancelled does not cancel the
+    work: the outcome is then unknown.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[I]], Awaitable[Sequence[O | Exception]]],
+        *,
+        at_most: int,
+        weight: Callable[[I], int] = lambda _: 1,
+        at_once: int = 1,
+        everybodys: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._work = work
+        self._at_most = at_most
+        self._weight = weight
+        self._at_once = at_once
+        self._everybodys = everybodys
+        self._waiting: deque[tuple[I, int, asyncio.Future[O]]] = deque()
+        self._waiting_weight = 0
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, one: I) -> O:
+        future: asyncio.Future[O] = asyncio.get_running_loop().create_future()
+        weight = self._weight(one)
+        self._waiting.append((one, weight, future))
+        self._waiting_weight += weight
+        # Beside a batch that is worked on another one is begun only when it is whole.
+        if not self._running or (
+            self._waiting_weight >= self._at_most and len(self._running) < self._at_once
+        ):
+            task = asyncio.create_task(self._run(), name="gathering")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch = self._batch()
+            try:
+                outcomes: Sequence[O | Exception] = await self._work([one for one, _ in batch])
+            except self._everybodys as error:
+                outcomes = [error] * len(batch)
+            except Exception as error:  # noqa: BLE001  the callers get it
+                outcomes = [error] if len(batch) == 1 else await self._alone([one for one, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():  # its caller was cancelled
+                    continue
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    async def _alone(self, items: Sequence[I]) -> list[O | Exception]:
+        outcomes: list[O | Exception] = []
+        for one in items:
+            try:
+                outcomes += await self._work([one])
+            except Exception as error:  # noqa: BLE001  its caller gets it
+                outcomes.append(error)
+        return outcomes
+
+    def _batch(self) -> list[tuple[I, asyncio.Future[O]]]:
+        batch: list[tuple[I, asyncio.Future[O]]] = []
+        left = self._at_most
+        while self._waiting and (not batch or self._waiting[0][1] <= left):
+            one, weight, future = self._waiting.popleft()
+            self._waiting_weight -= weight
+            left -= weight
+            batch.append((one, future))
+        return batch
