@@ -77,8 +77,10 @@ class Agent:
         return row.uid
 
     async def calm(self) -> None:
-        for device in sorted(self._broken):
-            await self.turn(device)
+        """What the journal holds open: the last toggle may have been cut off after its commit."""
+        for row in await self.journal.open_occurrences():
+            await self.journal.commit([closing(self._clock, row.device)])
+        self._broken.clear()
 
 
 async def enrolled(server: CollectorServer, url: str, name: str, database: str) -> str:
