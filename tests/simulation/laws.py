@@ -87,6 +87,7 @@ class Laws:
     positions: dict[str, tuple[int, str]] = field(default_factory=dict)
     tickets: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
+    restored_at: float = -1.0
     # dedupe key -> since when (in seconds of the world) the oldest fault has been there that is open here.
     open_since: dict[str, float] = field(default_factory=dict)
     # stream -> the highest position that was ever durable.
@@ -107,7 +108,7 @@ class Laws:
         hub = self.world.hub
         self.held, self.positions, self.tickets = hub.occurrences(), hub.positions(), self._tickets()
         self.open_since = self._open_since(self.held)
-        self.memory = memory
+        self.memory, self.restored_at = memory, self.world.now
 
     def after_commit(self, told: set[str]) -> None:
         """``told``: the tickets of which open pages hear."""
@@ -318,7 +319,14 @@ class Laws:
             self.world.count("acknowledgements that took effect")
 
     def _saw_what_it_covers(self, wanted: Wanted) -> None:
-        """The alarm is newer than the look, and nothing that is open was known when its giver looked."""
+        """Not so: the alarm is newer than the look, and nothing that is open was known when its giver looked.
+
+        Versions begin again where a backup stands, so that a look from before it was put back may cover what
+        came after: known, not mended (docs/reliability.md).
+        """
+        if self.restored_at > wanted.look.at:
+            self.world.count("acknowledgements of what was seen before a restore")
+            return
         _, alarmed_at = self.memory.alarmed[wanted.ticket_id]
         known = [
             self.known_at[uid]
