@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 from simulation.mutants import MUTANTS, Mutant
+from simulation.scenes import SCENES
 from simulation.small import Point, kill_at, points
 from simulation.world import BrokenLawError, World
 
@@ -55,8 +56,8 @@ def digest(seed: int) -> str:
     return world.digest()
 
 
-def ran(seed: int) -> Ran:
-    world = World(seed)
+def ran(seed: int, kind: type[World] = World) -> Ran:
+    world = kind(seed)
     try:
         world.live()
     except BrokenLawError as broken:
@@ -140,29 +141,30 @@ def mutate(first: int, seeds: int, only: str, jobs: int) -> int:
         mutant = MUTANTS[number]
         if killed is None:
             survivors.append(mutant.name)
-            print(f"SURVIVES {seeds} seeds  {mutant.rule:<5} {mutant.name}", flush=True)
+            print(f"{'SURVIVES':<12}  {mutant.rule:<8}  {mutant.name}", flush=True)
         else:
-            seed, law = killed
-            print(f"dies at seed {seed:>5}  {mutant.rule:<5} {mutant.name}  ({law})", flush=True)
+            where, law = killed
+            print(f"{where:<12}  {mutant.rule:<8}  {mutant.name}  ({law})", flush=True)
     print(f"{len(hunts)} mutants, {len(survivors)} survive" + (f": {survivors}" if survivors else ""))
     return 1 if survivors else 0
 
 
-def _hunt(hunt: tuple[int, int, int]) -> tuple[int, tuple[int, str] | None]:
+def _hunt(hunt: tuple[int, int, int]) -> tuple[int, tuple[str, str] | None]:
     number, first, seeds = hunt
-    return number, killing_seed(MUTANTS[number], range(first, first + seeds))
+    return number, killing_world(MUTANTS[number], range(first, first + seeds))
 
 
-def killing_seed(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, str] | None:
-    """The first seed at which it breaks a law that holds without it, and that law."""
-    for seed in seeds:
+def killing_world(mutant: Mutant, seeds: Iterable[int]) -> tuple[str, str] | None:
+    """The first scene or seed in which it breaks a law that holds without it, and that law."""
+    scenes = ((kind.__name__, kind, 0) for kind in SCENES)
+    for name, kind, seed in (*scenes, *((f"seed {seed}", World, seed) for seed in seeds)):
         undo = mutant.apply()
         try:
-            law = ran(seed).broken
+            law = ran(seed, kind).broken
         finally:
             undo()
-        if law and not ran(seed).broken:
-            return seed, law.partition(" s: ")[2][:60]
+        if law and not ran(seed, kind).broken:
+            return name, law.partition(" s: ")[2][:60]
     return None
 
 

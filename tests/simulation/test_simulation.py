@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from simulation import clones, runs, small
+from simulation import runs, scenes, small
 from simulation.mutants import MUTANTS, Mutant
 from simulation.world import World
 
@@ -71,8 +71,10 @@ def test_wherever_it_is_killed_one_short_history_ends_the_same() -> None:
     assert not failed, "\n".join(failed)
 
 
-def test_two_boxes_with_one_disk_are_told_and_nothing_is_lost() -> None:
-    clones.TwoBoxes(0).live()
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("scene", scenes.SCENES)
+def test_in_a_scene_that_seeds_seldom_play_no_law_is_broken(scene: type[World], seed: int) -> None:
+    scene(seed).live()
 
 
 def test_a_seed_is_one_history_whatever_the_order_of_sets_is() -> None:
@@ -101,4 +103,4 @@ def test_a_mutant_still_finds_the_rule_that_it_removes(mutant: Mutant) -> None:
     "mutant", [one for one in MUTANTS if one.name in QUICK], ids=lambda mutant: mutant.name
 )
 def test_without_its_rule_a_law_is_broken(mutant: Mutant) -> None:
-    assert runs.killing_seed(mutant, range(30)) is not None
+    assert runs.killing_world(mutant, range(30)) is not None

@@ -1,0 +1,84 @@
+"""Worlds in which little goes wrong, but just that which seeds seldom bring together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulation.box import Disk
+from simulation.small import calm
+from simulation.world import World
+
+from edge_agent.wire import CLONED
+
+# (when, belt, fault): a fault begins, or ends if it is there.
+Turns = Sequence[tuple[float, str, str]]
+
+
+@dataclass(slots=True)
+class Scene(World):
+    def __post_init__(self) -> None:
+        World.__post_init__(self)
+        calm(self, poll_s=1.0, duration_s=0.0)
+        self.director.direct = self.play  # type: ignore[method-assign]
+
+    async def play(self) -> None:
+        raise NotImplementedError
+
+    async def turn(self, turns: Turns) -> None:
+        for at, name, fault in turns:
+            await asyncio.sleep(at - self.now)
+            self.belts[name].turn(fault, self.now)
+
+
+@dataclass(slots=True)
+class TwoBoxes(Scene):
+    """A copy of a gateway's disk runs in a second box for ten minutes: somebody has to be told, nothing that
+    was sent is lost, and one box alone converges again.
+    """
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(25.0)
+        twin = box.clone(random.Random(1))
+        self.cloned[box.gateway.id] = float("inf")
+        self.begin(twin)
+        await self.turn([(90.0, "belt-1", "jam"), (200.0, "belt-2", "overload"), (400.0, "belt-3", "jam")])
+        await asyncio.sleep(230.0)
+        told = self.hub.database.raw.execute(
+            "SELECT count(*) FROM ticket WHERE device = ? AND fault = ?", (box.gateway.name, CLONED)
+        ).fetchone()
+        if told != (1,):
+            self.fail(f"C7: two boxes spoke as {box.gateway.name}, there are {told[0]} tickets that say so")
+        await self.turn([(632.0, "belt-1", "jam")])
+        self.director.part(box, twin, clone_stays=self.seed % 2 == 0)
+
+
+@dataclass(slots=True)
+class TwoHistories(Scene):
+    """A disk is rolled back while nobody listens, and later the database too: to a position that the other
+    history of that disk has sent, which lies below the cursor of this one.
+    """
+
+    async def play(self) -> None:
+        box, empty = self.boxes[0], self.backups[0]
+        await asyncio.sleep(4.0)
+        copied = box.disk.copy()
+        await self.turn([(5.0 + 3 * number, "belt-1", "jam") for number in range(4)])
+        await asyncio.sleep(10.0)
+        self.back_up()
+        box.dark = True
+        box.kill("for good")
+        box.disk = Disk(copied)
+        self.restore(empty)
+        self.net.cut[box.name] = self.now + 30.0
+        await self.turn([(30.0 + 4 * number, "belt-1", "jam") for number in range(8)])
+        await asyncio.sleep(30.0)
+        self.restore(self.backups[1])
+        await asyncio.sleep(5.0)
+
+
+SCENES = (TwoBoxes, TwoHistories)
