@@ -67,8 +67,8 @@ class Database:
 
     def load(self, image: bytes) -> None:
         # On a connection of its own: SQLite 3.40 crashes when json_each was used before.
-        sqlite3.Connection.close(self.raw)
         self.engine.dispose()
+        sqlite3.Connection.close(self.raw)
         self.raw = _in_memory()
         self.raw.deserialize(image)
         self.raw.execute("PRAGMA foreign_keys=ON")
