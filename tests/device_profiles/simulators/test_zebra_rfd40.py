@@ -19,10 +19,7 @@ RAISES = {
     "unknown_alert": "sled/unclassified",
     "power_cut": "presence/offline",
 }
-OVERLAY = {
-    "reads": {"events": {"topic": EVENTS}},
-    "conditions": {"presence/no-heartbeat": {"when": {"no_data_s": {"s": 604_800}}}},
-}
+OVERLAY = {"reads": {"events": {"topic": EVENTS}}}
 
 
 async def test_each_alert_is_one_condition_until_it_is_cleared(mosquitto: Mosquitto) -> None:
@@ -51,7 +48,7 @@ async def test_a_sled_that_is_connected_and_stays_silent_is_missed(mosquitto: Mo
     sled = Sled(Broker(port=mosquitto.port), TOPIC, EVENTS)
     await sled.start()
     bus = {"transport": "mqtt", "host": "127.0.0.1", "port": mosquitto.port}
-    patience = {"conditions": {"presence/no-heartbeat": {"when": {"no_data_s": {"s": 90}}}}}
+    patience = {"conditions": {"presence/no-heartbeat": {"enabled": True, "when": {"no_data_s": {"s": 90}}}}}
     async with watched("zebra-rfd40", bus, overlay=OVERLAY | patience, topic=TOPIC) as floor:
         await wait_until(lambda: floor.latest["connection"].payload)
         for _ in range(4):
