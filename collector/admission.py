@@ -35,7 +35,7 @@ MAX_EXPECTED = 20_000
 # How much the newest cost counts against all before.
 LEARN = 0.05
 # What a sync costs beside its rows, in rows.
-ROWS_OF_A_SYNC = 50
+ROWS_OF_A_SYNC = 10
 # A gateway may be ahead of its quota by so many seconds of it.
 BURST_S = 10.0
 

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     clock_skew_s: Annotated[int, Field(ge=1, le=86_400)] = 30
 
     max_syncs: Annotated[int, Field(ge=1, le=100_000)] = 64
-    gateway_rows_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    gateway_rows_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     max_live: Annotated[int, Field(ge=1, le=100_000)] = 500
 
     @field_validator("listen")
