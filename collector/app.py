@@ -19,7 +19,7 @@ from collector.api import enroll, floor, health, live, shapes, sync
 from collector.api import tickets as api_tickets
 from collector.auth import TOKEN_PREFIX, Table
 from collector.config import Settings
-from collector.guard import DATABASE_AWAY, ENDED_EARLY, Guard, SyncGate, database_away, wants_page
+from collector.guard import ENDED_EARLY, Guard, SyncGate, database_away, wants_page
 from collector.identity import StoredIdentities
 from collector.live import Live
 from collector.metrics import Metrics, collector_version
@@ -32,7 +32,7 @@ from collector.parts import Parts
 from collector.passwords import Passwords
 from collector.problems import TOO_LARGE, Problem
 from collector.shield import Shield
-from collector.store import Store
+from collector.store import DATABASE_AWAY, Store
 from collector.tries import StoredTries
 from edge_agent import wire
 
@@ -172,8 +172,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return refuse(request, problem, wants_page(request))
 
 
-async def _database(request: Request, error: Exception) -> Response:
-    return refuse(request, database_away(request, error), wants_page(request))
+async def _database(request: Request, _error: Exception) -> Response:
+    return refuse(request, database_away(), wants_page(request))
 
 
 async def _gone(request: Request, _error: Exception) -> Response:

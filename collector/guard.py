@@ -19,8 +19,6 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +29,7 @@ from collector.admission import Account, Lane, Step
 from collector.auth import Rule, Table, Who
 from collector.exchange import GatewayIdentity
 from collector.problems import CSRF, TOO_LARGE, Problem, busy, not_found, throttled, unauthorized
+from collector.store import DATABASE_AWAY
 from collector.tickets import Actor
 from edge_agent import wire
 
@@ -191,8 +190,6 @@ def _room(lane: Lane) -> _Room:
     return _Room(lane=lane, places=asyncio.Semaphore(lane.room))
 
 
-# A full disk, a database that is gone or has no connection left: not the fault of who asks.
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 DATABASE_RETRY_S = 10
 
 Refuse = Callable[[Request, Problem, bool], Response]
@@ -227,10 +224,10 @@ class Guard:
         else:
             try:
                 await self._http(scope, receive, send)
-            except DATABASE_AWAY as error:
+            except DATABASE_AWAY:
                 # Only from here: what the application meets it answers itself.
                 request = Request(scope, receive)
-                answer = self._refuse(request, database_away(request, error), wants_page(request))
+                answer = self._refuse(request, database_away(), wants_page(request))
                 await answer(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -353,9 +350,8 @@ def read_form(body: bytes) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
-def database_away(request: Request, error: Exception) -> Problem:
+def database_away() -> Problem:
     """Nothing was stored, nothing is acknowledged."""
-    log.error("the database refused", path=request.url.path, error=str(error.__cause__ or error))
     return busy("the database does not take this now", retry_after_s=DATABASE_RETRY_S)
 
 

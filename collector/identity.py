@@ -8,8 +8,8 @@ from collector import auth
 from collector.auth import Bearer
 from collector.exchange import GatewayIdentity
 from collector.gathering import Gathering
-from collector.guard import DATABASE_AWAY, Session
-from collector.store import Store, enrolment, people
+from collector.guard import Session
+from collector.store import DATABASE_AWAY, Store, enrolment, people
 from collector.store.enrolment import Credential
 from collector.tickets import Actor, Role
 

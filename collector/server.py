@@ -21,7 +21,7 @@ from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
-from collector.store import Store, UnusableError, moment, people
+from collector.store import Store, UnusableError, is_full, moment, people
 from collector.sweep import Change, sweep
 
 log = structlog.get_logger()
@@ -195,8 +195,11 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
             await _follow(parts.store, shared_clock)
             deaf = parts.syncs.was_deaf()
             changed = await parts.write(partial(_swept, parts, deaf), lambda changed: changed)
-        except Exception:
+        except Exception as error:
             parts.metrics.sweeps_failed.inc()
+            if is_full(error):
+                # To be started again would not mend it, and pages still show what is held.
+                notify("WATCHDOG=1")
             if not failing:
                 log.exception("the sweep failed; it is tried again")
             failing = True
@@ -205,7 +208,7 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
         if failing:
             log.info("the sweep works again")
             failing = False
-        # Only a collector that can write is alive.
+        # Only a collector that can write is alive, unless the disk is full.
         notify("WATCHDOG=1")
         await asyncio.sleep(SWEEP_ON_S if changed else SWEEP_EVERY_S)
 

@@ -18,11 +18,10 @@ from starlette.responses import Response
 from collector import ingest
 from collector.exchange import GatewayIdentity, Sync
 from collector.gathering import Gathering
-from collector.guard import DATABASE_AWAY
 from collector.ingest import Applied, StreamRefusedError
 from collector.parts import Parts, gateway_of, parts_of
 from collector.problems import TOO_LARGE, Problem
-from collector.store import audit
+from collector.store import DATABASE_AWAY, audit
 from edge_agent import wire
 
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.

@@ -19,10 +19,13 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from collector.store.outage import DATABASE_AWAY, Outage, is_full
 from collector.store.postgres import Postgres
 from collector.store.sqlite import Sqlite
 
 T = TypeVar("T")
+
+__all__ = ["DATABASE_AWAY", "Database", "Store", "UnusableError", "is_full"]
 
 
 class UnusableError(Exception):
@@ -55,6 +58,10 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._writing = Outage(
+            "the database takes nothing; whoever sends is told to come back", "the database takes all again"
+        )
+        self._reading = Outage("the database cannot be read", "the database can be read again")
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -81,13 +88,17 @@ class Store:
         return self._database.listen(hear, missed)
 
     def write(self, unit: Callable[[Connection], T]) -> T:
-        return self._database.write(unit).result()
+        with self._writing.noticed():
+            return self._database.write(unit).result()
 
     async def write_soon(self, unit: Callable[[Connection], T]) -> T:
-        return await asyncio.wrap_future(self._database.write(unit))
+        with self._writing.noticed():
+            return await asyncio.wrap_future(self._database.write(unit))
 
     def read(self, query: Callable[[Connection], T]) -> T:
-        return self._database.read(query).result()
+        with self._reading.noticed():
+            return self._database.read(query).result()
 
     async def read_soon(self, query: Callable[[Connection], T]) -> T:
-        return await asyncio.wrap_future(self._database.read(query))
+        with self._reading.noticed():
+            return await asyncio.wrap_future(self._database.read(query))

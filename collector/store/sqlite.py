@@ -133,7 +133,6 @@ def _commit(connection: Connection, group: list[Unit]) -> None:
                 else:
                     written.append((unit.future, result))
     except Exception as error:  # noqa: BLE001  the callers get it, the writer goes on
-        log.error("a group could not be committed", units=len(running), error=str(error))
         for unit in running:
             unit.future.set_exception(error)
         return

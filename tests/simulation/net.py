@@ -15,8 +15,9 @@ from simulation import skew
 from simulation.hub import Collector
 from simulation.virtual import LIFE, Killed
 
-from collector.guard import DATABASE_AWAY, DATABASE_RETRY_S
+from collector.guard import DATABASE_RETRY_S
 from collector.ingest import StreamRefusedError
+from collector.store import DATABASE_AWAY
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Reply
 

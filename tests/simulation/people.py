@@ -16,8 +16,7 @@ from simulation.virtual import Killed
 from sqlalchemy import insert
 
 from collector import command, tickets
-from collector.guard import DATABASE_AWAY
-from collector.store import tables
+from collector.store import DATABASE_AWAY, tables
 from collector.tickets import Actor, Role
 
 if TYPE_CHECKING:

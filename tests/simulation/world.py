@@ -26,7 +26,7 @@ from simulation.skew import Version
 from simulation.virtual import Killed, Loop, run
 
 from collector.exchange import GatewayIdentity
-from collector.guard import DATABASE_AWAY
+from collector.store import DATABASE_AWAY
 from edge_agent.wire import MAX_ROWS
 
 # Exchanges of each gateway after everything was mended, by which both sides have to agree.
