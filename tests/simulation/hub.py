@@ -20,7 +20,7 @@ from simulation.virtual import Killed
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, insert, select
 
 from collector import ingest
-from collector.exchange import GatewayIdentity
+from collector.exchange import GatewayIdentity, Sync
 from collector.store import moment, tables
 from collector.store import sqlite as store_sqlite
 from collector.store.migrate import migrate
@@ -82,24 +82,17 @@ class Database:
     def image(self) -> bytes:
         return self.raw.serialize()
 
-    def group(self, units: Sequence[Callable[[Connection], Any]]) -> list[Future[Any]]:
-        """Several units in one transaction, as the store's writer does it; raises Killed, and then none of
-        them happened.
-        """
-        futures: list[Future[Any]] = [Future() for _ in units]
-        jobs = [store_sqlite.Unit(work=work, future=one) for work, one in zip(units, futures, strict=True)]
+    def write(self, unit: Callable[[Connection], T]) -> T:
+        """As the store's writer does it; raises Killed, and then it did not happen."""
+        future: Future[T] = Future()
         try:
             with self.engine.connect() as connection:
-                store_sqlite._commit(connection, jobs)
+                store_sqlite._commit(connection, [store_sqlite.Unit(work=unit, future=future)])
         except Killed:
             with suppress(sqlite3.Error):
                 self.raw.execute("ROLLBACK")
             raise
-        return futures
-
-    def write(self, unit: Callable[[Connection], T]) -> T:
-        done: T = self.group([unit])[0].result()
-        return done
+        return future.result()
 
 
 @cache
@@ -179,16 +172,16 @@ class Hub:
     ) -> list[wire.SyncAnswer | BaseException]:
         """Several messages in one transaction. Raises Killed."""
         messages = [wire.decode_sync(body) for _, body in group]
-        before = self.database.raw.total_changes
-        futures = self.database.group(
-            [
-                lambda c, gateway=gateway, message=message: ingest.apply(c, gateway, message, now_ms)  # type: ignore[misc]
-                for (gateway, _), message in zip(group, messages, strict=True)
-            ]
-        )
-        outcomes: list[ingest.Applied | BaseException] = [
-            future.exception() or future.result() for future in futures
+        syncs = [
+            Sync(gateway=gateway, message=message, now_ms=now_ms)
+            for (gateway, _), message in zip(group, messages, strict=True)
         ]
+        before = self.database.raw.total_changes
+        outcomes: Sequence[ingest.Applied | BaseException]
+        try:
+            outcomes = self.database.write(lambda c: ingest.apply_all(c, syncs))
+        except Exception as error:  # noqa: BLE001  # as the route does: nobody's message was taken
+            outcomes = [error] * len(syncs)
         done = [one for one in outcomes if isinstance(one, ingest.Applied)]
         if self.database.raw.total_changes != before:
             self.after_commit({change.ticket_id for one in done for change in one.changed})
