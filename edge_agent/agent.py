@@ -21,6 +21,8 @@ from edge_agent.credential import Credential
 from edge_agent.forward import Forwarder
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal, JournalError
+from edge_agent.journal_caps import MIB
+from edge_agent.journal_disk import Disk
 from edge_agent.post import http_client, http_post
 from edge_agent.provision.address import AddressError, check_url
 from edge_agent.recorder import Recorder
@@ -157,6 +159,8 @@ class _Agent:
             uptime_s=(self.clock.stamp().mono_ns - self.started_ns) // NS_PER_S,
             devices=len(self.settings.devices),
             devices_unreachable=self.watch.devices_unreachable(),
+            given_up=self.journal.given_up,
+            ballast=self.journal.space.ballast if self.journal.space else None,
         )
 
     async def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
@@ -204,7 +208,7 @@ async def _open_journal(settings: Settings, clock: Clock) -> Journal:
     data_dir = settings.agent.data_dir
     try:
         await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
-        disk = await asyncio.to_thread(shutil.disk_usage, data_dir)
+        disk_bytes = (await asyncio.to_thread(shutil.disk_usage, data_dir)).total
     except OSError as error:
         raise ConfigError(f"agent.data_dir: {data_dir} cannot be made: {error.strerror}") from error
     try:
@@ -212,7 +216,8 @@ async def _open_journal(settings: Settings, clock: Clock) -> Journal:
             data_dir,
             new_id=lambda: secrets.token_hex(16),
             stamp=clock.stamp,
-            caps=settings.journal.caps(disk.total),
+            caps=settings.journal.caps(disk_bytes),
+            disk=Disk(data_dir, ballast_bytes=settings.journal.ballast_mib * MIB),
         )
     except JournalError as error:
         raise ConfigError(f"agent.data_dir: {data_dir}: {error}") from error

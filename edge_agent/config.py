@@ -74,6 +74,10 @@ class JournalTable(Table):
         default=30, ge=1, le=3_650, description="days for which what was sent can be sent again"
     )
 
+    ballast_mib: int = Field(
+        default=16, ge=0, le=1_024, description="room on the disk that is kept for when it is full, in MiB"
+    )
+
     def caps(self, disk_bytes: int) -> Caps:
         evidence_mib = self.max_mib / 4 if self.evidence_mib is None else self.evidence_mib
         return Caps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,15 @@ def agent_version() -> str:
         return "unknown"
 
 
-def measure(*, data_dir: Path, uptime_s: int, devices: int, devices_unreachable: int) -> Health:
+def measure(
+    *,
+    data_dir: Path,
+    uptime_s: int,
+    devices: int,
+    devices_unreachable: int,
+    given_up: Mapping[str, int] | None = None,
+    ballast: str | None = None,
+) -> Health:
     """What the forwarder sends along; it adds the rows that wait itself."""
     return Health(
         agent_version=agent_version(),
@@ -28,6 +37,8 @@ def measure(*, data_dir: Path, uptime_s: int, devices: int, devices_unreachable:
         disk_free_bytes=shutil.disk_usage(data_dir).free,
         devices=devices,
         devices_unreachable=devices_unreachable,
+        ballast=ballast,
+        **{name: count for name, count in (given_up or {}).items() if name in Health.model_fields},
     )
 
 

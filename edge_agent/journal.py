@@ -19,6 +19,7 @@ import structlog
 
 from edge_agent import occurrence
 from edge_agent.journal_caps import Caps
+from edge_agent.journal_disk import Disk, Space
 from edge_agent.journal_file import JournalError, lock_file, open_file
 from edge_agent.ledger import FEW_ROWS, PRUNED_AT_ONCE, Batch, Ledger, Moved, Present, Unit
 from edge_agent.occurrence import Change
@@ -28,6 +29,7 @@ FILE = "journal.db"
 LOCK = "journal.lock"
 ANCHOR_EVERY_S = 60.0
 PRUNE_EVERY_ANCHORS = 60
+LOOKS_PER_ANCHOR = 12
 # Units in one transaction, and units that may wait. A device has at most one at a time, so the queue is full
 # only when the disk has stopped; what is refused then was not recorded, and its condition stands where it
 # stood.
@@ -54,8 +56,21 @@ class Writer(Protocol):
 class Journal:
     """One per agent and data folder. Nothing that it confirms is lost by a kill or a pulled plug."""
 
-    def __init__(self, writer: Writer, *, stamp: Callable[[], Stamp], lock: int | None = None) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        stamp: Callable[[], Stamp],
+        lock: int | None = None,
+        disk: Disk | None = None,
+    ) -> None:
         self._writer = writer
+        self._disk = disk
+        # As of the last look, and whether it was told that the disk is short; None: not since the start.
+        self.space: Space | None = None
+        # See ``Ledger.given_up``; as of the same look.
+        self.given_up: dict[str, int] = {}
+        self._told_short: bool | None = None
         self._stamp = stamp
         self._lock = lock
         self._waiting: asyncio.Queue[_Job | None] = asyncio.Queue(WAITING)
@@ -84,17 +99,20 @@ class Journal:
         new_id: Callable[[], str],
         stamp: Callable[[], Stamp],
         caps: Caps = Caps(),  # noqa: B008  # frozen
+        disk: Disk | None = None,
     ) -> Journal:
         """The journal of that folder, made if there is none. Raises JournalError."""
         lock = lock_file(data_dir / LOCK)
         try:
             now_ms = stamp().wall_ms
+            if disk is not None:
+                disk.before_opening()
             writer = _Thread(lambda: open_file(data_dir / FILE, now_ms=now_ms), new_id, caps)
             await writer
         except BaseException:
             os.close(lock)
             raise
-        return cls(writer, stamp=stamp, lock=lock)
+        return cls(writer, stamp=stamp, lock=lock, disk=disk)
 
     async def close(self) -> None:
         """Commit what waits, remember that the agent ran until now, and let go of the file."""
@@ -110,10 +128,12 @@ class Journal:
             self._lock = None
 
     async def run(self) -> None:
-        """Each minute the anchor, each hour the pruning, until cancelled."""
+        """Each minute the anchor, each hour the pruning, the disk more often, until cancelled."""
         turn = 0
         while True:
-            await asyncio.sleep(ANCHOR_EVERY_S)
+            for _ in range(LOOKS_PER_ANCHOR):
+                await self.tend()
+                await asyncio.sleep(ANCHOR_EVERY_S / LOOKS_PER_ANCHOR)
             await self.anchor()
             turn += 1
             if turn % PRUNE_EVERY_ANCHORS == 0:
@@ -135,6 +155,37 @@ class Journal:
 
         self._gateway = gateway
         return await self._do(unit)
+
+    async def tend(self) -> None:
+        """Look at the disk, make room on it while there is some, and tell when it is full."""
+        disk = self._disk
+        if disk is None or self._failure is not None:
+            return
+        try:
+            self.space = await self._writer.run(disk.tend)
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                self._failed(error)
+                return
+            self.space = await self._writer.run(lambda _: disk.look())
+        self.given_up = await self._do(Ledger.given_up)
+        short = self.space.is_short
+        if self._gateway is None or not (short or self._told_short is not False):
+            return
+        # Again and again while it is: whoever closed it meanwhile did not look at the disk.
+        await self.commit([self._of_disk(self._gateway, self.space)])
+        if short is not self._told_short and (short or self._told_short):
+            (log.error if short else log.info)(
+                "the disk is nearly full" if short else "the disk has room again", free_bytes=self.space.free
+            )
+        self._told_short = short
+
+    def _of_disk(self, gateway: str, space: Space) -> Change:
+        now = self._stamp()
+        if not space.is_short:
+            return occurrence.disk_free(gateway, now=now)
+        found = {"free_bytes": space.free, "total_bytes": space.total, "ballast": str(space.ballast)}
+        return occurrence.disk_full(gateway, found, now=now)
 
     async def commit(self, changes: Sequence[Change]) -> list[Row]:
         """The rows that came of them, durable."""
@@ -235,10 +286,17 @@ class Journal:
             except sqlite3.Error as error:
                 if not _is_full(error):
                     raise
-                (made,) = await self._write([Ledger.make_room])
-                if made is not True:
+                if not await self._make_room():
                     raise
         return await self._write(units)
+
+    async def _make_room(self) -> bool:
+        disk = self._disk
+        if disk is not None and await self._writer.run(disk.make_room):
+            log.error("the disk is full: the ballast is let go, and what happens is still written down")
+            return True
+        (made,) = await self._write([Ledger.make_room])
+        return made is True
 
     async def _write(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
         outcomes, head_seq, self._pressed, self._damaged = await self._writer.run(

@@ -27,8 +27,12 @@ GIVE_WAY_BELOW, GIVE_WAY_UNTIL = 0.15, 0.20
 # Rows are dropped when there is less room than this part of the limit, and than so many pages.
 DROP_BELOW, DROP_BELOW_PAGES = 0.05, 256
 # How many rows one step, which is one transaction, looks at.
-THINNED_AT_ONCE, PRUNED_AT_ONCE, ROLLED_AT_ONCE, DROPPED_AT_ONCE = 64, 200, 400, 1
+THINNED_AT_ONCE, PRUNED_AT_ONCE, ROLLED_AT_ONCE = 64, 200, 400
 LOOKED_AT_FOR_ROLLING = 5_000
+# Of the largest roll-up, and some for the indices.
+ROLL_UP_PAGES = 8
+# Pages that a row has a part in: of the table, of each index, overflow.
+PAGES_PER_ROW = 6
 # When all was looked at and nothing could be given up: how much the file grows before that is tried again.
 AGAIN_AFTER_PAGES = 16
 # Pages that are made before they are needed, while the disk still has room for them.
@@ -104,6 +108,7 @@ class Economy:
         self.caps = caps
         self._page_bytes = self._pragma("page_size")
         self._held: int | None = None
+        self._spare_pages = SPARE_PAGES
         self._relieving = False
         # When there was nothing left to give up: no use in looking again at once.
         self._in_vain: Room | None = None
@@ -111,21 +116,31 @@ class Economy:
         self._thinned_through = self._pruned_through = self._rolled_through = self._dropped_through = 0
         self._newest: dict[str, int] | None = None
         self._limit()
+        self._sql.execute(f"PRAGMA wal_autocheckpoint = {caps.wal_pages}")
 
     @property
     def held(self) -> bool:
         """Whether the file must not grow, because the disk is full."""
         return self._held is not None
 
-    def hold(self) -> None:
-        """The disk is full: the file is as large as it gets."""
+    def hold(self, growth_bytes: int) -> None:
+        """The disk is full: the file grows by no more than this, and the log stays short. Said again it only
+        narrows.
+        """
+        pages = self._pragma("page_count") + growth_bytes // self._page_bytes
         if self._held is None:
-            self._held = self._pragma("page_count")
-            self._limit()
+            # Pages that the disk may not have are no help in making room.
+            self._spare_pages = SPARE_PAGES if growth_bytes else 0
+            self._sql.execute(f"PRAGMA wal_autocheckpoint = {max(8, self.caps.wal_pages // 4)}")
+        self._held = pages if self._held is None else min(self._held, pages)
+        self._in_vain = None
+        self._limit()
 
     def let_go(self) -> None:
-        self._held = None
-        self._limit()
+        if self._held is not None:
+            self._held, self._spare_pages = None, SPARE_PAGES
+            self._sql.execute(f"PRAGMA wal_autocheckpoint = {self.caps.wal_pages}")
+            self._limit()
 
     def room(self) -> Room:
         """Costs no read of the file."""
@@ -159,7 +174,7 @@ class Economy:
 
         ``full``: something could not be written; what is left to give up is given up for it.
         """
-        self._limit(spare=SPARE_PAGES)
+        self._limit(spare=self._spare_pages)
         try:
             return self._relieve(full=full)
         finally:
@@ -213,7 +228,10 @@ class Economy:
         cursor, head = self._total("cursor_seq"), self._total("head_seq")
         steps: list[Callable[[], bool]] = [lambda: self._thin(cursor), lambda: self._thin(head)]
         if full or room.free < room.limit * GIVE_WAY_UNTIL:
-            steps += [lambda: self._prune(cursor), lambda: self._roll_up(cursor)]
+            steps.append(lambda: self._prune(cursor))
+            # A roll-up takes room before it makes some; without it the next step makes that room.
+            if room.free >= ROLL_UP_PAGES:
+                steps.append(lambda: self._roll_up(cursor))
         if full or room.free < min(room.limit * DROP_BELOW, DROP_BELOW_PAGES):
             steps.append(lambda: self._drop(cursor))
         return steps
@@ -223,7 +241,7 @@ class Economy:
             f"SELECT {stored.COLUMNS} FROM occurrence"  # noqa: S608  # a constant
             " WHERE open = 0 AND evidence_bytes > 0 AND mod_seq > ? AND mod_seq <= ?"
             " ORDER BY mod_seq LIMIT ?",
-            (self._thinned_through, through, THINNED_AT_ONCE),
+            (self._thinned_through, through, self._at_once(THINNED_AT_ONCE)),
         ).fetchall()
         rows = [row for one in found if (row := stored.row(one)) is not None]
         for row in rows:
@@ -236,7 +254,7 @@ class Economy:
         found = self._sql.execute(
             "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ? AND mod_seq <= ?"
             " ORDER BY mod_seq LIMIT ?",
-            (self._pruned_through, cursor, PRUNED_AT_ONCE),
+            (self._pruned_through, cursor, self._at_once(PRUNED_AT_ONCE)),
         ).fetchall()
         gone = [one for one in found if one[2] < self._newest_of(one[1])]
         self.remove(uid for uid, *_ in gone)
@@ -261,9 +279,10 @@ class Economy:
                 if mod_seq < self._newest_of(key):
                     by_key[key].append(mod_seq)
             chosen: list[int] = []
+            at_once = self._at_once(ROLLED_AT_ONCE)
             for seqs in by_key.values():
-                if len(seqs) > 1 and len(chosen) < ROLLED_AT_ONCE:
-                    chosen += seqs[: ROLLED_AT_ONCE - len(chosen)]
+                if len(seqs) > 1 and len(chosen) < at_once - 1:
+                    chosen += seqs[: at_once - len(chosen)]
             if self._roll_up_these(chosen):
                 return True
             if not found:
@@ -298,21 +317,26 @@ class Economy:
         return rollup.rolled_up(rows, uid=self._new_id())
 
     def _drop(self, cursor: int) -> bool:
-        found = self._sql.execute(
-            "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ?"
-            " ORDER BY mod_seq LIMIT ?",
-            (max(cursor, self._dropped_through), DROPPED_AT_ONCE),
-        ).fetchall()
-        gone = [one for one in found if one[2] < self._newest_of(one[1])]
-        self.remove(uid for uid, *_ in gone)
-        if gone:
-            occurrences = sum(count for *_, count in gone)
-            self.count(Given.ROWS_DROPPED, len(gone))
-            self.count(Given.OCCURRENCES_DROPPED, occurrences)
-            self.lose(gone[-1][2], occurrences)
-        if found:
-            self._dropped_through = found[-1][2]
-        return bool(found)
+        """The oldest that is not the newest of its condition; False when there is none."""
+        oldest = self._sql.execute(
+            "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ? ORDER BY mod_seq",
+            (max(cursor, self._dropped_through),),
+        )
+        for uid, key, mod_seq, count in oldest:
+            self._dropped_through = mod_seq
+            if mod_seq < self._newest_of(key):
+                oldest.close()
+                self.remove([uid])
+                self.count(Given.ROWS_DROPPED, 1)
+                self.count(Given.OCCURRENCES_DROPPED, count)
+                self.lose(mod_seq, count)
+                return True
+        return False
+
+    def _at_once(self, rows: int) -> int:
+        """On a full disk what a step changes has to fit into the log; a row lies on several pages."""
+        fitting = max(4, self.caps.wal_pages // 4 // PAGES_PER_ROW)
+        return min(rows, fitting) if self.held else rows
 
     # --- inside -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import structlog
@@ -20,7 +20,7 @@ from edge_agent.journal_caps import Caps, Economy, Given
 from edge_agent.journal_salvage import Salvaged
 from edge_agent.occurrence import Change, Opening
 from edge_agent.stored import COLUMNS, Stored, checksum
-from edge_agent.wire import LINEAGE_MAX, ORIGIN, Row, Stamp, SyncAnswer, Verdict, encode
+from edge_agent.wire import LINEAGE_MAX, ORIGIN, THINNED, Row, Stamp, SyncAnswer, Verdict, encode
 
 # So many announced positions are remembered: a month at 136 messages with rows a day, 0.3 MB. A collector
 # that was restored to one of them gets what it lacks, one that stands elsewhere gets everything.
@@ -173,6 +173,7 @@ class Ledger:
         for change in changes:
             row = self._open_row(change.key)
             if isinstance(change, Opening) and row is None:
+                change = self._thinned_if_short(change)
                 row = occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq())
                 self._store(row, now, evidence_bytes=stored.evidence_bytes(row.evidence))
             elif not isinstance(change, Opening) and row is not None and change.uid in (None, row.uid):
@@ -182,6 +183,13 @@ class Ledger:
                 continue
             written.append(row)
         return written
+
+    def _thinned_if_short(self, opening: Opening) -> Opening:
+        """On a full disk there is room for what happened, not for what was seen."""
+        if not (self.economy.held and self.pressed and opening.evidence):
+            return opening
+        self.economy.count(Given.EVIDENCE_THINNED, 1)
+        return replace(opening, evidence=THINNED)
 
     def report_salvage(self, gateway: str, *, now: Stamp) -> None:
         """What was found broken at the opening, as occurrences of the agent's own; each once."""
@@ -228,6 +236,27 @@ class Ledger:
     def make_room(self) -> bool:
         """The same when something could not be written for want of room."""
         return self.economy.relieve(full=True)
+
+    def hold(self, growth_bytes: int) -> None:
+        """Outside of any transaction: the disk is full. What is in the log moves into the file while there is
+        room for it; the file grows by no more than ``growth_bytes``.
+        """
+        with suppress(sqlite3.Error):
+            self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.economy.hold(growth_bytes)
+        self.pressed = True
+
+    def let_go(self) -> None:
+        """There is room on the disk again."""
+        self.economy.let_go()
+
+    def reserve(self) -> None:
+        """Outside of any transaction; raises sqlite3.Error."""
+        self.economy.reserve()
+
+    def given_up(self) -> dict[str, int]:
+        """All that was ever given up, by name."""
+        return {what.value: self.economy.counted(what) for what in Given}
 
     # --- what goes to the collector
     # ------------------------------------------------------------------------------

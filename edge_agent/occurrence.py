@@ -25,6 +25,9 @@ from edge_agent.wire import (
     condition_key,
 )
 
+# What the agent tells of itself: no profile has these, and no device is watched for them.
+OF_THE_AGENT = frozenset({DISK, JOURNAL, NOT_RUNNING})
+
 
 class Reason(StrEnum):
     """Why a closed row is closed."""

@@ -95,7 +95,7 @@ class Watch:
             [
                 Closing(key=row.key, cleared=now, reason=Reason.NOT_WATCHED)
                 for row in rows
-                if row.key not in configured
+                if row.key not in configured and row.fault not in occurrence.OF_THE_AGENT
             ]
         )
         return watch

@@ -45,9 +45,12 @@ async def write(journal: Journal, clock: Clock, device: str) -> None:
 async def main(folder: Path) -> None:
     clock = Clock()
     journal = await Journal.open(folder, new_id=lambda: secrets.token_hex(16), stamp=clock.stamp)
-    async with asyncio.TaskGroup() as group:
-        for number in range(WRITERS):
-            group.create_task(write(journal, clock, f"belt-{number}"))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(WRITERS):
+                group.create_task(write(journal, clock, f"belt-{number}"))
+    finally:
+        await journal.close()
 
 
 if __name__ == "__main__":

@@ -66,5 +66,8 @@ def change_file(folder: Path, statement: str, *values: Any) -> None:
 def limit_pages(ledger: Ledger, pages: int) -> int:
     """Pages in the file; at most ``pages`` from now on unless that is 0."""
     if pages:
-        ledger._sql.execute(f"PRAGMA max_page_count = {pages}")
+        ledger.economy.let_go()
+        ledger.economy.hold(0)
+        ledger.economy._held = pages
+        ledger.economy._limit()
     return int(ledger._sql.execute("PRAGMA page_count").fetchone()[0])

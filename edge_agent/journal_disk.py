@@ -1,0 +1,143 @@
+"""Keeps room on the journal's disk, and decides what another program's full disk means for the journal.
+
+A ballast file holds some room that nobody else can take. It is let go when the journal is refused: then the
+write-ahead log moves into the file, the file grows by a quarter of the ballast at most, and from then on
+lives within itself: what it gives up (``journal_caps``) makes room for what comes. Once there is room again,
+all of it is as before.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from edge_agent.ledger import Ledger
+
+FILE = "ballast"
+# Of the whole disk at most.
+BALLAST_PART = 8
+# Less than this is no room, whatever the ballast.
+LOW_BYTES = 64 << 10
+
+
+class Ballast(StrEnum):
+    """``Health.ballast``."""
+
+    FULL = "full"
+    RELEASED = "released"
+    # Not wanted, or there never was room for it.
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """As of one look; in bytes."""
+
+    free: int
+    total: int
+    # The disk is full or nearly so.
+    is_short: bool
+    ballast: Ballast
+
+
+class Disk:
+    """Belongs to the journal's thread."""
+
+    def __init__(self, folder: Path, *, ballast_bytes: int) -> None:
+        self._folder = folder
+        self._file = folder / FILE
+        self._ballast_bytes = min(ballast_bytes, self._total() // BALLAST_PART)
+        self._low_bytes = max(self._ballast_bytes, LOW_BYTES)
+        self._short = False
+        self._released = False
+
+    @property
+    def _growth_bytes(self) -> int:
+        return self._ballast_bytes // 4
+
+    def look(self) -> Space:
+        """Short below one ballast of free room; no longer short above two, and one more to be made again."""
+        free = self._free()
+        missing = 0 if self._is_there() else self._ballast_bytes
+        if free < self._low_bytes:
+            self._short = True
+        elif free >= 2 * self._low_bytes + missing:
+            self._short = False
+        ballast = Ballast.NONE if missing or not self._ballast_bytes else Ballast.FULL
+        return Space(
+            free=free,
+            total=self._total(),
+            is_short=self._short,
+            ballast=Ballast.RELEASED if self._released else ballast,
+        )
+
+    def make_room(self, ledger: Ledger) -> bool:
+        """The journal was refused: whether that was for want of room on the disk, and there is some now."""
+        if self._free() >= self._low_bytes and not self._short:
+            return False
+        self._short = True
+        let_go = self._let_go()
+        ledger.hold(self._growth_bytes if let_go else 0)
+        return let_go
+
+    def before_opening(self) -> None:
+        """To open a journal takes some room; on a full disk there is none but the ballast's."""
+        if self._free() < self._low_bytes:
+            self._short = True
+            self._let_go()
+
+    def tend(self, ledger: Ledger) -> Space:
+        """From time to time: make the ballast again when there is room, and pages before they are needed."""
+        space = self.look()
+        if space.is_short:
+            if self._released and not ledger.economy.held:
+                ledger.hold(self._growth_bytes)
+            return space
+        if not self._is_there() and not self._make():
+            return space
+        self._released = False
+        ledger.let_go()
+        ledger.reserve()
+        return self.look()
+
+    def _let_go(self) -> bool:
+        try:
+            self._file.unlink()
+        except OSError:
+            return False
+        self._released = True
+        return True
+
+    def _make(self) -> bool:
+        if not self._ballast_bytes:
+            return True
+        if self._free() < 3 * self._low_bytes:
+            return False
+        try:
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._ballast_bytes)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            with suppress(OSError):
+                self._file.unlink()
+            return False
+        return True
+
+    def _is_there(self) -> bool:
+        try:
+            return self._file.stat().st_size >= self._ballast_bytes
+        except OSError:
+            return not self._ballast_bytes
+
+    def _free(self) -> int:
+        found = os.statvfs(self._folder)
+        return found.f_bavail * found.f_frsize
+
+    def _total(self) -> int:
+        found = os.statvfs(self._folder)
+        return found.f_blocks * found.f_frsize

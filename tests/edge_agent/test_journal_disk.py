@@ -1,0 +1,281 @@
+"""Another program fills the disk: what happens is still written down, and all is well afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rigs import journal_writer
+from rigs.journals import at_ledger, closing, opening
+from rigs.moments import HandClock
+from rigs.small_disk import SmallDisk, with_a_disk_of
+
+from edge_agent.journal import Journal, JournalError
+from edge_agent.journal_caps import MIB, Caps, Given
+from edge_agent.journal_disk import Ballast, Disk
+from edge_agent.wire import MAX_ROWS, Row
+
+FURTHER = 10_000
+BELTS = 20
+
+
+class Site:
+    def __init__(self, journal: Journal, clock: HandClock) -> None:
+        self.journal, self.clock, self.rng = journal, clock, random.Random(7)
+        self.jammed: set[str] = set()
+        self.refused = 0
+        self.written = 0
+
+    async def turn(self, transitions: int, evidence_bytes: int = 0) -> None:
+        for _ in range(transitions):
+            self.clock.go(1)
+            belt = f"belt-{self.rng.randrange(BELTS)}"
+            evidence = {"seen": "x" * evidence_bytes} if evidence_bytes else None
+            change: Any = (
+                closing(self.clock, belt)
+                if belt in self.jammed
+                else opening(self.clock, belt, evidence=evidence)
+            )
+            try:
+                await self.journal.commit([change])
+            except JournalError:
+                self.refused += 1
+            else:
+                self.jammed ^= {belt}
+                self.written += 1
+
+    async def open_rows(self) -> list[Row]:
+        return await self.journal.open_occurrences()
+
+    async def is_told(self) -> bool:
+        return any(row.key == "gw-1|agent|disk" for row in await self.open_rows())
+
+    async def check(self) -> None:
+        """What is open is what is jammed, and not one occurrence is missing without being counted."""
+        assert {row.device for row in await self.open_rows()} - {"gw-1"} == self.jammed
+
+        def occurrences(ledger: Any) -> int:
+            (count,) = ledger._sql.execute(
+                "SELECT coalesce(sum(count), 0) FROM occurrence WHERE key LIKE 'belt%'"
+            ).fetchone()
+            return int(count) + int(ledger.economy.counted(Given.OCCURRENCES_DROPPED))
+
+        raised = (self.written + len(self.jammed)) // 2
+        assert await at_ledger(self.journal, occurrences) == raised
+
+
+@asynccontextmanager
+async def site(disk: SmallDisk, *, ballast_bytes: int = 16 * MIB) -> AsyncIterator[Site]:
+    clock, rng = HandClock(), random.Random()
+    total = os.statvfs(disk.folder)
+    journal = await Journal.open(
+        disk.folder,
+        new_id=lambda: f"{rng.getrandbits(128):032x}",
+        stamp=clock.stamp,
+        caps=Caps().on_a_disk_of(total.f_blocks * total.f_frsize),
+        disk=Disk(disk.folder, ballast_bytes=ballast_bytes),
+    )
+    try:
+        await journal.start("gw-1")
+        await journal.tend()
+        yield Site(journal, clock)
+    finally:
+        await journal.close()
+
+
+def ballast(disk: SmallDisk) -> Path:
+    return disk.folder / "ballast"
+
+
+async def a_full_disk(disk: SmallDisk) -> None:
+    async with site(disk) as floor:
+        assert ballast(disk).stat().st_blocks * 512 >= ballast(disk).stat().st_size > 100_000
+        await floor.turn(400, evidence_bytes=300)
+        disk.fill()
+        assert not await floor.is_told()
+        await floor.turn(FURTHER)
+        assert floor.refused == 0
+        await floor.journal.tend()
+        assert floor.journal.space is not None
+        assert floor.journal.space.is_short
+        assert await floor.is_told()
+        await floor.check()
+        disk.empty()
+        await floor.journal.tend()
+        assert not await floor.is_told()
+        await floor.journal.tend()
+        assert floor.journal.space.ballast is Ballast.FULL
+        assert ballast(disk).exists()
+        await floor.turn(2_000, evidence_bytes=300)
+        assert floor.refused == 0
+        await floor.check()
+    # Nothing of it is wrong.
+    async with site(disk) as again:
+        again.jammed, again.written = floor.jammed, floor.written
+        await again.check()
+
+
+@with_a_disk_of(2)
+def test_ten_thousand_further_changes_are_written_after_a_disk_of_2_mb_was_filled(disk: SmallDisk) -> None:
+    asyncio.run(a_full_disk(disk))
+
+
+@with_a_disk_of(40)
+def test_ten_thousand_further_changes_are_written_after_a_disk_of_40_mb_was_filled(disk: SmallDisk) -> None:
+    asyncio.run(a_full_disk(disk))
+
+
+@with_a_disk_of(8)
+def test_who_takes_the_room_of_the_ballast_too_stops_nothing(disk: SmallDisk) -> None:
+    async def run() -> None:
+        async with site(disk) as floor:
+            # A log of its usual length, and pages in reserve: what a journal has after its first hours.
+            await floor.turn(1_500, evidence_bytes=300)
+            await floor.journal.tend()
+            disk.fill()
+            await floor.turn(500)
+            for _ in range(5):
+                disk.fill()
+                await floor.turn(1_000)
+                await floor.journal.tend()
+            assert not ballast(disk).exists()
+            assert floor.refused == 0
+            assert await floor.is_told()
+            await floor.check()
+            disk.empty()
+            await floor.journal.tend()
+            await floor.turn(500)
+            assert floor.refused == 0
+            assert not await floor.is_told()
+
+    asyncio.run(run())
+
+
+@with_a_disk_of(4)
+def test_an_agent_starts_on_a_full_disk(disk: SmallDisk) -> None:
+    async def run() -> None:
+        async with site(disk) as before:
+            await before.turn(300, evidence_bytes=300)
+        disk.fill()
+        async with site(disk) as floor:
+            floor.jammed, floor.written = before.jammed, before.written
+            assert await floor.is_told()
+            await floor.turn(3_000)
+            assert floor.refused == 0
+            await floor.check()
+        # The occurrence of the disk is not closed by a start: nobody watches a device for it.
+        disk.empty()
+        async with site(disk) as floor:
+            assert not await floor.is_told()
+
+    asyncio.run(run())
+
+
+@with_a_disk_of(8)
+def test_on_a_full_disk_what_equipment_said_is_left_out_first(disk: SmallDisk) -> None:
+    async def run() -> None:
+        async with site(disk) as floor:
+            await floor.turn(200, evidence_bytes=2_000)
+            disk.fill()
+            await floor.turn(2_000, evidence_bytes=4_000)
+            assert floor.refused == 0
+            await floor.journal.tend()
+            assert floor.journal.given_up["evidence_thinned"] > 500
+            assert floor.journal.given_up["occurrences_dropped"] == 0
+            batch = await floor.journal.batch(max_rows=MAX_ROWS, max_bytes=1 << 20)
+            assert batch.lost == 0
+
+    asyncio.run(run())
+
+
+@with_a_disk_of(2)
+def test_a_disk_that_was_always_full_refuses_and_says_so_and_recovers(disk: SmallDisk) -> None:
+    async def run() -> None:
+        disk.fill(leave=160 << 10)
+        async with site(disk) as floor:
+            await floor.turn(2_000)
+            assert floor.refused
+            disk.empty()
+            await floor.journal.tend()
+            refused = floor.refused
+            await floor.turn(500)
+            assert floor.refused == refused
+            await floor.journal.tend()
+            assert ballast(disk).exists()
+            await floor.check()
+
+    asyncio.run(run())
+
+
+def test_no_ballast_larger_than_an_eighth_of_the_disk(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, ballast_bytes=1 << 60)
+    total = os.statvfs(tmp_path)
+    assert disk._ballast_bytes == total.f_blocks * total.f_frsize // 8
+    none = Disk(tmp_path, ballast_bytes=0)
+    assert none.look().ballast is Ballast.NONE
+
+
+# --- a disk that answers with errors --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [5, 40, 300])
+def test_nothing_is_confirmed_after_a_sync_that_failed(tmp_path: Path, after: int) -> None:
+    """fsync is never tried again: the agent ends, and the file is opened and looked at anew."""
+    trace = tmp_path / "trace"
+    said = subprocess.run(
+        [
+            *(
+                "strace",
+                "-f",
+                "-q",
+                "-o",
+                str(trace),
+                "-e",
+                "trace=fdatasync,write",
+                "-s",
+                "80",
+                "-e",
+                "signal=none",
+            ),
+            *("-e", f"inject=fdatasync:error=EIO:when={after}+", sys.executable),
+            *(str(journal_writer.__file__), str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert said.returncode == 1
+    assert "disk I/O error" in said.stderr
+    lines = trace.read_text().splitlines()
+    failed = next(number for number, line in enumerate(lines) if "EIO" in line)
+    confirmed = [n for n, line in enumerate(lines) if re.search(r'write\(1, "[0-9a-f]{32}"', line)]
+    rows = [line for line in said.stdout.splitlines() if re.match("[0-9a-f]{32} ", line)]
+    assert len(confirmed) == len(rows)
+    assert bool(rows) is (after > 5)
+    # Told on the loop's thread while the other one was syncing already: what was synced before.
+    late = [line for line in lines[failed + 1 :] if re.search(r'write\(1, "[0-9a-f]{32}"', line)]
+    assert len(late) <= journal_writer.WRITERS
+    found = asyncio.run(_rows(tmp_path))
+    for line in rows:
+        uid, rev, _ = line.split()
+        assert found[uid] >= int(rev)
+
+
+async def _rows(folder: Path) -> dict[str, int]:
+    clock = HandClock()
+    journal = await Journal.open(folder, new_id=lambda: "f" * 32, stamp=clock.stamp)
+    try:
+        batch = await journal.batch(max_rows=1_000_000, max_bytes=1 << 40)
+        return {row["uid"]: row["rev"] for row in batch.rows if isinstance(row, dict)}
+    finally:
+        await journal.close()
