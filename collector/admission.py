@@ -28,6 +28,8 @@ MAX_LINE = 5_000
 # A place that becomes free is taken at once if so many wait per place.
 LONG_LINE_PER_PLACE = 2
 MAX_RETRY_S = 300.0
+# Of the short: a standstill that is over must not keep a fresh stop away for minutes.
+MAX_SHORT_RETRY_S = 30.0
 # Agents come back between once and twice what they were told; the rest is the way.
 GRACE_S = 5.0
 # More are not counted. By then everybody is told the longest wait.
@@ -112,7 +114,8 @@ class Lane:
         before = self.waiting + self.expected(now_s)
         if who in self._expected:
             return max(0.0, self._expected[who][0] - now_s)
-        after_s = min(MAX_RETRY_S, before * self.cost_s)
+        longest_s = MAX_RETRY_S if self._line_s is None else MAX_SHORT_RETRY_S
+        after_s = min(longest_s, before * self.cost_s)
         if who and len(self._expected) < MAX_EXPECTED:
             self._expected[who] = now_s + after_s, now_s + 2 * max(1.0, after_s) + GRACE_S
         return after_s

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from collector.admission import (
     GRACE_S,
     MAX_RETRY_S,
+    MAX_SHORT_RETRY_S,
     SHORT_BYTES,
     Account,
     Lane,
@@ -105,6 +106,15 @@ def test_who_is_sent_away_comes_back_after_all_that_were_sent_away_before() -> N
     lane.waiting = 8
     turns = [lane.turn_s(f"gw{number}", 0.0) for number in range(100)]
     assert turns == pytest.approx([(8 + number) * 0.1 for number in range(100)])
+
+
+def test_a_short_sync_is_never_sent_away_for_long() -> None:
+    short, long = Lane(room=60, cost_s=10.0, line_s=4.0), Lane(room=4, cost_s=10.0)
+    for lane in (short, long):
+        for number in range(100):
+            lane.turn_s(f"gw{number}", 0.0)
+    assert short.turn_s("gw999", 0.0) == MAX_SHORT_RETRY_S
+    assert long.turn_s("gw999", 0.0) == MAX_RETRY_S
 
 
 def test_who_comes_back_is_expected_no_more_and_who_never_does_neither() -> None:
