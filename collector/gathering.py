@@ -49,12 +49,21 @@ class Gathering(Generic[I, O]):
         if not self._running or (
             self._waiting_weight >= self._at_most and len(self._running) < self._at_once
         ):
-            task = asyncio.create_task(self._run(), name="gathering")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._begin()
         return await future
 
-    async def _run(self) -> None:
+    def _begin(self) -> None:
+        async def work() -> None:
+            try:
+                await self._work_off()
+            finally:
+                # Not when the loop gets round to it: who comes in between would wait for nobody.
+                self._running.discard(task)
+
+        task = asyncio.create_task(work(), name="gathering")
+        self._running.add(task)
+
+    async def _work_off(self) -> None:
         while self._waiting:
             batch = self._batch()
             try:

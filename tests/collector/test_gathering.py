@@ -110,3 +110,21 @@ async def test_who_no_longer_waits_stops_nobody() -> None:
     desk.free.set()
     assert await stays == 20
     assert await gathering(3) == 30
+
+
+async def test_one_that_comes_at_the_moment_when_all_are_done_is_not_left_waiting() -> None:
+    desk = Desk()
+    gathering: Gathering[int, int] = Gathering(desk.work, at_most=3)
+    first = asyncio.create_task(gathering(1))
+    await desk.begun.wait()
+
+    async def when_free() -> int:
+        await desk.free.wait()
+        return await gathering(2)
+
+    second = asyncio.create_task(when_free())
+    await asyncio.sleep(0)
+    desk.free.set()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert (first.done(), second.done()) == (True, True)
