@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: help run clean-run test check format lock simulate simulate-kills simulate-mutants kill-test power-cuts \
-  storm noise fuzz
+  storm noise fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,9 @@ simulate-kills: $(VENV)/.installed-dev ## one short history, killed at every sta
 simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed: each must die (SEEDS=300, ONLY=name)
 	@$(SIMULATE) --mutants $(if $(JOBS),--jobs $(JOBS)) --seeds $(or $(SEEDS),300) --first $(or $(FIRST),0) \
 	  $(if $(ONLY),--only "$(ONLY)")
+
+bench: $(VENV)/.installed-dev ## rates, lists, bytes: one table, a few minutes; see docs/performance.md
+	@PYTHONPATH=.:tests $(BIN)/python -m bench
 
 lock: $(VENV)/.installed-dev ## make the hashed locks anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_FLAGS) -o deploy/requirements-dev.lock

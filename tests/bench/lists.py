@@ -1,0 +1,108 @@
+"""Many tickets in the database: the rate of syncs with few and with many of them, and the lists of people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from bench import serving
+from bench.table import Figure, show
+from sqlalchemy import Connection, insert, text
+
+from collector.store import Store, tables, tickets
+from collector.store.tickets import State, TicketFilter
+
+PAGE = 500
+TRIES = 7
+EVERYWHERE = None
+
+
+def figures(*, stored: int = 100_000) -> Iterator[Figure]:
+    for kind in serving.KINDS:
+        with serving.database(kind) as url:
+            store = Store.open(url)
+            try:
+                fill(store, stored)
+                for name, ask in questions().items():
+                    yield Figure(f"{name} of {stored:,}, ms, {kind}", _best_ms(store, ask), "50")
+            finally:
+                store.close()
+
+
+def fill(store: Store, stored: int) -> None:
+    """All of them open, over 50 sites: the worst that a list can meet."""
+    if not stored:
+        return
+    rows = [_ticket(number) for number in range(stored)]
+
+    def unit(connection: Connection) -> None:
+        for start in range(0, stored, 2_000):
+            connection.execute(insert(tables.ticket), rows[start : start + 2_000])
+
+    store.write(unit)
+    store.write(lambda connection: connection.execute(text("ANALYZE")))
+
+
+def questions() -> dict[str, Callable[[Connection], object]]:
+    def two_pages(wanted: TicketFilter) -> Callable[[Connection], object]:
+        def ask(connection: Connection) -> object:
+            first = tickets.find(connection, wanted, None, PAGE)
+            return first, tickets.find(connection, wanted, first.next, PAGE) if first.next else None
+
+        return ask
+
+    opened = State.OPEN
+    return {
+        "first 1,000 open tickets": two_pages(TicketFilter(sites=EVERYWHERE, state=opened)),
+        "first 1,000 of a site": two_pages(TicketFilter(sites=EVERYWHERE, state=opened, site="site-7")),
+        "first 1,000 unacknowledged": two_pages(TicketFilter(sites=EVERYWHERE, state=State.UNACKNOWLEDGED)),
+        "first 1,000 that stop": two_pages(TicketFilter(sites=EVERYWHERE, state=opened, severity="stop")),
+        "a handheld's page": lambda connection: tickets.at_hand(
+            connection, EVERYWHERE, "site-7", limit=100, ended=20
+        ),
+        "a desk's page, the worst first": lambda connection: tickets.at_hand(
+            connection, EVERYWHERE, None, limit=100, ended=20
+        ),
+    }
+
+
+def _best_ms(store: Store, ask: Callable[[Connection], object]) -> float:
+    took = []
+    for _ in range(TRIES):
+        started_s = time.perf_counter()
+        store.read(ask)
+        took.append((time.perf_counter() - started_s) * 1000)
+    return sorted(took)[TRIES // 2]
+
+
+def _ticket(number: int) -> dict[str, object]:
+    site, device = f"site-{number % 50}", f"device-{number // 4}"
+    return {
+        "id": f"{number:032x}",
+        "number": number,
+        "site": site,
+        "dedupe_key": f"v1|{site}|{device}|media|fault-{number}",
+        "device": device,
+        "place": f"hall/line-{number % 9}",
+        "component": "media",
+        "fault": f"fault-{number}",
+        "title": f"Fault {number} at {device}",
+        "advice": "Load a new roll and close the head.",
+        "severity": (10, 20, 30)[number % 3],
+        "condition": "active",
+        "work": "new",
+        "version": 1,
+        "alarm_version": 1,
+        "ack_seen": number % 2,
+        "first_ms": 1_767_600_000_000 + number,
+        "period_ms": 1_767_600_000_000 + number,
+        "error_ms": 1_000,
+        "returns": 0,
+        "count": 1,
+        "received_ms": 1_767_600_000_000 + number,
+        "history": False,
+    }
+
+
+if __name__ == "__main__":
+    show(figures())

@@ -1,0 +1,141 @@
+"""From the bytes of a sync to a committed ticket, through HTTP: rows and requests a second, and memory.
+
+Against a bare loop of the same run, which inserts the same rows 500 to a transaction into a
+table with a primary key and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from bench import lists, load, rows, serving
+from bench.rows import Voice
+from bench.table import Figure, show
+
+from collector.store import Store
+
+ROWS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    before_mb: float
+    after_mb: float
+
+
+def through_http(kind: str, voices: Sequence[Voice], *, stored: int = 0) -> Measured:
+    """``stored``: tickets that are there already."""
+    with serving.database(kind) as url:
+        store = Store.open(url)
+        serving.enrol(store, [voice.name for voice in voices])
+        lists.fill(store, stored)
+        store.close()
+        with serving.serving(url) as collector:
+            before_mb, cpu_s = collector.rss_mb(), collector.cpu_s()
+            heard = load.run(collector.load(voices))
+            took = sorted(heard.took_ms)
+            return Measured(
+                requests_per_s=heard.requests / heard.seconds,
+                p50_ms=took[len(took) // 2],
+                p99_ms=took[len(took) * 99 // 100],
+                cpu_us=(collector.cpu_s() - cpu_s) / heard.requests * 1e6,
+                before_mb=before_mb,
+                after_mb=collector.rss_mb(),
+            )
+
+
+def bare(kind: str, voices: Sequence[Voice]) -> float:
+    """Rows a second of a loop that does nothing but insert them, durably."""
+    told = [_flat(row) for voice in voices for row in _rows(voice)]
+    names = list(told[0])
+    values = [tuple(row.values()) for row in told]
+    with serving.database(kind) as url:
+        if kind == "sqlite":
+            with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(f"CREATE TABLE told (uid PRIMARY KEY, {', '.join(names[1:])})")
+                marks = ", ".join("?" * len(names))
+                started_s = time.perf_counter()
+                for part in _parts(values):
+                    connection.execute("BEGIN")
+                    connection.executemany(f"INSERT INTO told VALUES ({marks})", part)
+                    connection.execute("COMMIT")
+                return len(values) / (time.perf_counter() - started_s)
+        with psycopg.connect(url) as server:
+            server.execute(
+                f"CREATE TABLE told (uid text PRIMARY KEY, {', '.join(f'{n} text' for n in names[1:])})"
+            )
+            server.commit()
+            marks = ", ".join(["%s"] * len(names))
+            started_s = time.perf_counter()
+            for part in _parts(values):
+                with server.cursor() as cursor:
+                    cursor.executemany(f"INSERT INTO told VALUES ({marks})", part)
+                server.commit()
+            return len(values) / (time.perf_counter() - started_s)
+
+
+def _rows(voice: Voice) -> Iterator[dict[str, Any]]:
+    for before, after in voice.messages:
+        yield from json.loads(before + b'0,"mono_ns":0' + after)["rows"]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """What the collector makes columns of, and the row itself."""
+    names = ("uid", "device", "component", "fault", "rev", "state", "severity", "count", "title", "advice")
+    flat = {name: str(row[name]) for name in names}
+    for name in ("first_bad", "raised", "cleared"):
+        stamp = row.get(name) or {}
+        flat |= {f"{name}_boot": stamp.get("boot"), f"{name}_ns": str(stamp.get("mono_ns"))}
+    return flat | {"severities": json.dumps(row["severities"]), "told": json.dumps(row)}
+
+
+def _parts(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), ROWS):
+        yield values[start : start + ROWS]
+
+
+def figures(
+    *,
+    kinds: Sequence[str] = serving.KINDS,
+    messages: int = 20,
+    singles: int = 100,
+    gateways: int = 64,
+    few: int = 2_000,
+    many: int = 100_000,
+) -> Iterator[Figure]:
+    for kind in kinds:
+        backlog = [rows.voice(f"gw-{n}", messages=messages, rows=ROWS, burst=5) for n in range(4)]
+        plain = bare(kind, backlog)
+        full = through_http(kind, backlog)
+        rate = full.requests_per_s * ROWS
+        yield Figure(f"rows/s, {ROWS} a sync, {kind}", rate, "10,000", rate / plain, "0.12")
+        yield Figure(f"CPU of the collector per row, us, {kind}", full.cpu_us / ROWS)
+        yield Figure(f"memory after {4 * messages * ROWS:,} rows, MB, {kind}", full.after_mb, "100")
+        quick, slow = (
+            through_http(kind, backlog, stored=stored).requests_per_s * ROWS for stored in (few, many)
+        )
+        yield Figure(f"rows/s with {few:,} tickets stored, {kind}", quick)
+        yield Figure(f"rows/s with {many:,} of them, against {few:,}, {kind}", slow, "", slow / quick, "0.95")
+        ones = [rows.voice(f"gw-{n}", messages=singles, rows=1, burst=1, live=True) for n in range(gateways)]
+        single = through_http(kind, ones)
+        yield Figure(f"syncs/s of one row, {gateways} gateways, {kind}", single.requests_per_s, "2,500")
+        yield Figure(f"CPU of the collector per sync, us, {kind}", single.cpu_us)
+        yield Figure(f"p50 of a sync, ms, {kind}", single.p50_ms)
+        yield Figure(f"p99 of a sync, ms, {kind}", single.p99_ms)
+
+
+if __name__ == "__main__":
+    show(figures())
