@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from collector.tickets import Condition, Facts, Ticket, Work
+from edge_agent.wire import MAX_INT
 
 FOREVER_MS = 1 << 62
 
@@ -115,7 +116,8 @@ def facts(episodes: Sequence[Episode]) -> Facts:
         last_ms=None if open_ones else reach_ms,
         period_ms=periods[-1][0].start_ms,
         returns=len(periods) - 1,
-        count=sum(episode.count for episode in episodes),
+        # Each may be the most that a database keeps; more than that is as many as that.
+        count=min(MAX_INT, sum(episode.count for episode in episodes)),
         error_ms=episodes[0].error_ms,
         title=newest.title,
         advice=newest.advice,

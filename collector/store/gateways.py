@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, ScalarSelect, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Float, Row, ScalarSelect, cast, func, select
 
 from collector.store.devices import within
 from collector.store.tables import device, gap, gateway, quarantine
@@ -41,8 +41,9 @@ def gateways(
     watched = _counted(device.c.gateway_id, device.c.gone_ms.is_(None))
     aside = _counted(quarantine.c.gateway_id)
     gaps = _counted(gap.c.gateway_id)
+    # As floats: SQLite's sum of integers fails beyond 64 bits.
     lost = (
-        select(func.coalesce(func.sum(gap.c.count), 0))
+        select(func.coalesce(func.sum(cast(gap.c.count, Float)), 0))
         .where(gap.c.gateway_id == gateway.c.id)
         .correlate(gateway)
         .scalar_subquery()

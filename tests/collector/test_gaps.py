@@ -12,6 +12,7 @@ from collector.pages.floor import gateway_line
 from collector.report import By, Interval
 from collector.store import Store, tables
 from collector.store.gateways import GatewayView, gateways
+from edge_agent.wire import MAX_INT
 
 
 def moment(minute: float) -> int:
@@ -133,3 +134,17 @@ def test_a_restored_collector_that_gets_all_again_declares_no_gap(store: Store, 
     edge.sync(store, 2)
     edge.sync(store, 3)
     assert kept(store) == []
+
+
+def test_a_gateway_that_says_that_it_lost_more_than_there_is_can_be_looked_at(
+    store: Store, edge: EdgeVoice
+) -> None:
+    for seq in (10, 20):
+        uid = edge.raises(seq)
+        edge.raises(seq + 1, "printer-2")
+        forgets(edge, uid)
+        says(store, edge, seq + 2, MAX_INT)
+        says(store, edge, seq + 3, MAX_INT)
+        edge.begin_again()
+    assert [gap.count for gap in kept(store)] == [MAX_INT, MAX_INT]
+    assert (shown(store).gaps, shown(store).lost) == (2, 2 * (MAX_INT + 1))

@@ -15,6 +15,7 @@ from collector.store.devices import devices
 from collector.store.gateways import gateways
 from collector.store.tickets import State, TicketDetail, TicketFilter, TicketView
 from collector.tickets import Condition, Work
+from edge_agent.wire import MAX_INT
 
 
 def listed(store: Store, state: State | None = None) -> list[TicketView]:
@@ -517,3 +518,14 @@ def test_a_roll_up_that_contradicts_itself_is_put_aside(
     edge.rows[rolled["uid"]] |= spoilt
     applied = edge.sync(store, 80)
     assert (applied.answer.verdict, applied.quarantined, held(store)) == ("ok", 1, [])
+
+
+def test_counts_that_are_monstrous_together_keep_nobody_elses_rows_out(store: Store, edge: EdgeVoice) -> None:
+    edge.clears(edge.raises(0, count=MAX_INT), 1)
+    edge.clears(edge.raises(2, count=MAX_INT), 3)
+    edge.sync(store, 4)
+    other = EdgeVoice(enrol(store, "gw2"), seed=2)
+    other.raises(5)
+    assert other.sync(store, 6).answer.verdict == "ok"
+    (ticket,) = listed(store)
+    assert (detail(store, ticket.id).ticket.count, ticket.condition) == (MAX_INT, Condition.ACTIVE)
