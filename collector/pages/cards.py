@@ -12,6 +12,8 @@ from collector.tickets import Ack, Condition, Work
 
 # Of those that have just ended; the desk list has them all.
 ENDED_SHOWN = 8
+# A date that may be off by more is shown with how far.
+ROUGH_MS = 60_000
 SEVERITY_ORDER = {"stop": 0, "degraded": 1, "notice": 2}
 
 
@@ -88,6 +90,11 @@ class Card:
     def late(self) -> bool:
         """Known here so much later than it began that people should know."""
         return self.view.detection_delay_ms >= 60_000
+
+    @property
+    def rough(self) -> bool:
+        """Its dates are estimates, so far off that people should know."""
+        return self.view.error_ms > ROUGH_MS
 
 
 def card(view: TicketView) -> Card:

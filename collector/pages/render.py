@@ -75,6 +75,7 @@ class Renderer:
             "age": lambda ms: texts.age(ms, now_ms()),
             "duration": texts.duration,
             "span": texts.span,
+            "within": texts.within,
             "place": texts.place,
             "severity": texts.severity,
         }

@@ -62,6 +62,17 @@ def duration(ms: int) -> str:
     return f"{seconds // DAY_S} d {seconds % DAY_S // HOUR_S} h"
 
 
+def within(ms: int) -> str:
+    """How far off at most, roughly and never less than it is: ± 3 min, ± 2 h, ± 365 d."""
+    seconds = -(-max(0, ms) // 1000)
+    unit_s, unit = next(
+        one
+        for one in ((DAY_S, "d"), (HOUR_S, "h"), (MINUTE_S, "min"), (1, "s"))
+        if seconds >= one[0] or one[0] == 1
+    )
+    return f"± {-(-seconds // unit_s)} {unit}"
+
+
 def share(part: int, whole: int) -> str:
     """99.2 %, and never 100 % for what is not all of it."""
     if whole <= 0:

@@ -10,6 +10,7 @@ import pytest
 from rigs.web import House, csrf_in, fields_in, house
 
 from collector import auth
+from collector.dating import HOUR_MS
 from collector.pages import render
 from collector.store import Store
 
@@ -83,6 +84,26 @@ async def test_empty_pages_say_that_nothing_is_broken(home: House) -> None:
     assert "No gateway yet" in (await read(client, "/gateways")).text
     assert "No device yet" in (await read(client, "/devices")).text
     assert "add a gateway first" in (await read(client, "/downtime")).text
+
+
+async def test_a_date_that_may_be_off_by_over_a_minute_says_so_wherever_it_is_shown(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1")
+    exact = gateway.voice.raises(0, fault="paper-out")
+    dark = {"boot": "d" * 32, "mono_ns": 60 * 10**9, "wall_ms": home.clock.ms, "source": "rtc"}
+    rough = gateway.voice.raises(
+        0, fault="head-open", first_bad=dark, raised=dark, severities=[{"severity": 30, "at": dark}]
+    )
+    await home.sync(gateway)
+    client = await home.log_in("alice")
+    told = {one: (await client.get(f"/api/v1/tickets/{one}")).json()["error_ms"] for one in (exact, rough)}
+    assert told == {exact: 1_360, rough: HOUR_MS}
+    for path in ("/", "/m"):
+        assert (await read(client, path)).text.count("±") == 1, path
+    for prefix in ("/t", "/m/t"):
+        shown = (await read(client, f"{prefix}/{rough}")).text
+        assert "When it began is an estimate, ± 1 h: its gateway was not in contact" in shown
+        assert "an estimate" not in (await read(client, f"{prefix}/{exact}")).text
 
 
 async def test_what_a_device_says_is_text_and_nothing_else(home: House) -> None:

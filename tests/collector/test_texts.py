@@ -32,6 +32,21 @@ def test_durations_read_as_people_say_them(ms: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ms", "words"),
+    [
+        (0, "± 0 s"),
+        (1_360, "± 2 s"),
+        (60_001, "± 2 min"),
+        (HOUR_MS, "± 1 h"),
+        (HOUR_MS + 1, "± 2 h"),
+        (365 * 24 * HOUR_MS, "± 365 d"),
+    ],
+)
+def test_how_far_a_date_may_be_off_is_rounded_up_to_one_unit(ms: int, words: str) -> None:
+    assert texts.within(ms) == words
+
+
+@pytest.mark.parametrize(
     ("ago_ms", "words"),
     [
         (0, "just now"),
