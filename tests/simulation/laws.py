@@ -419,6 +419,11 @@ class Laws:
         counted = box.disk.counted()
         if dropped > counted[Given.OCCURRENCES_DROPPED]:
             self.world.fail(f"I10: {box.name} has lost {dropped}, it counted {dict(counted)}")
+        (told,) = self.world.hub.database.raw.execute(
+            "SELECT coalesce(sum(count), 0) FROM gap WHERE gateway_id = ?", (box.gateway.id,)
+        ).fetchone()
+        if dropped > told:
+            self.world.fail(f"I10: {box.name} has lost {dropped}, gaps tell of {told}")
         for what, count in counted.items():
             self.world.count(f"full journals: {what}", count)
 
@@ -444,8 +449,9 @@ class Laws:
             return False
         world.count("rows dropped")
         gap = world.hub.database.raw.execute(
-            "SELECT 1 FROM gap WHERE gateway_id = ? AND from_seq <= ? AND to_seq >= ?",
-            (box.gateway.id, row["mod_seq"], row["mod_seq"]),
+            # A member of a roll-up has moved to the position of the last of them.
+            "SELECT 1 FROM gap WHERE gateway_id = ? AND to_seq >= ?",
+            (box.gateway.id, row["mod_seq"]),
         ).fetchone()
         if gap is None:
             world.fail(f"I10: {row['uid']} at {row['mod_seq']} is gone, and no gap says so")
