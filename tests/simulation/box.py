@@ -331,7 +331,7 @@ class AgentLife(Life):
             await self.box.world.pause(60)
             await journal.anchor()
             turn += 1
-            if turn % 20 == 0:
+            if turn % 5 == 0:
                 await journal.prune()
 
     async def _forward(self, forward: Forwarder) -> None:

@@ -439,7 +439,7 @@ class Laws:
         tell. The others were held once, pruned after that, and the database is another one now.
         """
         world = self.world
-        if self._past_the_horizon(box, row):
+        if self._past_the_horizon(box, row) and (row["uid"] in self.held_closed or self._spoilt(row)):
             world.count("rows past the horizon")
             return False
         if world.dials.caps == Caps() and not world.dials.full_disks:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulation.box import Disk
+from simulation.dials import TINY
 from simulation.small import calm
 from simulation.world import World
 
@@ -26,6 +27,14 @@ class Scene(World):
 
     async def play(self) -> None:
         raise NotImplementedError
+
+    async def pass_quietly(self, seconds: float, *, stretch: float) -> None:
+        self.stretch = stretch
+        await asyncio.sleep(seconds)
+        self.stretch = 1.0
+        woken, self.woken = self.woken, asyncio.Event()
+        assert woken is not None
+        woken.set()
 
     async def turn(self, turns: Turns) -> None:
         for at, name, fault in turns:
@@ -81,4 +90,73 @@ class TwoHistories(Scene):
         await asyncio.sleep(5.0)
 
 
-SCENES = (TwoBoxes, TwoHistories)
+@dataclass(slots=True)
+class LongSilence(Scene):
+    """What happened before forty days without network is told after them."""
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        self.net.cut[box.name] = float("inf")
+        await self.turn([(5.0, "belt-1", "jam"), (9.0, "belt-1", "jam"), (12.0, "belt-2", "jam")])
+        await asyncio.sleep(5.0)
+        # An anchor each four days, and one pruning in five of them.
+        await self.pass_quietly(40 * 86_400.0, stretch=5_760.0)
+        self.net.cut.clear()
+        await asyncio.sleep(30.0)
+
+
+@dataclass(slots=True)
+class EverybodyWakes(Scene):
+    """A jam goes on while its gateway gets an empty disk and reaches nothing; then the first reading and the
+    next message fall into one moment.
+    """
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        box.belts = ["belt-1"]
+        await asyncio.sleep(2.0)
+        box.dark = True
+        box.kill("to be set up anew")
+        await self.turn([(4.0, "belt-1", "jam")])
+        await asyncio.sleep(20.0)
+        self.belts["belt-1"].cut_off = True
+        box.dark = True
+        box.kill("for good")
+        box.disk = Disk()
+        await asyncio.sleep(60.0)
+        # The next reading is far away, and messages go on.
+        self.dials.poll_s = 500.0
+        await asyncio.sleep(5.0)
+        self.stretch = 10.0
+        await asyncio.sleep(1_000.0)
+        self.belts["belt-1"].cut_off = False
+        # A reading may fail.
+        for _ in range(3):
+            await self.pass_quietly(0.0, stretch=10.0)
+            self.stretch = 10.0
+            await asyncio.sleep(30.0)
+        self.dials.poll_s = 1.0
+        await self.pass_quietly(0.0, stretch=1.0)
+
+
+@dataclass(slots=True)
+class FullJournal(Scene):
+    """A belt jams three hundred times while its gateway is cut off, and another has a fault that goes on: more
+    than the journal holds. All of it is there in the end, rolled up, or told as lost.
+    """
+
+    def __post_init__(self) -> None:
+        Scene.__post_init__(self)
+        self.dials.caps = TINY
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        await self.turn([(2.0, "belt-2", "overload")])
+        await asyncio.sleep(8.0)
+        self.net.cut[box.name] = float("inf")
+        await self.turn([(11.0 + 4 * number, "belt-1", "jam") for number in range(600)])
+        self.net.cut.clear()
+        await asyncio.sleep(30.0)
+
+
+SCENES = (TwoBoxes, TwoHistories, LongSilence, EverybodyWakes, FullJournal)
