@@ -141,7 +141,7 @@ class EverybodyWakes(Scene):
 
 @dataclass(slots=True)
 class FullJournal(Scene):
-    """A belt jams three hundred times while its gateway is cut off, and another has a fault that goes on: more
+    """A belt jams three hundred times while its gateway is cut off, and another has one fault for long: more
     than the journal holds. All of it is there in the end, rolled up, or told as lost.
     """
 
