@@ -21,6 +21,7 @@ from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
+from collector.protocol import Protocol
 from collector.store import Store, UnusableError, is_full, moment, people
 from collector.sweep import Change, sweep
 
@@ -33,7 +34,6 @@ SWEEP_ON_S = 0.05
 SWEEP_AGAIN_S = 5.0
 FINISH_WITHIN_S = 2
 BACKLOG = 1024
-MAX_HEADER_BYTES = 64 << 10
 # "All addresses" is where to listen, not where to go.
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
@@ -145,8 +145,7 @@ def _uvicorn(parts: Parts) -> uvicorn.Config:
     settings = parts.settings
     return uvicorn.Config(
         assemble(parts),
-        # The other parser takes headers without end into memory.
-        http="h11",
+        http=Protocol,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -159,7 +158,6 @@ def _uvicorn(parts: Parts) -> uvicorn.Config:
         # Longer than an agent's heartbeat, so that it keeps one connection.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=FINISH_WITHIN_S,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
 
 
