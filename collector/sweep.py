@@ -88,7 +88,14 @@ def _revoked(
     made_here = occurrences.whole(connection, occurrences.open_here_of(connection, gateway.id))
     pending += [over(values, REVOKED, now_ms) for values in made_here.values()]
     streams.save_gateway(
-        connection, gateway.id, silent_ms=None, clock_ms=None, clock_told=False, cloned_ms=None
+        connection,
+        gateway.id,
+        silent_ms=None,
+        clock_ms=None,
+        clock_told=False,
+        cloned_ms=None,
+        switches=None,
+        switched_ms=None,
     )
     return fold(connection, gateway.site, pending, now_ms, policy)
 

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse
 
 from collector.auth import scope_of
 from collector.pages.render import page, parts_and_actor
-from collector.pages.texts import severity
+from collector.pages.texts import counted, severity
 from collector.store import devices as device_store
 from collector.store import gateways as gateway_store
 from collector.store.devices import DeviceView
@@ -90,8 +90,8 @@ def device_line(view: DeviceView) -> DeviceLine:
 def _gaps(view: GatewayView) -> str:
     if not view.gaps:
         return ""
-    said = f"{view.gaps} {'gap' if view.gaps == 1 else 'gaps'} in what it sent"
-    return f"{said}, {view.lost} faults lost" if view.lost else said
+    said = f"{counted(view.gaps, 'gap')} in what it sent"
+    return f"{said}, {counted(view.lost, 'fault')} lost" if view.lost else said
 
 
 def gateway_line(view: GatewayView) -> GatewayLine:
@@ -99,8 +99,12 @@ def gateway_line(view: GatewayView) -> GatewayLine:
     health = view.health or {}
     unreachable = health.get("devices_unreachable")
     remarks = [
-        f"{unreachable} devices not reached" if isinstance(unreachable, int) and unreachable else "",
-        f"{view.quarantined} rows could not be read" if view.quarantined else "",
+        "two boxes speak as this one" if view.cloned else "",
+        "its clock is wrong" if view.clock_wrong else "",
+        f"{counted(unreachable, 'device')} not reached"
+        if isinstance(unreachable, int) and unreachable
+        else "",
+        f"{counted(view.quarantined, 'row')} could not be read" if view.quarantined else "",
         _gaps(view),
     ]
     return GatewayLine(

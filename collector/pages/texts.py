@@ -81,6 +81,11 @@ def share(part: int, whole: int) -> str:
     return f"{tenths // 10}.{tenths % 10} %" if tenths < 1000 else "100 %"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 gap, 2 gaps."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 SEVERITIES = {"stop": "Stop", "degraded": "Degraded", "notice": "Notice"}
 
 

@@ -24,6 +24,9 @@ class GatewayView:
     # To about five seconds.
     last_contact_ms: int | None
     silent_ms: int | None
+    # There is a ticket of it: its wall clock is wrong, two boxes speak as it.
+    clock_wrong: bool
+    cloned: bool
     devices: int
     # Rows that could not be read; gaps that were declared.
     quarantined: int
@@ -69,6 +72,8 @@ def gateways(
             revoked_ms=row.revoked_ms,
             last_contact_ms=row.last_contact_ms,
             silent_ms=row.silent_ms,
+            clock_wrong=row.clock_told,
+            cloned=row.cloned_ms is not None,
             devices=row.devices,
             quarantined=row.quarantined,
             gaps=row.gaps,

@@ -12,12 +12,14 @@ from rigs.journals import opened
 from rigs.moments import HandClock
 from rigs.site import GATEWAY, Site
 from rigs.watching import conveyor
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from collector import clones
 from collector.clones import QUIET_MS, Standing, judge, went_back
+from collector.pages.floor import gateway_line
 from collector.store import Store, tables
 from collector.store import tickets as ticket_store
+from collector.store.gateways import gateways
 from collector.store.tickets import TicketFilter, TicketView
 from collector.sweep import sweep
 from collector.tickets import Condition
@@ -223,7 +225,21 @@ def test_the_alarm_says_what_to_do_and_has_the_same_name_everywhere(
 ) -> None:
     (alarm,) = alarms(store)
     assert alarm.title == "Two boxes speak as gateway gw1"
+    (gateway,) = store.read(lambda c: gateways(c, None))
+    assert gateway_line(gateway).remarks == ("two boxes speak as this one",)
     detail = store.read(lambda c: ticket_store.detail(c, alarm.id))
     assert detail is not None
     assert "Switch one of the two off" in detail.ticket.advice
     assert alarm.id == clones.minted.uid(two[0].gateway.id, "cloned", alarm.occurred_ms)
+
+
+def test_a_gateway_that_was_revoked_and_enrolled_anew_begins_without_what_was_seen_before(
+    store: Store, two: tuple[EdgeVoice, EdgeVoice]
+) -> None:
+    for revoked_ms in (MONDAY_MS + 8 * MINUTE_MS, None):
+        store.write(lambda c, at=revoked_ms: c.execute(update(tables.gateway).values(revoked_ms=at)))
+        swept(store, 8)
+    for voice in two:
+        for _ in range(3):
+            voice.sync(store, 9)
+    assert [alarm.condition for alarm in alarms(store)] == [Condition.CLEARED]

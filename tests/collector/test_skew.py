@@ -8,9 +8,11 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol, send
 from sqlalchemy import select, update
 
 from collector import skew
+from collector.pages.floor import gateway_line
 from collector.skew import SETTLES_MS, SKEW_MS, Standing, judge, sentence
 from collector.store import Store, tables
 from collector.store import tickets as ticket_store
+from collector.store.gateways import gateways
 from collector.store.tickets import TicketFilter, TicketView
 from collector.sweep import sweep
 from collector.tickets import Condition
@@ -23,6 +25,11 @@ def clock_tickets(store: Store) -> list[TicketView]:
     wanted = TicketFilter(sites=None, state=None)
     found = store.read(lambda connection: ticket_store.find(connection, wanted, None, 100)).items
     return [ticket for ticket in found if ticket.fault == "clock"]
+
+
+def remarks(store: Store) -> tuple[str, ...]:
+    (gateway,) = store.read(lambda connection: gateways(connection, None))
+    return gateway_line(gateway).remarks
 
 
 @pytest.fixture
@@ -87,7 +94,9 @@ def test_a_clock_that_is_wrong_is_one_ticket_until_it_is_right(
     (ticket,) = clock_tickets(store)
     assert (ticket.title, ticket.device, ticket.severity) == (title, "gw1", "notice")
     assert (ticket.condition, ticket.occurred_ms) == (Condition.ACTIVE, MONDAY_MS)
+    assert remarks(store) == ("its clock is wrong",)
     says(store, edge, 6, 400)
+    assert remarks(store) == ()
     (ticket,) = clock_tickets(store)
     assert (ticket.condition, ticket.ended_ms) == (Condition.CLEARED, MONDAY_MS + 6 * MINUTE_MS)
     assert ticket.title == title
