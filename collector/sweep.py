@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -38,22 +39,28 @@ def sweep(
     """
     if not moment.claim_timers(connection):
         return ()
+    silent, before_ms = [], now_ms - SILENT_MS
+    if started_ms < before_ms:
+        silent = _named(streams.fallen_silent(connection, before_ms=before_ms, limit=MAX_SILENCED))
+    alone = _named(streams.cloned(connection, quiet_since_ms=now_ms - clones.QUIET_MS))
+    revoked = _named(streams.revoked_but_open(connection))
+    if found := {gateway.id for gateway in (*silent, *alone, *revoked)}:
+        # All before the first ticket, as messages do: else one that speaks now waits for the sweep, and the
+        # sweep for it.
+        streams.lock_gateways(connection, found)
     changed: list[Change] = []
-    if now_ms - started_ms > SILENT_MS:
-        before_ms = now_ms - SILENT_MS
-        for gateway_id, site, name in streams.fallen_silent(
-            connection, before_ms=before_ms, limit=MAX_SILENCED
-        ):
-            gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
-            changed += _silent(connection, gateway, now_ms, policy)
-    for gateway_id, site, name in streams.cloned(connection, quiet_since_ms=now_ms - clones.QUIET_MS):
-        gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
-        changed += fold(connection, site, clones.over(connection, gateway, now_ms), now_ms, policy)
-    for gateway_id, site, name in streams.revoked_but_open(connection):
-        gateway = GatewayIdentity(id=gateway_id, site=site, name=name)
+    for gateway in silent:
+        changed += _silent(connection, gateway, now_ms, policy)
+    for gateway in alone:
+        changed += fold(connection, gateway.site, clones.over(connection, gateway, now_ms), now_ms, policy)
+    for gateway in revoked:
         changed += _revoked(connection, gateway, now_ms, policy)
     changed += _quiet(connection, now_ms, policy)
     return tuple(dict.fromkeys(changed))
+
+
+def _named(found: Iterable[tuple[str, str, str]]) -> list[GatewayIdentity]:
+    return [GatewayIdentity(id=gateway_id, site=site, name=name) for gateway_id, site, name in found]
 
 
 def _silent(

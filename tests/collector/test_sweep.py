@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from rigs import postgres
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from collector.folding import Change
+from collector.ingest import Applied, apply
 from collector.minted import silent_uid
-from collector.store import Store, moment, tables
+from collector.store import Store, moment, streams, tables
 from collector.store import tickets as ticket_store
 from collector.store.devices import devices
 from collector.store.figures import figures
@@ -266,3 +268,41 @@ def test_while_one_collector_sweeps_the_others_do_not(postgres_url: str, made_da
     assert len(swept(stores[1], 2)) == 1
     for store in stores:
         store.close()
+
+
+def test_a_gateway_that_speaks_while_it_is_called_silent_and_the_sweep_do_not_wait_for_each_other(
+    made_database: str, postgres_url: str
+) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    store, other = Store.open(url), Store.open(url)
+    voices = [EdgeVoice(enrol(store, name), seed=seed) for seed, name in enumerate(("gw1", "gw2"))]
+    for voice in voices:
+        voice.sync(store, 0.1)
+    speaks = voices[1]
+    speaks.raises(2)
+    tries: list[str] = []
+
+    def sweeps(connection: Connection) -> tuple[Change, ...]:
+        tries.append("sweep")
+        return sweep(connection, MONDAY_MS + 3 * MINUTE_MS)
+
+    def is_held_up(connection: Connection) -> bool:
+        waits = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+        return connection.execute(waits).first() is not None
+
+    def speak(connection: Connection) -> Applied:
+        tries.append("message")
+        streams.lock_gateway(connection, speaks.gateway.id)
+        sweeping.append(pool.submit(other.write, sweeps))
+        while not other.read(is_held_up):
+            time.sleep(0.01)
+        return apply(connection, speaks.gateway, speaks.message(3), MONDAY_MS + 3 * MINUTE_MS)
+
+    sweeping: list[Future[tuple[Change, ...]]] = []
+    with ThreadPoolExecutor(1) as pool:
+        assert store.write(speak).answer.verdict == "ok"
+        assert len(sweeping[0].result()) == 1
+    assert sorted(tries) == ["message", "sweep"]
+    assert [one.state for one in store.read(lambda c: gateways(c, None))] == ["silent", "ok"]
+    store.close()
+    other.close()
