@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,12 +181,16 @@ class Watch:
     async def _commit(
         self, watched: _Watched, changes: Sequence[Change], before: Mapping[str, Phase]
     ) -> None:
-        """Also when the caller is cancelled meanwhile: the detector has to know what was written."""
+        """Also when the caller is cancelled meanwhile, whenever and however often: the detector has to know
+        what was written.
+        """
         writing = asyncio.ensure_future(self._journal.commit(changes))
         try:
             await asyncio.shield(writing)
         finally:
-            await asyncio.wait({writing})
+            while not writing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({writing})
             if writing.cancelled() or writing.exception() is not None:
                 watched.detector.put_back(before)
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rigs.journals import at_ledger, closing, opened, opening
+from rigs.journals import InMemory, at_ledger, closing, opened, opening
 from rigs.moments import HandClock, ids
 
-from edge_agent import journal_file
 from edge_agent.journal import FILE, Journal
 from edge_agent.journal_caps import MIB, Caps, Given
 from edge_agent.ledger import Batch, Ledger
@@ -26,21 +24,6 @@ T = TypeVar("T")
 KIB = 1 << 10
 BELTS = 6
 SMALL = Caps(journal_bytes=256 * KIB, evidence_bytes=64 * KIB)
-
-
-class InMemory:
-    """A journal's writer whose file is in memory."""
-
-    def __init__(self, new_id: Callable[[], str], caps: Caps) -> None:
-        sql = sqlite3.connect(":memory:", isolation_level=None)
-        journal_file._migrate(Path(FILE), sql)
-        self.ledger = Ledger(sql, new_id=new_id, caps=caps)
-
-    async def run(self, work: Callable[[Ledger], T]) -> T:
-        return work(self.ledger)
-
-    async def close(self) -> None:
-        self.ledger._sql.close()
 
 
 @dataclass

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from rigs.journals import at_ledger, limit_pages
+from rigs.journals import InMemory, at_ledger, limit_pages
 from rigs.moments import HandClock, ids
 from rigs.ports import wait_until
 from rigs.readings import running
-from rigs.watching import CONVEYOR, conveyor, watching
+from rigs.watching import CONVEYOR, Floor, conveyor, watching
 
 from edge_agent.clock import Clock
 from edge_agent.journal import Journal, JournalError
@@ -269,6 +270,35 @@ async def test_a_stop_while_the_disk_is_full_is_a_stop(tmp_path: Path) -> None:
         await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages + 100))
         await floor.status(jam=True, device="belt-39")
         assert "belt-39 jam" in await floor.open()
+
+
+async def test_whenever_a_reading_is_cancelled_what_was_refused_is_decided_anew() -> None:
+    """Also between the refusal and the moment when its reading hears of it, and also twice."""
+    clock, disk = HandClock(), InMemory(ids())
+    devices = [conveyor(f"belt-{number}") for number in range(40)]
+    journal = Journal(disk, stamp=clock.stamp)
+    try:
+        floor = Floor(await Watch.start(devices, journal, Recorder(devices), clock.stamp), journal, clock)
+        limit_pages(disk.ledger, limit_pages(disk.ledger, 0))
+        for device in devices:
+            with suppress(JournalError):
+                await floor.status(jam=True, device=device.id)
+        assert "belt-39 jam" not in await floor.open()
+        for steps, times in itertools.product(range(30), (1, 2)):
+            reading = asyncio.create_task(floor.status(jam=True, device="belt-39"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for _ in range(times):
+                reading.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait({reading})
+            assert not floor.watch._watched["belt-39"].detector.phases["belt/jam"].active, (steps, times)
+        assert not reading.cancelled(), "it takes more steps"
+        limit_pages(disk.ledger, 10_000)
+        await floor.status(jam=True, device="belt-39")
+        assert "belt-39 jam" in await floor.open()
+    finally:
+        await journal.close()
 
 
 async def test_a_cancelled_reading_leaves_detector_and_journal_at_one(tmp_path: Path) -> None:
