@@ -21,7 +21,7 @@ from edge_agent import occurrence
 from edge_agent.journal_caps import Caps
 from edge_agent.journal_disk import Disk, Space
 from edge_agent.journal_file import JournalError, lock_file, open_file
-from edge_agent.ledger import FEW_ROWS, PRUNED_AT_ONCE, Batch, Ledger, Moved, Present, Unit
+from edge_agent.ledger import FEW_ROWS, Batch, Ledger, Moved, Present, Unit
 from edge_agent.occurrence import Change
 from edge_agent.wire import Row, Stamp, SyncAnswer
 
@@ -137,9 +137,7 @@ class Journal:
             await self.anchor()
             turn += 1
             if turn % PRUNE_EVERY_ANCHORS == 0:
-                # Transaction by transaction, so that others get their turn.
-                while await self.prune() == PRUNED_AT_ONCE:
-                    pass
+                await self.prune()
 
     async def start(self, gateway: str) -> Stamp | None:
         """Record for how long the agent of ``gateway`` did not run; its last anchor, if it ever ran."""
@@ -218,8 +216,17 @@ class Journal:
         await self._do(lambda ledger: ledger.set_anchor(now))
 
     async def prune(self) -> int:
+        """How many rows are gone; transaction by transaction, so that others get their turn."""
         now = self._stamp()
-        return await self._do(lambda ledger: ledger.prune(now))
+
+        def after(position: int) -> Callable[[Ledger], tuple[int, int | None]]:
+            return lambda ledger: ledger.prune(now, after=position)
+
+        pruned, go_on_after = await self._do(after(0))
+        while go_on_after is not None:
+            gone, go_on_after = await self._do(after(go_on_after))
+            pruned += gone
+        return pruned
 
     async def _do(self, unit: Callable[[Ledger], T]) -> T:
         """Raises JournalError when it did not happen and will not."""

@@ -25,7 +25,7 @@ from edge_agent.wire import LINEAGE_MAX, ORIGIN, THINNED, Row, Stamp, SyncAnswer
 # So many announced positions are remembered: a month at 136 messages with rows a day, 0.3 MB. A collector
 # that was restored to one of them gets what it lacks, one that stands elsewhere gets everything.
 BOUNDARIES_KEPT = 4_096
-# At most so many rows are pruned in one transaction: a short one, also on a slow card.
+# So many rows are looked at for pruning in one transaction: a short one, also on a slow card.
 PRUNED_AT_ONCE = 1_000
 # How full the file is, is looked at once in so many transactions.
 MEASURE_EVERY = 64
@@ -91,11 +91,12 @@ class Present:
 
 # The row of the stream: id, head_seq, cursor_seq, cursor_nonce, pruned_through, evidence_bytes.
 _State = tuple[str, int, int, str, int, int]
-_OPEN_ROWS = f"SELECT {COLUMNS} FROM occurrence WHERE open = 1 ORDER BY mod_seq"  # noqa: S608  # constants
+# Left to itself SQLite goes through all rows in order to find the few that are open, at every exchange.
+_OPEN = "occurrence INDEXED BY occurrence_open WHERE open = 1"
+_OPEN_UIDS = f"SELECT uid FROM {_OPEN} ORDER BY mod_seq"  # noqa: S608  # constants
+_OPEN_ROWS = f"SELECT {COLUMNS} FROM {_OPEN} ORDER BY mod_seq"  # noqa: S608
 _OPEN_ROW = f"SELECT {COLUMNS} FROM occurrence WHERE key = ? AND open = 1"  # noqa: S608
-_OPEN_ROWS_AFTER = f"""
-    SELECT {COLUMNS} FROM occurrence
-    WHERE open = 1 AND mod_seq > ? ORDER BY mod_seq LIMIT ?"""  # noqa: S608
+_OPEN_ROWS_AFTER = f"SELECT {COLUMNS} FROM {_OPEN} AND mod_seq > ? ORDER BY mod_seq LIMIT ?"  # noqa: S608
 _ROWS_BETWEEN = f"""
     SELECT {COLUMNS} FROM occurrence
     WHERE mod_seq > ? AND mod_seq <= ? ORDER BY mod_seq LIMIT ?"""  # noqa: S608
@@ -107,12 +108,10 @@ _STORE = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (uid) DO UPDATE SET open = excluded.open, mod_seq = excluded.mod_seq, body = excluded.body,
         crc = excluded.crc, changed_ms = excluded.changed_ms"""
-_PRUNE = """
-    DELETE FROM occurrence WHERE uid IN (
-        SELECT uid FROM occurrence
-        WHERE open = 0 AND changed_ms < ? AND mod_seq <= (SELECT cursor_seq FROM stream)
-        ORDER BY mod_seq LIMIT ?)
-    RETURNING mod_seq, evidence_bytes"""
+_CLOSED_AND_SENT = """
+    SELECT uid, mod_seq, changed_ms FROM occurrence
+    WHERE open = 0 AND mod_seq > ? AND mod_seq <= (SELECT cursor_seq FROM stream)
+    ORDER BY mod_seq LIMIT ?"""
 
 
 class Ledger:
@@ -215,19 +214,17 @@ class Ledger:
         found = self._sql.execute(_OPEN_ROWS).fetchall()
         return [row for one in found if (row := self._read(one)) is not None]
 
-    def prune(self, now: Stamp) -> int:
-        """Forget closed rows that the collector has had for the whole horizon; how many."""
-        gone = self._sql.execute(
-            _PRUNE,
-            (self._age_ms(now) - self.economy.caps.horizon_ms, PRUNED_AT_ONCE),
-        ).fetchall()
+    def prune(self, now: Stamp, *, after: int = 0) -> tuple[int, int | None]:
+        """Forget closed rows that the collector has had for the whole horizon: how many of those that were
+        looked at, and after which position to go on, None at the end.
+        """
+        found = self._sql.execute(_CLOSED_AND_SENT, (after, PRUNED_AT_ONCE)).fetchall()
+        horizon_ms = self._age_ms(now) - self.economy.caps.horizon_ms
+        gone = [(uid, mod_seq) for uid, mod_seq, changed_ms in found if changed_ms < horizon_ms]
         if gone:
-            self._sql.execute(
-                "UPDATE stream SET pruned_through = max(pruned_through, ?),"
-                " evidence_bytes = evidence_bytes - ?",
-                (max(gone)[0], sum(evidence_bytes for _, evidence_bytes in gone)),
-            )
-        return len(gone)
+            self.economy.remove(uid for uid, _ in gone)
+            self._sql.execute("UPDATE stream SET pruned_through = max(pruned_through, ?)", (gone[-1][1],))
+        return len(gone), found[-1][1] if len(found) == PRUNED_AT_ONCE else None
 
     def relieve(self) -> bool:
         """Give up a little, oldest first, if a cap is near; whether there may be more to do."""
@@ -431,7 +428,7 @@ class Ledger:
         return stream, head_seq, (cursor_seq, cursor_nonce), pruned_through
 
     def _open_uids(self) -> list[str]:
-        found = self._sql.execute("SELECT uid FROM occurrence WHERE open = 1 ORDER BY mod_seq").fetchall()
+        found = self._sql.execute(_OPEN_UIDS).fetchall()
         return [str(uid) for (uid,) in found]
 
     def _head_seq(self) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -511,6 +512,65 @@ async def test_only_what_is_closed_acknowledged_and_old_is_pruned(tmp_path: Path
         assert await journal.prune() == 1
         await journal.take_answer(answer(batch, hwm=ORIGIN), may_renew=True)
         assert [row["device"] for row in _rows(await whole_batch(journal))] == ["belt-open", "belt-new"]
+
+
+async def test_pruning_looks_at_all_that_was_sent_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also past rows that are younger, and never at all of them in one transaction."""
+    monkeypatch.setattr(ledger, "PRUNED_AT_ONCE", 3)
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.start("gw-1")
+        await journal.commit([change(clock, f"belt-{n}") for n in range(10) for change in (opening, closing)])
+        batch = await whole_batch(journal)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        clock.go(31 * 86_400)
+        await at_ledger(journal, make_the_first_four_young)
+        assert await journal.prune() == 6
+        assert len(_rows(await everything_sent(journal, batch))) == 4
+
+
+def make_the_first_four_young(ledger: Ledger) -> None:
+    ledger._sql.execute("UPDATE occurrence SET changed_ms = 1 << 40 WHERE mod_seq <= 8")
+
+
+async def everything_sent(journal: Journal, batch: Batch) -> Batch:
+    await journal.take_answer(answer(batch, hwm=ORIGIN), may_renew=True)
+    return await whole_batch(journal)
+
+
+async def test_no_statement_of_an_exchange_or_a_transition_goes_through_all_rows(tmp_path: Path) -> None:
+    """A journal holds hundreds of thousands of rows, of which a handful is open."""
+    clock = HandClock()
+    async with opened(tmp_path, clock) as journal:
+        await journal.start("gw-1")
+        said: list[str] = []
+        await at_ledger(journal, lambda ledger: ledger._sql.set_trace_callback(said.append))
+        await journal.commit([opening(clock), opening(clock, "belt-2"), closing(clock)])
+        await journal.open_occurrences()
+        batch = await journal.batch(max_rows=2, max_bytes=1 << 20)
+        await journal.present(after=0, max_rows=2, max_bytes=1 << 20)
+        uid = _rows(batch)[0]["uid"]
+        await journal.take_answer(answer(batch, hwm=batch.to, want=[uid]), may_renew=True)
+        await journal.anchor()
+        await at_ledger(journal, Ledger.given_up)
+        await journal.prune()
+        await at_ledger(journal, lambda ledger: ledger._sql.set_trace_callback(None))
+
+        def plans(ledger: Ledger) -> dict[str, list[str]]:
+            asked = [one for one in said if one.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))]
+            explain = ledger._sql.execute
+            return {one: [step for *_, step in explain(f"EXPLAIN QUERY PLAN {one}")] for one in asked}
+
+        found = await at_ledger(journal, plans)
+    assert len(found) > 15
+    few = "occurrence_open"
+    assert not {
+        statement: steps
+        for statement, steps in found.items()
+        if any(re.match("SCAN (occurrence|boundary)", step) and few not in step for step in steps)
+    }
 
 
 @pytest.mark.parametrize("source", ["none", "rtc", "ntp"])
