@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import structlog
@@ -49,7 +50,7 @@ def open_file(path: Path, *, now_ms: int) -> sqlite3.Connection:
 def _open_or_begin_anew(path: Path, now_ms: int) -> sqlite3.Connection:
     try:
         return _open(path)
-    except sqlite3.DatabaseError as error:
+    except journal_salvage.UNREADABLE as error:
         if not _is_broken(error):
             raise
         journal_salvage.set_aside(path, now_ms)
@@ -122,23 +123,69 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+    """Raises _Broken when the file's tables are not those of its format: one flipped bit in its first page
+    would else be taken for the format of a newer agent, or stop every later start.
+    """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    files = {int(file.stem): file for file in SCHEMA.glob("*.sql")}
-    if version > max(files):
+    found, known = _tables(connection), _tables_by_format()
+    if version > max(known) and found not in known.values():
         raise JournalError(
-            f"{path}: written by a newer agent (format {version}, this one knows {max(files)})"
+            f"{path}: written by a newer agent (format {version}, this one knows {max(known)})"
         )
-    for number in sorted(n for n in files if n > version):
-        script = files[number].read_text(encoding="utf-8")
-        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+    if known.get(version) != found:
+        raise _Broken(f"its tables are not those of format {version}")
+    if version:
+        # A file whose header calls it read-only is that to SQLite, which says so to whoever means to write.
+        connection.execute("DELETE FROM stream WHERE 0")
+    for number, script in _scripts().items():
+        if number > version:
+            _apply(connection, number, script)
+
+
+def _scripts() -> dict[int, str]:
+    return {int(file.stem): file.read_text(encoding="utf-8") for file in sorted(SCHEMA.glob("*.sql"))}
+
+
+def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
+    connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _tables_by_format() -> dict[int, frozenset[str]]:
+    """0: a new file."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+        found = {0: _tables(empty)}
+        for number, script in _scripts().items():
+            _apply(empty, number, script)
+            found[number] = _tables(empty)
+    return found
+
+
+def _tables(connection: sqlite3.Connection) -> frozenset[str]:
+    """All that is defined, as words; but for what comes and goes (``Economy.reserve``)."""
+    try:
+        found = connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name != 'reserve'"
+        ).fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            raise _Broken(str(error)) from error
+        raise
+    return frozenset(" ".join(" ".join(map(str, one)).split()) for one in found)
 
 
 class _Broken(sqlite3.DatabaseError):
     """SQLite's own check found the file inconsistent."""
 
 
-def _is_broken(error: sqlite3.DatabaseError) -> bool:
+def _is_broken(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_ERROR and str(error) == "unsupported file format":
+        return True
+    # The operating system has let us open it for writing, so that it is the file that says otherwise.
+    if code == sqlite3.SQLITE_READONLY:
+        return True
     if code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ):
         return True
     return isinstance(error, _Broken) or code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)

@@ -22,6 +22,8 @@ LAST_ROWID = 1 << 40
 # A file in which so many places cannot be read is no journal any more.
 MAX_PLACES = 10_000
 SIDE_FILES = ("", "-wal", "-shm")
+# SQLite's error quotes a broken definition, and may be no text itself.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 PENDING, DONE = ".salvage-", ".broken-"
 
 _INSERT = f"INSERT INTO occurrence ({mend.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # constants
@@ -57,6 +59,11 @@ def complete_moves(path: Path) -> None:
 def pending(path: Path) -> list[Path]:
     """Oldest first."""
     return _aside(path, PENDING)
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    """Those that are still to be salvaged, and those of which all that can be read is in the journal."""
+    return [*pending(path), *_aside(path, DONE)]
 
 
 def salvage(aside: Path, into: sqlite3.Connection) -> Salvaged:
@@ -145,7 +152,7 @@ class _Reader:
                     " WHERE rowid > ? ORDER BY rowid LIMIT ?",
                     (after, at_once),
                 ).fetchall()
-            except sqlite3.Error:
+            except UNREADABLE:
                 if at_once > 1:
                     # What comes before the place that cannot be read, one by one.
                     at_once = 1
@@ -194,7 +201,7 @@ def _is_readable(source: sqlite3.Connection, rowid: int) -> bool:
             "SELECT rowid, body, crc FROM occurrence NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1",
             (rowid,),
         ).fetchone()
-    except sqlite3.Error:
+    except UNREADABLE:
         return False
     return found is None or found[0] >= rowid
 
@@ -225,7 +232,7 @@ def _take(into: sqlite3.Connection, told: mend.Columns) -> None:
 
 def _anchor(source: sqlite3.Connection) -> tuple[str, int, int, str, int] | None:
     """boot, mono_ns, wall_ms, source, age_ms."""
-    with suppress(sqlite3.Error):
+    with suppress(*UNREADABLE):
         found = source.execute("SELECT boot, mono_ns, wall_ms, source, age_ms, crc FROM anchor").fetchone()
         if found is not None and stored.checksum(*found[:-1]) == found[-1]:
             boot, mono_ns, wall_ms, told_by, age_ms, _ = found
@@ -235,7 +242,7 @@ def _anchor(source: sqlite3.Connection) -> tuple[str, int, int, str, int] | None
 
 def _head_seq(source: sqlite3.Connection) -> int:
     """As far as its checksum says that it is true; else the rows have to tell."""
-    with suppress(sqlite3.Error):
+    with suppress(*UNREADABLE):
         names = "id, head_seq, cursor_seq, cursor_nonce, pruned_through, evidence_bytes"
         found = source.execute(f"SELECT {names}, crc FROM stream").fetchone()  # noqa: S608  # a constant
         if found is not None and stored.checksum(*found[:-1]) == found[-1]:

@@ -730,10 +730,17 @@ async def test_a_text_that_is_not_text_any_more_is_found_too(tmp_path: Path) -> 
         assert await at_ledger(journal, lambda ledger: ledger.damaged_rows) == 1
 
 
+def test_the_tables_of_each_format_are_others() -> None:
+    """By them the format is known when the header is wrong about it."""
+    known = journal_file._tables_by_format()
+    assert len(set(known.values())) == len(known) == max(known) + 1
+
+
 async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
     async with opened(tmp_path, HandClock()):
         pass
     connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("CREATE TABLE of_the_future (some TEXT)")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = (tmp_path / FILE).read_bytes()

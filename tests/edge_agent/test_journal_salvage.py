@@ -124,6 +124,37 @@ def test_a_broken_file_is_set_aside_salvaged_and_reported(tmp_path: Path, damage
     assert len(reports(start(tmp_path)[1])) == 1
 
 
+@pytest.mark.parametrize(
+    ("place", "bit"),
+    [
+        pytest.param(18, 0, id="for writing"),
+        pytest.param(47, 0, id="format of the definitions"),
+        pytest.param(60, 0, id="format of a newer agent"),
+        pytest.param(63, 1, id="another format of a newer agent"),
+        pytest.param(63, 2, id="format of an older agent"),
+        pytest.param(63, 0, id="format of the agent before"),
+        pytest.param(b"key TEXT NOT", 0, id="name of a column"),
+        pytest.param(b"mono_ns INTEGER", 3, id="name of a column elsewhere"),
+        pytest.param(b"occurrence_open", 7, id="no text"),
+        pytest.param(b"INTEGER NOT NULL UNIQUE", 7, id="no text elsewhere"),
+    ],
+)
+def test_one_flipped_bit_in_the_first_page_stops_no_agent(
+    made: tuple[Path, dict[str, str]], tmp_path: Path, place: int | bytes, bit: int
+) -> None:
+    """SQLite's own check looks at none of these."""
+    file, written = made
+    whole = bytearray(file.read_bytes())
+    whole[place if isinstance(place, int) else whole.index(place)] ^= 1 << bit
+    (tmp_path / FILE).write_bytes(whole)
+    belts, own, sent = start(tmp_path)
+    assert belts.items() <= written.items()
+    assert (len(belts) == len(written)) is (place != 47)
+    assert len(reports(own)) == 1
+    assert sent["pruned_through"] > 0
+    assert len(reports(start(tmp_path)[1])) == 1
+
+
 def test_what_lies_in_the_log_of_a_broken_file_is_salvaged_too(tmp_path: Path) -> None:
     written = a_journal(tmp_path, killed=True)
     assert (tmp_path / f"{FILE}-wal").stat().st_size > 50 * PAGE
