@@ -1,7 +1,8 @@
-"""The commands an installer types: check, enroll, profile. `run` is in run.py."""
+"""The commands an installer types: check, enroll, journal, profile. `run` is in run.py."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -11,8 +12,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from edge_agent import config, credential, poll, profile, proof
+from edge_agent import config, credential, journal_view, poll, profile, proof
 from edge_agent.config import ConfigError, ProfileFolders
+from edge_agent.journal_caps import MIB
+from edge_agent.journal_disk import ballast_at_most
+from edge_agent.journal_file import JournalError
 from edge_agent.profile import ProfileError
 from edge_agent.provision import discover
 from edge_agent.provision import enroll as enrolment
@@ -88,6 +92,22 @@ def enroll(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def journal(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
+    """Print what the journal holds, how full it is and what it gave up, whether the agent runs or not."""
+    try:
+        settings = config.load(config_file)
+        data_dir = settings.agent.data_dir
+        view = journal_view.read(data_dir)
+        disk_bytes = shutil.disk_usage(data_dir).total
+    except (ConfigError, JournalError) as error:
+        _refuse(str(error))
+    wanted = settings.journal
+    ballast_bytes = ballast_at_most(wanted.ballast_mib * MIB, disk_bytes)
+    for line in journal_view.lines(view, wanted.caps(disk_bytes), ballast_bytes):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @profiles.command("check")

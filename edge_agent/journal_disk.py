@@ -43,13 +43,17 @@ class Space:
     ballast: Ballast
 
 
+def ballast_at_most(ballast_bytes: int, disk_bytes: int) -> int:
+    return min(ballast_bytes, disk_bytes // BALLAST_PART)
+
+
 class Disk:
     """Belongs to the journal's thread."""
 
     def __init__(self, folder: Path, *, ballast_bytes: int) -> None:
         self._folder = folder
         self._file = folder / FILE
-        self._ballast_bytes = min(ballast_bytes, self._total() // BALLAST_PART)
+        self._ballast_bytes = ballast_at_most(ballast_bytes, self._total())
         self._low_bytes = max(self._ballast_bytes, LOW_BYTES)
         self._short = False
         self._released = False
