@@ -67,7 +67,7 @@ def date(stamp: Stamp, offsets: Offsets, *, floor_ms: int) -> tuple[int, int]:
     mono = mono_ms(stamp)
     if hours:
         wanted = mono // HOUR_MS
-        best = min(hours, key=lambda hour: (_at_most(hours, hour, wanted), abs(hour - wanted), hour))
+        best = _best(hours, wanted)
         return mono + hours[best], WAY_MS + DRIFT_MS_PER_HOUR * (abs(best - wanted) + 1)
     wall_ms = min(stamp.wall_ms, LAST_WALL_MS)
     if stamp.source in WALL_ERROR_MS and wall_ms == stamp.wall_ms:
@@ -81,6 +81,24 @@ def reach(hours: Mapping[int, int], hour: int) -> tuple[int, int]:
     before = max((one for one in near if one < hour), default=-1)
     after = min((one for one in near if one > hour), default=1 << 40)
     return before, after
+
+
+def _best(hours: Mapping[int, int], wanted: int) -> int:
+    """The hour that says least of ``wanted``, of several the nearest. A gateway may have run for years: hours
+    are looked at from ``wanted`` outwards, until even the least of all would be too far away.
+    """
+    least_ms = min(hours.values())
+    found: tuple[int, int] | None = None
+    for away in range(len(hours)):
+        drift_ms = DRIFT_MS_PER_HOUR * away
+        if found is not None and found[0] <= least_ms + drift_ms:
+            return found[1]
+        for hour in (wanted - away, wanted + away):
+            offset_ms = hours.get(hour)
+            if offset_ms is not None and (found is None or offset_ms + drift_ms < found[0]):
+                found = offset_ms + drift_ms, hour
+    # Only where few hours are known, and far away.
+    return min(hours, key=lambda hour: (_at_most(hours, hour, wanted), abs(hour - wanted), hour))
 
 
 def _at_most(hours: Mapping[int, int], hour: int, wanted: int) -> int:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.dating import HOUR_MS, LAST_WALL_MS, NEVER_SET_ERROR_MS, WAY_MS, date, dates, reach, sample
+from collector.dating import (
+    DRIFT_MS_PER_HOUR,
+    HOUR_MS,
+    LAST_WALL_MS,
+    NEVER_SET_ERROR_MS,
+    WAY_MS,
+    date,
+    dates,
+    reach,
+    sample,
+)
 from collector.moments import rfc3339
 from edge_agent.wire import MAX_INT, Row, Stamp
 
@@ -146,3 +156,18 @@ def test_only_hours_within_reach_are_dated_by_a_better_sample(
         at = stamp(other * HOUR_MS)
         if date(at, {BOOT: hours}, floor_ms=0) != date(at, {BOOT: better}, floor_ms=0):
             assert first <= other <= last
+
+
+@given(
+    hours=st.dictionaries(st.integers(0, 40), st.integers(0, 5_000), min_size=1),
+    wanted=st.integers(0, 60),
+)
+def test_of_many_hours_the_one_that_says_least_counts_however_far_away(
+    hours: dict[int, int], wanted: int
+) -> None:
+    told = {hour: 1_000_000 + late_ms for hour, late_ms in hours.items()}
+    dated = date(stamp(wanted * HOUR_MS), {BOOT: told}, floor_ms=0)
+    drifted = {hour: offset + DRIFT_MS_PER_HOUR * abs(hour - wanted) for hour, offset in told.items()}
+    least = min(drifted.values())
+    away, nearest = min((abs(hour - wanted), hour) for hour in told if drifted[hour] == least)
+    assert dated == (wanted * HOUR_MS + told[nearest], WAY_MS + DRIFT_MS_PER_HOUR * (away + 1))
