@@ -227,6 +227,7 @@ def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
     if kept is not None:
         print(f"What was there before is kept as {kept}.")
     print("Start the collector; agents send again what is missing.")
+    print("What was revoked after the backup is good again: revoke it again.")
 
 
 def _file_of(settings: Settings) -> Path:
