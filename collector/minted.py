@@ -14,6 +14,8 @@ from edge_agent.wire import AGENT_COMPONENT, SILENT, Severity, dedupe_key
 # The namespace of the uids that are made here, so that every replica makes the same.
 MINTED = uuid.UUID("6f2f3c1e-6f55-5d8c-9a39-3d2f7c1b0a11")
 NO_BOOT = "0" * 32
+# Who is not heard for so long is silent: four heartbeats.
+SILENT_MS = 60_000
 # When a gateway was last heard of is known to this.
 CONTACT_MS = 5_000
 # Why an occurrence is closed that no edge closed.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sqlalchemy import Connection
 
 from collector.downtime import Account, Span, account, clip, common, stop_spans, union
-from collector.minted import RETURNED
+from collector.minted import RETURNED, SILENT_MS
 from collector.store import downtimes
-from collector.store.downtimes import Told, Watch
+from collector.store.downtimes import Blind, Contact, Told, Watch
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, SILENT, UNREACHABLE, Severity
 
 
@@ -69,21 +69,25 @@ def downtime(connection: Connection, site: str, from_ms: int, to_ms: int, by: By
     if from_ms >= to_ms:
         raise ValueError("the window is empty, or begins after now")
     told = downtimes.touching(connection, site, from_ms, to_ms)
-    caught_up = downtimes.caught_up(connection, site)
-    first = downtimes.first_told(connection, site)
-    watches: dict[str, list[Watch]] = {}
-    for watch in downtimes.watches(connection, site):
-        watches.setdefault(watch.device, []).append(watch)
-
-    stops = _stops(told, now_ms)
-    blind = _blind(told, caught_up, now_ms)
-    for gateway_id, gap_from_ms, gap_to_ms in downtimes.gaps(connection, site, from_ms, to_ms):
-        span = Span(from_ms=gap_from_ms, to_ms=min(gap_to_ms, now_ms))
-        blind.setdefault((gateway_id, ""), []).append(span)
+    silent_since = downtimes.silent_since(connection, site)
+    stops = _stops(told, silent_since, now_ms)
+    blind = _by_watch(
+        [
+            *_blind(told, downtimes.contacts(connection, site), now_ms),
+            *_doubted(told, silent_since, now_ms),
+            *downtimes.gaps(connection, site, from_ms, to_ms),
+            *downtimes.absences(connection, site, from_ms, to_ms),
+        ]
+    )
+    watches = _watches(
+        downtimes.watches(connection, site),
+        downtimes.told(connection, site),
+        Span(from_ms=from_ms, to_ms=to_ms),
+    )
     items: dict[str, list[_Line]] = {}
     total: list[_Line] = []
     for device, own in watches.items():
-        unknown = _unknown(own, blind, first, from_ms, to_ms)
+        unknown = _unknown(own, blind, from_ms, to_ms)
         faults = stops.get(device, {})
         everything = [span for spans in faults.values() for span in spans]
         line = _Line(device=device, place=own[0].place, sums=account(everything, unknown, from_ms, to_ms))
@@ -114,37 +118,68 @@ class _Line:
     sums: Account
 
 
-def _stops(told: Sequence[Told], now_ms: int) -> dict[str, dict[str, list[Span]]]:
+def _watches(named: Sequence[Watch], told: Sequence[Watch], window: Span) -> dict[str, list[Watch]]:
+    """device -> who watches it. Who tells of a device watches it, also before its inventory comes, and if
+    that never names it: such a device is listed for as long as it is told of.
+    """
+    first = {(one.device, one.gateway_id): one.first_ms for one in told}
+    pairs = {(one.device, one.gateway_id) for one in named}
+    unnamed = [
+        one
+        for one in told
+        if (one.device, one.gateway_id) not in pairs
+        and one.first_ms < window.to_ms
+        and (one.gone_ms is None or one.gone_ms > window.from_ms)
+    ]
+    found: dict[str, list[Watch]] = {}
+    for one in (*named, *unnamed):
+        since_ms = min(one.first_ms, first.get((one.device, one.gateway_id), one.first_ms))
+        found.setdefault(one.device, []).append(replace(one, first_ms=since_ms))
+    return found
+
+
+def _stops(
+    told: Sequence[Told], silent_since: Mapping[str, int], now_ms: int
+) -> dict[str, dict[str, list[Span]]]:
     """device -> fault -> the times in which it stopped the device."""
     found: dict[str, dict[str, list[Span]]] = {}
     for one in told:
         if one.component == AGENT_COMPONENT or one.fault == UNREACHABLE:
             continue
-        spans = stop_spans(
-            one.severities,
-            now_ms if one.end_ms is None else one.end_ms,
-            Severity.STOP,
-            cause=one.ticket_id,
-            goes_on=one.end_ms is None,
-        )
+        known_ms = _known_until(one, silent_since, now_ms)
+        goes_on = one.end_ms is None and not one.unknown
+        spans = stop_spans(one.severities, known_ms, Severity.STOP, cause=one.ticket_id, goes_on=goes_on)
         if spans:
             found.setdefault(one.device, {}).setdefault(one.fault, []).extend(spans)
     return found
 
 
-def _blind(
-    told: Sequence[Told], caught_up: Mapping[str, int], now_ms: int
-) -> dict[tuple[str, str], list[Span]]:
-    """(gateway, device) -> when it saw nothing of it; the device is empty for all of its devices.
+def _known_until(one: Told, silent_since: Mapping[str, int], now_ms: int) -> int:
+    """What is unknown has been so since its gateway fell silent, whether or not that is back."""
+    if one.end_ms is not None:
+        return one.end_ms
+    return silent_since.get(one.gateway_id, one.start_ms) if one.unknown else now_ms
+
+
+def _doubted(told: Sequence[Told], silent_since: Mapping[str, int], now_ms: int) -> Iterator[Blind]:
+    """A stop that may go on or not: nobody knows whether its device stands."""
+    for one in told:
+        if one.end_ms is None and one.unknown and one.severities[-1][1] >= Severity.STOP:
+            since_ms = _known_until(one, silent_since, now_ms)
+            span = Span(from_ms=since_ms, to_ms=now_ms, cause=one.ticket_id, open=True)
+            yield Blind(gateway_id=one.gateway_id, device=one.device, span=span)
+
+
+def _blind(told: Sequence[Told], contacts: Mapping[str, Contact], now_ms: int) -> Iterator[Blind]:
+    """When gateways saw nothing, or have not told yet what they saw.
 
     A gateway that comes back on the same journal has observed all through its silence, and has told what it
     saw once it has caught up. What it did not see it says itself (not-running, unreachable).
     """
-    found: dict[tuple[str, str], list[Span]] = {}
     for one in told:
         if one.fault == SILENT and one.minted:
             seen = one.end_ms is not None and one.reason == RETURNED
-            if seen and caught_up.get(one.gateway_id, 0) >= (one.end_ms or 0):
+            if seen and contacts[one.gateway_id].caught_up_ms >= (one.end_ms or 0):
                 continue
             device = ""
         elif one.component == AGENT_COMPONENT and one.fault == NOT_RUNNING:
@@ -155,23 +190,28 @@ def _blind(
             continue
         end_ms = now_ms if one.end_ms is None else one.end_ms
         span = Span(from_ms=one.start_ms, to_ms=end_ms, cause=one.ticket_id, open=one.end_ms is None)
-        found.setdefault((one.gateway_id, device), []).append(span)
+        yield Blind(gateway_id=one.gateway_id, device=device, span=span)
+    for gateway_id, contact in contacts.items():
+        if contact.last_ms - contact.caught_up_ms > SILENT_MS:
+            span = Span(from_ms=contact.caught_up_ms, to_ms=now_ms, open=True)
+            yield Blind(gateway_id=gateway_id, device="", span=span)
+
+
+def _by_watch(blind: Iterable[Blind]) -> dict[tuple[str, str], list[Span]]:
+    found: dict[tuple[str, str], list[Span]] = {}
+    for one in blind:
+        found.setdefault((one.gateway_id, one.device), []).append(one.span)
     return found
 
 
 def _unknown(
-    own: Sequence[Watch],
-    blind: Mapping[tuple[str, str], list[Span]],
-    first: Mapping[tuple[str, str], int],
-    from_ms: int,
-    to_ms: int,
+    own: Sequence[Watch], blind: Mapping[tuple[str, str], list[Span]], from_ms: int, to_ms: int
 ) -> list[Span]:
     """When no gateway observed this device."""
     each = []
     for watch in own:
         spans = [*blind.get((watch.gateway_id, ""), ()), *blind.get((watch.gateway_id, watch.device), ())]
-        since_ms = min(watch.first_ms, first.get((watch.device, watch.gateway_id), watch.first_ms))
-        spans.append(Span(from_ms=from_ms, to_ms=since_ms))
+        spans.append(Span(from_ms=from_ms, to_ms=watch.first_ms))
         if watch.gone_ms is not None:
             spans.append(Span(from_ms=watch.gone_ms, to_ms=to_ms, open=True))
         each.append(union(clip(spans, from_ms, to_ms)))

@@ -10,14 +10,12 @@ from sqlalchemy import Connection
 from collector import clones
 from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
-from collector.minted import NOT_WATCHED, REVOKED, ended_here, over, silence
+from collector.minted import NOT_WATCHED, REVOKED, SILENT_MS, ended_here, over, silence
 from collector.store import moment, occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
 from collector.tickets import RECURS_MS, Policy, quiet
 
-# Four heartbeats.
-SILENT_MS = 60_000
 # Gateways called silent and tickets closed in one sweep: syncs of their site wait meanwhile. The next sweep
 # follows at once.
 MAX_SILENCED = 50

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, case, func, or_, select
 
-from collector.store.tables import device, gap, gateway, occurrence
-from edge_agent.wire import AGENT_COMPONENT
+from collector.downtime import Span
+from collector.store.tables import absence, device, gap, gateway, occurrence
+from edge_agent.wire import AGENT_COMPONENT, SILENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,25 @@ class Told:
     unknown: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """0 for never."""
+
+    last_ms: int
+    # Until when it has told all it knew.
+    caught_up_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blind:
+    """A time in which a gateway did not observe a device, or any of its devices."""
+
+    gateway_id: str
+    # Empty for all.
+    device: str
+    span: Span
+
+
 def watches(connection: Connection, site: str) -> list[Watch]:
     rows = connection.execute(
         select(
@@ -60,27 +80,46 @@ def watches(connection: Connection, site: str) -> list[Watch]:
             place=row.place,
             gateway_id=row.gateway_id,
             first_ms=row.first_ms,
-            gone_ms=min((ms for ms in (row.gone_ms, row.revoked_ms) if ms is not None), default=None),
+            gone_ms=_earliest(row.gone_ms, row.revoked_ms),
         )
         for row in rows
     ]
 
 
-def caught_up(connection: Connection, site: str) -> dict[str, int]:
-    """Until when each gateway has told all it knew."""
-    rows = connection.execute(select(gateway.c.id, gateway.c.caught_up_ms).where(gateway.c.site == site))
-    return {gateway_id: caught_up_ms or 0 for gateway_id, caught_up_ms in rows}
+def contacts(connection: Connection, site: str) -> dict[str, Contact]:
+    """By gateway."""
+    rows = connection.execute(
+        select(gateway.c.id, gateway.c.last_contact_ms, gateway.c.caught_up_ms).where(gateway.c.site == site)
+    )
+    return {
+        row.id: Contact(last_ms=row.last_contact_ms or 0, caught_up_ms=row.caught_up_ms or 0) for row in rows
+    }
 
 
-def gaps(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[tuple[str, int, int]]:
-    """(gateway, from, to): in between the gateway saw something of which nobody knows."""
+def gaps(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Blind]:
+    """In between the gateway saw something of which nobody knows."""
     rows = connection.execute(
         select(gap.c.gateway_id, gap.c.from_ms, gap.c.to_ms)
         .join(gateway, gateway.c.id == gap.c.gateway_id)
         .where(gateway.c.site == site, gap.c.from_ms < to_ms, gap.c.to_ms > from_ms)
-        .order_by(gap.c.from_ms)
     )
-    return [(row.gateway_id, row.from_ms, row.to_ms) for row in rows]
+    return [
+        Blind(gateway_id=row.gateway_id, device="", span=Span(from_ms=row.from_ms, to_ms=row.to_ms))
+        for row in rows
+    ]
+
+
+def absences(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Blind]:
+    """In between it did not watch the device that it had watched before, and does again since."""
+    rows = connection.execute(
+        select(absence.c.gateway_id, absence.c.device, absence.c.from_ms, absence.c.to_ms).where(
+            absence.c.site == site, absence.c.from_ms < to_ms, absence.c.to_ms > from_ms
+        )
+    )
+    return [
+        Blind(gateway_id=row.gateway_id, device=row.device, span=Span(from_ms=row.from_ms, to_ms=row.to_ms))
+        for row in rows
+    ]
 
 
 def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Told]:
@@ -112,11 +151,45 @@ def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> lis
     ]
 
 
-def first_told(connection: Connection, site: str) -> dict[tuple[str, str], int]:
-    """(device, gateway) -> its first occurrence: it was watched by then, whenever its inventory came."""
+def silent_since(connection: Connection, site: str) -> dict[str, int]:
+    """Since when each gateway was silent the last time."""
     rows = connection.execute(
-        select(occurrence.c.device, occurrence.c.gateway_id, func.min(occurrence.c.start_ms))
-        .where(occurrence.c.site == site, occurrence.c.component != AGENT_COMPONENT)
-        .group_by(occurrence.c.device, occurrence.c.gateway_id)
+        select(occurrence.c.gateway_id, func.max(occurrence.c.start_ms).label("start_ms"))
+        .where(occurrence.c.site == site, occurrence.c.minted, occurrence.c.fault == SILENT)
+        .group_by(occurrence.c.gateway_id)
     )
-    return {(device_id, gateway_id): start_ms for device_id, gateway_id, start_ms in rows}
+    return {row.gateway_id: row.start_ms for row in rows}
+
+
+def told(connection: Connection, site: str) -> list[Watch]:
+    """From the first occurrence that a gateway told of a device until the last one ended, as if an inventory
+    had named it: it was watched then, whatever inventory came, and when. Without a place.
+    """
+    rows = connection.execute(
+        select(
+            occurrence.c.device,
+            occurrence.c.gateway_id,
+            func.min(occurrence.c.start_ms).label("first_ms"),
+            func.max(occurrence.c.end_ms).label("end_ms"),
+            func.sum(case((occurrence.c.end_ms.is_(None), 1), else_=0)).label("still_open"),
+            gateway.c.revoked_ms,
+        )
+        .join(gateway, gateway.c.id == occurrence.c.gateway_id)
+        .where(occurrence.c.site == site, occurrence.c.component != AGENT_COMPONENT)
+        .group_by(occurrence.c.device, occurrence.c.gateway_id, gateway.c.revoked_ms)
+        .order_by(occurrence.c.device, occurrence.c.gateway_id)
+    )
+    return [
+        Watch(
+            device=row.device,
+            place="",
+            gateway_id=row.gateway_id,
+            first_ms=row.first_ms,
+            gone_ms=_earliest(None if row.still_open else row.end_ms, row.revoked_ms),
+        )
+        for row in rows
+    ]
+
+
+def _earliest(*moments_ms: int | None) -> int | None:
+    return min((ms for ms in moments_ms if ms is not None), default=None)

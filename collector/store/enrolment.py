@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import BigInteger, Connection, insert, literal, select, update
 
 from collector.exchange import GatewayIdentity
 from collector.store import tables
@@ -164,6 +164,7 @@ def _give(
 ) -> None:
     """A gateway that is known keeps its id and its history; the secret of the box that it was is void at
     once."""
+    _end_revocation(connection, site, name, now_ms)
     values = {"credential_id": credential_id, "secret_sha256": secret_sha256, "revoked_ms": None}
     known = connection.execute(
         update(tables.gateway)
@@ -176,3 +177,21 @@ def _give(
                 id=new_gateway_id, site=site, name=name, created_ms=now_ms, **values
             )
         )
+
+
+def _end_revocation(connection: Connection, site: str, name: str, now_ms: int) -> None:
+    """Its devices were watched by it until it was revoked, and are again."""
+    device, gateway = tables.device, tables.gateway
+    unheard = (
+        select(
+            device.c.site, device.c.id, device.c.gateway_id, gateway.c.revoked_ms, literal(now_ms, BigInteger)
+        )
+        .join(gateway, gateway.c.id == device.c.gateway_id)
+        .where(
+            gateway.c.site == site,
+            gateway.c.name == name,
+            gateway.c.revoked_ms < now_ms,
+            device.c.gone_ms.is_(None),
+        )
+    )
+    connection.execute(insert(tables.absence).from_select(tables.absence.c.keys(), unheard))

@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from collector.dating import ClockSample, mono_ms
 from collector.store import bulk
 from collector.store.bulk import among
 from collector.store.tables import (
+    absence,
     boot_offset,
     device,
     gap,
@@ -210,8 +211,8 @@ def learn_offsets(connection: Connection, samples: Mapping[str, ClockSample]) ->
 def save_inventory(
     connection: Connection, gateway_id: str, site: str, inventory: Inventory, now_ms: int
 ) -> list[str]:
-    """Devices that it no longer names are gone from now on; one that comes back keeps its first date. The ids
-    of the tickets whose place is another one now.
+    """Devices that it no longer names are gone from now on; one that comes back keeps its first date, and
+    that it was gone meanwhile. The ids of the tickets whose place is another one now.
     """
     statement = insert_for(connection)(device)
     named = [
@@ -234,6 +235,7 @@ def save_inventory(
         .values(gone_ms=now_ms)
     )
     if named:
+        _end_absences(connection, gateway_id, [str(one["id"]) for one in named], now_ms)
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[device.c.site, device.c.id, device.c.gateway_id],
@@ -246,6 +248,13 @@ def save_inventory(
         )
     save_gateway(connection, gateway_id, inventory_hash=inventory.hash)
     return _moved(connection, site, {str(one["id"]): str(one["place"]) for one in named})
+
+
+def _end_absences(connection: Connection, gateway_id: str, named: Collection[str], now_ms: int) -> None:
+    gone = select(
+        device.c.site, device.c.id, device.c.gateway_id, device.c.gone_ms, literal(now_ms, BigInteger)
+    ).where(device.c.gateway_id == gateway_id, device.c.id.in_(named), device.c.gone_ms < now_ms)
+    connection.execute(insert(absence).from_select(absence.c.keys(), gone))
 
 
 def _moved(connection: Connection, site: str, place_of: Mapping[str, str]) -> list[str]:

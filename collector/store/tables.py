@@ -141,6 +141,18 @@ device = Table(
     PrimaryKeyConstraint("site", "id", "gateway_id"),
 )
 
+# Between which moments a gateway did not watch a device that it had watched before and did again.
+absence = Table(
+    "absence",
+    metadata,
+    Column("site", Name, nullable=False),
+    Column("device", Name, nullable=False),
+    Column("gateway_id", Name, ForeignKey("gateway.id"), nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site", "device", "gateway_id", "from_ms"),
+)
+
 # --- what happened ------------------------------------------------------------------------------------------
 
 # Every key that ever had an occurrence. Its row is the lock under which tickets of that key are decided.

@@ -1,13 +1,53 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+
 import pytest
-from rigs.edge_voice import MINUTE_MS, MONDAY_MS, SITE, EdgeVoice, enrol
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, SITE, EdgeVoice, enrol, send
+from sqlalchemy import Connection
 
 from collector.report import By, Item, Report, downtime
-from collector.store import Store
+from collector.store import Store, enrolment
 from collector.sweep import sweep
 
 HOUR = 60
+
+
+# Each example has a site of its own, each voice its own numbers.
+SITES = count(1)
+
+
+def at(minute: float) -> int:
+    return MONDAY_MS + int(minute * MINUTE_MS)
+
+
+def enrol_again(store: Store, minute: float) -> None:
+    def unit(connection: Connection) -> None:
+        now_ms = at(minute)
+        enrolment.add_token(
+            connection,
+            token_hash="t",
+            site=SITE,
+            gateway="gw1",
+            created_by="x",
+            now_ms=now_ms,
+            expires_ms=now_ms + 1,
+        )
+        enrolment.redeem(
+            connection,
+            token_hash="t",
+            secret_sha256="s",
+            new_gateway_id="new",
+            new_credential_id="c",
+            now_ms=now_ms,
+        )
+
+    store.write(unit)
 
 
 def reported(store: Store, from_: float, to: float, by: By = By.DEVICE, now: float = 24 * HOUR) -> Report:
@@ -140,3 +180,165 @@ def test_a_window_that_is_empty_or_ahead_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="window"):
         reported(store, from_, to, now=40)
+
+
+def test_a_device_that_was_taken_out_and_came_back_is_unknown_in_between(
+    store: Store, edge: EdgeVoice
+) -> None:
+    edge.watches("printer-2")
+    edge.sync(store, 10)
+    edge.watches("printer-1", "printer-2")
+    edge.sync(store, 25)
+    items = keyed(reported(store, 0, HOUR))
+    assert (minutes(items["printer-1"]), minutes(items["printer-2"])) == ((0, 15), (0, 0))
+    assert [(one.from_ms, one.to_ms) for one in items["printer-1"].intervals] == [(at(10), at(25))]
+    # Gone again: unknown from then on, and what was before stays as it was.
+    edge.watches("printer-2")
+    edge.sync(store, 40)
+    assert minutes(keyed(reported(store, 0, HOUR))["printer-1"]) == (0, 35)
+
+
+def test_what_a_revoked_gateway_watched_is_unknown_until_it_is_enrolled_again(
+    store: Store, edge: EdgeVoice
+) -> None:
+    edge.raises(5)
+    edge.sync(store, 6)
+    store.write(lambda c: enrolment.revoke(c, site=SITE, gateway="gw1", now_ms=at(10)))
+    store.write(lambda c: sweep(c, at(10.1)))
+    assert minutes(keyed(reported(store, 0, HOUR))["printer-1"]) == (5, 50)
+    # Also in a window that begins later.
+    assert minutes(keyed(reported(store, 20, HOUR))["printer-2"]) == (0, 40)
+    enrol_again(store, 30)
+    assert minutes(keyed(reported(store, 0, HOUR))["printer-1"]) == (5, 20)
+
+
+def test_a_stop_of_which_nothing_is_known_is_not_down_also_once_its_gateway_is_back(
+    store: Store, edge: EdgeVoice
+) -> None:
+    edge.raises(5)
+    edge.raises(5, device="printer-2", severity=20)
+    edge.sync(store, 6)
+    store.write(lambda c: sweep(c, at(20)))
+    # The agent has started, told all that it has, and has not read the printers yet.
+    edge.unsettled = [f"printer-{number}|media|paper-out" for number in (1, 2)]
+    edge.sync(store, 30)
+    items = keyed(reported(store, 0, 40, now=40))
+    assert (minutes(items["printer-1"]), items["printer-1"].open) == ((1, 34), False)
+    assert [(one.kind, one.open) for one in items["printer-1"].intervals] == [
+        ("down", False),
+        ("unknown", True),
+    ]
+    assert minutes(items["printer-2"]) == (0, 0)
+    # A window that ended before is not touched by that.
+    assert minutes(keyed(reported(store, 0, 6, now=40))["printer-1"]) == (1, 0)
+    edge.unsettled = []
+    edge.sync(store, 41)
+    item = keyed(reported(store, 0, 41, now=41))["printer-1"]
+    assert (minutes(item), item.open) == ((36, 0), True)
+
+
+def test_a_gateway_that_speaks_but_has_not_told_its_history_has_not_told_what_it_saw(
+    store: Store, edge: EdgeVoice
+) -> None:
+    for start in (5, 10):
+        edge.clears(edge.raises(start), start + 2)
+    send(store, edge.gateway, edge.ahead(20), 20)
+    assert minutes(keyed(reported(store, 0, 20, now=20))["printer-1"]) == (0, 20)
+    edge.sync(store, 21)
+    assert minutes(keyed(reported(store, 0, 21, now=21))["printer-1"]) == (4, 0)
+
+
+def test_a_device_in_no_inventory_is_observed_while_it_is_told_of(store: Store, edge: EdgeVoice) -> None:
+    edge.clears(edge.raises(10, device="scale-9"), 15)
+    edge.clears(edge.raises(20, device="scale-9", severity=20), 30)
+    edge.sync(store, 31)
+    item = keyed(reported(store, 0, HOUR))["scale-9"]
+    assert (minutes(item), item.place, item.stops) == ((5, 40), "", 1)
+    assert "scale-9" not in keyed(reported(store, 40, HOUR))
+    assert "scale-9" not in keyed(reported(store, 0, 10))
+    edge.raises(50, device="scale-9")
+    edge.sync(store, 51)
+    item = keyed(reported(store, 0, HOUR, now=HOUR))["scale-9"]
+    assert (minutes(item), item.open) == ((15, 10), True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one gateway has to say of one device, in minutes."""
+
+    watched: tuple[tuple[int, int], ...]
+    stops: tuple[tuple[int, int], ...]
+    blind: tuple[tuple[str, int, int], ...]
+
+
+END = 30
+BLIND = {
+    "not-running": {"device": "gw{n}", "component": "agent", "fault": "not-running", "severity": 10},
+    "unreachable": {"device": "printer-1", "component": "link", "fault": "unreachable"},
+}
+
+
+@st.composite
+def seen(draw: st.DrawFn) -> Seen:
+    def apart(at_most: int) -> tuple[tuple[int, int], ...]:
+        edges = sorted(draw(st.sets(st.integers(1, END - 1), max_size=2 * at_most)))
+        return tuple(zip(edges[::2], edges[1::2], strict=False))
+
+    bounds = sorted(draw(st.sets(st.integers(1, END - 1), min_size=1, max_size=4)))
+    watched = tuple(zip(bounds[::2], [*bounds[1::2], END], strict=False))
+    blind = tuple((fault, *span) for fault in BLIND for span in apart(2))
+    return Seen(watched=watched, stops=apart(3), blind=blind)
+
+
+def minute_by_minute(gateways: Sequence[Seen]) -> tuple[int, int]:
+    """Down and unknown minutes, told naively."""
+    down = unknown = 0
+    for minute in range(END):
+        observed = False
+        for one in gateways:
+            since = min(start for start, _ in (*one.watched, *one.stops, *_unreachable(one)))
+            watched = any(a <= minute < b for a, b in one.watched) or since <= minute < one.watched[0][0]
+            observed |= watched and not any(a <= minute < b for _, a, b in one.blind)
+        stopped = any(a <= minute < b for one in gateways for a, b in one.stops)
+        unknown += not observed
+        down += observed and stopped
+    return down, unknown
+
+
+def _unreachable(one: Seen) -> list[tuple[int, int]]:
+    return [(a, b) for fault, a, b in one.blind if fault == "unreachable"]
+
+
+def told(store: Store, site: str, gateways: Sequence[Seen], chance: Random) -> None:
+    """Of each gateway its rows in any order, its inventories between them."""
+    order = list(enumerate(gateways, 1))
+    chance.shuffle(order)
+    for number, one in order:
+        edge = EdgeVoice(enrol(store, f"gw{number}", site), seed=next(SITES))
+        rows = [("paper-out", {}, a, b) for a, b in one.stops]
+        rows += [(fault, BLIND[fault], a, b) for fault, a, b in one.blind]
+        chance.shuffle(rows)
+        for fault, more, a, b in rows:
+            named = more | {"fault": fault, "device": str(more.get("device", "printer-1")).format(n=number)}
+            edge.clears(edge.raises(a, **named), b)
+        turns = sorted([(a, ("printer-1",)) for a, _ in one.watched] + [(b, ()) for _, b in one.watched])
+        for minute, devices in turns:
+            if minute == END:
+                continue
+            edge.watches(*devices)
+            edge.sync(store, minute, limit=chance.randrange(1, 9))
+        while edge.cursor[0] < edge.seq:
+            edge.sync(store, END, limit=chance.randrange(1, 9))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(seen(), min_size=1, max_size=2), st.randoms(use_true_random=False))
+def test_down_and_unknown_are_those_of_counting_every_minute_whoever_tells_what_first(
+    store: Store, gateways: list[Seen], chance: Random
+) -> None:
+    site = f"s{next(SITES)}"
+    told(store, site, gateways, chance)
+    report = store.read(lambda c: downtime(c, site, at(0), at(END), By.DEVICE, at(END)))
+    (item,) = report.items
+    assert item.observed_ms + item.unknown_ms == item.window_ms == END * MINUTE_MS
+    assert (item.down_ms, item.unknown_ms) == tuple(MINUTE_MS * n for n in minute_by_minute(gateways))

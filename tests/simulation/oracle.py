@@ -121,7 +121,7 @@ def _open_tickets(hub: Hub, guessed: set[str]) -> list[tuple[str, str, int, int,
 
 def _downtime(world: World, oracle: Hub, guessed: set[str]) -> Iterator[str]:
     """The oracle is given what is not told in rows: inventories, contact, silences, gaps."""
-    for table in (tables.device, tables.gap):
+    for table in (tables.device, tables.absence, tables.gap):
         rows = [dict(row) for row in world.hub.all_of(table)]
         if rows:
             oracle.database.write(lambda c, table=table, rows=rows: c.execute(insert(table), rows))
