@@ -70,6 +70,54 @@ async def test_a_jam_that_is_not_read_again_after_a_restart_keeps_its_ticket(tmp
         assert site.open_tickets() == []
 
 
+@pytest.mark.parametrize(
+    ("still_jammed", "read_after_s", "tickets"),
+    [(True, 1, 1), (True, 3_600, 2), (False, 1, 1), (None, 0, 1)],
+    ids=["still-there", "still-there-an-hour-later", "gone", "not-read-again"],
+)
+async def test_what_the_collector_has_closed_is_closed_at_the_edge_and_raised_anew_if_it_is_there(
+    tmp_path: Path, still_jammed: bool | None, read_after_s: int, tickets: int
+) -> None:
+    """E7. Another box takes the place of this one, finds the belt well, and is replaced by the first."""
+    clock, new_id = HandClock(), ids()
+    site = Site(tmp_path, clock)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    async with watching(first, clock, new_id=new_id) as floor:
+        await floor.status(jam=True)
+        await forwarder(floor.journal, floor.watch, site, random.Random(1)).exchange()
+        (uid,) = site.open_uids()
+    clock.reboot(20)
+    async with watching(second, clock, new_id=new_id) as floor:
+        await floor.status(jam=False)
+        forward = forwarder(floor.journal, floor.watch, site, random.Random(2))
+        for _ in range(4):
+            await forward.exchange()
+        assert (site.open_uids(), site.ended(uid)) == ({}, "reconciled")
+    clock.reboot(20)
+    async with watching(first, clock, new_id=new_id) as floor:
+        forward = forwarder(floor.journal, floor.watch, site, random.Random(3))
+        for _ in range(6):
+            clock.go(15)
+            await forward.exchange()
+        assert [uid] in [answer.closed_here for answer in site.answers]
+        assert await floor.open() == []
+        assert site.ended(uid) == "closed_here"
+        # Nobody knows until it is read.
+        assert "belt-1|belt|jam" in floor.watch.unsettled()
+        assert site.open_tickets() == []
+        clock.go(read_after_s)
+        if still_jammed is not None:
+            await floor.status(jam=still_jammed)
+            assert "belt-1|belt|jam" not in floor.watch.unsettled()
+        await forward.exchange()
+        assert uid not in site.open_uids()
+        assert site.tickets("v1|north|belt-1|belt|jam") == tickets
+        assert ("v1|north|belt-1|belt|jam" in site.open_tickets()) is bool(still_jammed)
+        assert site.answers[-1].closed_here == []
+
+
 def device(name: str) -> Device:
     """Two conveyors that raise at once, and one that takes its time."""
     delayed = CONVEYOR.replace("value: true}}}", "value: true}}, on_delay_s: 4, off_delay_s: 3}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rigs.moments import HandClock
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from collector import ingest
 from collector.exchange import GatewayIdentity
@@ -81,6 +81,16 @@ class Site:
             ).all()
         )
         return {str(uid): str(key) for uid, key in found}
+
+    def ended(self, uid: str) -> str:
+        """Why it is closed here; empty while it is open."""
+        statement = select(tables.occurrence.c.reason).where(tables.occurrence.c.uid == uid)
+        return str(self.store.read(lambda c: c.execute(statement).scalar_one()))
+
+    def tickets(self, key: str) -> int:
+        """Open and closed ones of a dedupe key."""
+        statement = select(func.count()).select_from(tables.ticket).where(tables.ticket.c.dedupe_key == key)
+        return int(self.store.read(lambda c: c.execute(statement).scalar_one()))
 
     def open_tickets(self) -> list[str]:
         """Dedupe keys of the tickets whose condition is active."""
