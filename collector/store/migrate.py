@@ -13,13 +13,13 @@ from sqlalchemy import Connection, text
 LOCK = 0x616E646F6E
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, to: str = "head") -> None:
     config = _config()
     config.attributes["connection"] = connection
     with connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
 
 
 def known_versions() -> frozenset[str]:

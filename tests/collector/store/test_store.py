@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from rigs import postgres
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, MetaData, Table, create_engine, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from collector.store import Store, UnusableError, tables
+from collector.store.migrate import known_versions, migrate
 
 NUMBERS = tables.site_number
+SOME: dict[type, object] = {int: 7, bool: True, str: "7"}
 
 
 def put(connection: Connection, site: str) -> None:
@@ -41,6 +44,45 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_knows(store: Store
         return list(compare_metadata(MigrationContext.configure(connection), tables.metadata))
 
     assert store.read(differences) == []
+
+
+def fill(connection: Connection) -> dict[str, int]:
+    """A row in every table, so that each refers to one of those that it can refer to; how many there are."""
+    found = MetaData()
+    found.reflect(connection)
+    there = [table for table in found.sorted_tables if table.name != "alembic_version"]
+    for table in there:
+        values = {column.name: SOME[column.type.python_type] for column in table.columns}
+        connection.execute(insert(table).values(values))
+    return {table.name: count(connection, table) for table in there}
+
+
+def count(connection: Connection, table: Table) -> int:
+    found: int = connection.execute(select(func.count()).select_from(table)).scalar_one()
+    return found
+
+
+@pytest.mark.parametrize("version", sorted(known_versions()))
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_of_an_earlier_version_is_brought_to_the_newest_with_all_that_is_in_it(
+    kind: str, version: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path}/collector.db"
+    if kind == "postgresql":
+        url = postgres.new_database(request.getfixturevalue("postgres_url"))
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        migrate(connection, version)
+        with connection.begin():
+            before = fill(connection)
+    engine.dispose()
+    store = Store.open(url)
+    after = {name: store.read(partial(count, table=tables.metadata.tables[name])) for name in before}
+    assert after == before
+    if kind == "sqlite":
+        check = text("PRAGMA foreign_key_check")
+        assert store.read(lambda connection: connection.execute(check).all()) == []
+    store.close()
 
 
 def test_several_collectors_may_start_at_once_on_one_empty_postgresql(postgres_url: str) -> None:

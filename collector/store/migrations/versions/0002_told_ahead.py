@@ -12,5 +12,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("stream") as stream:
-        stream.add_column(sa.Column("told_ahead", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("stream", sa.Column("told_ahead", sa.BigInteger(), nullable=False, server_default="0"))

@@ -12,15 +12,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("gateway") as gateway:
-        gateway.add_column(sa.Column("clock_ms", sa.BigInteger(), nullable=True))
-        gateway.add_column(
-            sa.Column("clock_told", sa.Boolean(), nullable=False, server_default=sa.text("false"))
-        )
-        gateway.add_column(sa.Column("cloned_ms", sa.BigInteger(), nullable=True))
-        gateway.add_column(sa.Column("switched_ms", sa.BigInteger(), nullable=True))
-        gateway.add_column(sa.Column("switches", sa.Text(), nullable=True))
-    with op.batch_alter_table("stream") as stream:
-        stream.add_column(sa.Column("begun_ms", sa.BigInteger(), nullable=True))
-        stream.add_column(sa.Column("boot", sa.String(length=32), nullable=True))
-        stream.add_column(sa.Column("mono_ms", sa.BigInteger(), nullable=True))
+    # Not by batch_alter_table, here and elsewhere: it may make a table anew in SQLite, and one that others
+    # refer to cannot be dropped.
+    op.add_column("gateway", sa.Column("clock_ms", sa.BigInteger()))
+    told = sa.Column("clock_told", sa.Boolean(), nullable=False, server_default=sa.text("false"))
+    op.add_column("gateway", told)
+    op.add_column("gateway", sa.Column("cloned_ms", sa.BigInteger()))
+    op.add_column("gateway", sa.Column("switched_ms", sa.BigInteger()))
+    op.add_column("gateway", sa.Column("switches", sa.Text()))
+    op.add_column("stream", sa.Column("begun_ms", sa.BigInteger()))
+    op.add_column("stream", sa.Column("boot", sa.String(length=32)))
+    op.add_column("stream", sa.Column("mono_ms", sa.BigInteger()))

@@ -12,8 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("gap") as gap:
-        for name in ("count", "from_ms", "to_ms"):
-            gap.add_column(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
+    for name in ("count", "from_ms", "to_ms"):
+        op.add_column("gap", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     # Of those from before only the moment is known at which they were declared.
     op.execute("UPDATE gap SET from_ms = at_ms, to_ms = at_ms")
