@@ -15,8 +15,9 @@ def upgrade() -> None:
     # Not by batch_alter_table, here and elsewhere: it may make a table anew in SQLite, and one that others
     # refer to cannot be dropped.
     op.add_column("gateway", sa.Column("clock_ms", sa.BigInteger()))
-    told = sa.Column("clock_told", sa.Boolean(), nullable=False, server_default=sa.text("false"))
-    op.add_column("gateway", told)
+    op.add_column(
+        "gateway", sa.Column("clock_told", sa.Boolean(), nullable=False, server_default=sa.text("false"))
+    )
     op.add_column("gateway", sa.Column("cloned_ms", sa.BigInteger()))
     op.add_column("gateway", sa.Column("switched_ms", sa.BigInteger()))
     op.add_column("gateway", sa.Column("switches", sa.Text()))
