@@ -98,6 +98,10 @@ class among(FunctionElement[bool]):  # noqa: N801  reads as SQL
     def __init__(self, column: Any, name: str) -> None:
         super().__init__(column, bindparam(name, type_=Texts()))
 
+    def self_group(self, against: object = None) -> among:
+        """As it is: SQLAlchemy would ask SQLite for ``(...) = 1``, and that for every row of the table."""
+        return self
+
 
 @compiles(among)
 def _among(element: among, compiler: SQLCompiler, **more: Any) -> str:
