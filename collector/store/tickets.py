@@ -118,6 +118,10 @@ class OccurrenceView:
     evidence: Mapping[str, object] | None
 
 
+# What happened at the moment of the ticket that is kept with the entry.
+DATED = frozenset({Reason.OPENED, Reason.RETURNED, Reason.CLEARED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryView:
     """One line of a ticket's history."""
@@ -129,6 +133,12 @@ class EntryView:
     actor: str
     text: str
     detail: Mapping[str, object] | None
+
+    @property
+    def happened_ms(self) -> int:
+        """What the equipment did may have been long before it was heard of at ``at_ms``."""
+        told = self.detail.get("occurred_ms") if self.detail and self.reason in DATED else None
+        return told if isinstance(told, int) else self.at_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

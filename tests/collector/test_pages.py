@@ -68,6 +68,10 @@ async def read(client: httpx.AsyncClient, path: str) -> Reader:
     return reader
 
 
+def words(page: str) -> str:
+    return " ".join(re.sub("<[^>]*>", "", page).split())
+
+
 async def test_no_page_has_an_inline_script_or_style_or_a_foreign_address(home: House) -> None:
     ticket = await home.ticket()
     client = await home.log_in("alice")
@@ -104,6 +108,20 @@ async def test_a_date_that_may_be_off_by_over_a_minute_says_so_wherever_it_is_sh
         shown = (await read(client, f"{prefix}/{rough}")).text
         assert "When it began is an estimate, ± 1 h: its gateway was not in contact" in shown
         assert "an estimate" not in (await read(client, f"{prefix}/{exact}")).text
+
+
+async def test_the_history_says_when_the_fault_began_and_when_that_was_reported(home: House) -> None:
+    gateway = await home.enrol()
+    home.clock.forward(minutes=48)
+    late = gateway.voice.raises(home.clock.minute - 40, "printer-1")
+    soon = gateway.voice.raises(home.clock.minute, "printer-2")
+    await home.sync(gateway)
+    home.clock.forward(minutes=2)
+    client = await home.log_in("alice")
+    told = {one: words((await read(client, f"/t/{one}")).text) for one in (late, soon)}
+    assert "The fault began. 42 min ago, reported here 2 min ago" in told[late]
+    assert "The fault began. 2 min ago" in told[soon]
+    assert "reported here" not in told[soon]
 
 
 async def test_what_a_device_says_is_text_and_nothing_else(home: House) -> None:
