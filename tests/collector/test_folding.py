@@ -235,7 +235,8 @@ def _message(
             "to": to,
             "lineage": [from_, to],
             "rows": [form["row"] for form in forms],
-            "clock": _stamp(clock),
+            # A gateway whose clock is right: a wrong one would be a ticket of its own.
+            "clock": _stamp(clock) | {"wall_ms": MONDAY_MS + round(clock * MINUTE_MS), "source": "ntp"},
             "inventory": {
                 "hash": "h",
                 "devices": [{"id": "printer-1", "place": "p", "profile": "z", "bus": "b", "conditions": []}],
