@@ -93,6 +93,7 @@ def assemble(parts: Parts, table: Table | None = None) -> ASGIApp:
     app = build(parts)
     if missing := table.missing(routes(app)):
         raise UnruledRouteError("; ".join(missing))
+    app.add_middleware(sync.Straight)
     app.add_middleware(
         Guard,
         table=table,

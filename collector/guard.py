@@ -128,14 +128,17 @@ class SyncGate:
         step = lane.arrive(who, heard=heard)
         if step is Step.AWAY:
             raise self._busy(room, who)
-        lane.waiting += step is Step.WAIT
-        try:
-            async with asyncio.timeout(LONGEST_LINE_S):
-                await room.places.acquire()
-        except TimeoutError:
-            raise self._busy(room, who) from None
-        finally:
-            lane.waiting -= step is Step.WAIT
+        if not room.places.locked():
+            await room.places.acquire()
+        else:
+            lane.waiting += step is Step.WAIT
+            try:
+                async with asyncio.timeout(LONGEST_LINE_S):
+                    await room.places.acquire()
+            except TimeoutError:
+                raise self._busy(room, who) from None
+            finally:
+                lane.waiting -= step is Step.WAIT
         visit = lane.entered(self._now_s())
         try:
             yield
@@ -237,8 +240,8 @@ class Guard:
             problem = Problem(400, NO_NUL, reason="request")
             await self._refuse(request, problem, False)(scope, receive, send)
             return
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:MAX_LENGTH_DIGITS]) > wire.MAX_WIRE_BYTES:
+        declared = request.headers.get("content-length")
+        if declared and declared.isdecimal() and int(declared[:MAX_LENGTH_DIGITS]) > wire.MAX_WIRE_BYTES:
             problem = Problem(413, TOO_MANY_BYTES, reason=TOO_LARGE)
             await self._refuse(request, problem, wants_page(request))(scope, receive, send)
             return
@@ -248,13 +251,13 @@ class Guard:
             problem = _no_door(scope, door.allowed)
             await self._refuse(request, problem, wants_page(request))(scope, receive, send)
         elif rule.who is Who.GATEWAY:
-            await self._gateway(request, send)
+            await self._gateway(request, declared, send)
         else:
             await self._person(request, rule, send)
 
-    async def _gateway(self, request: Request, send: Send) -> None:
+    async def _gateway(self, request: Request, declared: str | None, send: Send) -> None:
         bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
-        short = admission.is_short(request.headers.get("content-length"))
+        short = admission.is_short(declared)
         try:
             async with self._syncs.enter(bearer.id if bearer else "", short=short):
                 gateway = await self._identities.gateway(bearer) if bearer else None
@@ -334,9 +337,13 @@ def own_cookies(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
     stranger may send (CVE-2024-7592, in the Python of Debian 12).
     """
     ours: dict[bytes, bytes] = {}
+    there = False
     for name, value in headers:
         if name == b"cookie":
             ours.update(OUR_COOKIES.findall(value))
+            there = True
+    if not there:
+        return headers
     kept = [pair for pair in headers if pair[0] != b"cookie"]
     if ours:
         kept.append((b"cookie", b"; ".join(name + b"=" + value for name, value in ours.items())))
