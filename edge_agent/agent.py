@@ -49,7 +49,9 @@ async def run(settings: Settings) -> None:
     enrolled = _credential(settings)
     _, gateway = identity(settings, enrolled)
     clock = Clock()
-    journal = await _open_journal(settings, clock)
+    systemd = health.Systemd()
+    async with systemd.starting():
+        journal = await _open_journal(settings, clock)
     try:
         anchor = await journal.start(gateway)
         clock.floor_ms = anchor.wall_ms if anchor else 0
@@ -68,7 +70,7 @@ async def run(settings: Settings) -> None:
             watch=watch,
             random=Random(),  # noqa: S311  # jitter, no secret
             started_ns=clock.stamp().mono_ns,
-        ).work()
+        ).work(systemd)
     finally:
         await journal.close()
 
@@ -99,8 +101,7 @@ class _Agent:
     random: Random
     started_ns: int
 
-    async def work(self) -> None:
-        systemd = health.Systemd()
+    async def work(self, systemd: health.Systemd) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_until_told(), name="signals")

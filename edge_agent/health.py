@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
+from edge_agent.journal import FILE as JOURNAL
 from edge_agent.wire import Health
+
+# So often systemd hears that the agent is still starting, and for how much longer it should wait.
+STARTING_EVERY_S, STARTING_FOR_S = 10.0, 30
 
 
 def agent_version() -> str:
@@ -33,7 +39,10 @@ def measure(
     return Health(
         agent_version=agent_version(),
         uptime_s=uptime_s,
-        journal_bytes=sum(file.stat().st_size for file in data_dir.glob("journal.db*")),
+        # Not those that were set aside.
+        journal_bytes=sum(
+            file.stat().st_size for end in ("", "-wal") for file in data_dir.glob(f"{JOURNAL}{end}")
+        ),
         disk_free_bytes=shutil.disk_usage(data_dir).free,
         devices=devices,
         devices_unreachable=devices_unreachable,
@@ -64,6 +73,21 @@ class Systemd:
         ):
             channel.setblocking(False)
             channel.sendto(message.encode(), address)
+
+    @asynccontextmanager
+    async def starting(self, every_s: float = STARTING_EVERY_S) -> AsyncIterator[None]:
+        """Have systemd wait for as long as this takes: whoever is killed in it would begin again."""
+
+        async def ask() -> NoReturn:
+            while True:
+                self.tell(f"EXTEND_TIMEOUT_USEC={STARTING_FOR_S * 1_000_000}\nSTATUS=opening the journal")
+                await asyncio.sleep(every_s)
+
+        asking = asyncio.create_task(ask(), name="starting")
+        try:
+            yield
+        finally:
+            asking.cancel()
 
     def ready(self, status: str) -> None:
         self.tell(f"READY=1\nSTATUS={status}")

@@ -71,6 +71,7 @@ class Journal:
         # See ``Ledger.given_up``; as of the same look.
         self.given_up: dict[str, int] = {}
         self._told_short: bool | None = None
+        self._told_long = False
         self._stamp = stamp
         self._lock = lock
         self._waiting: asyncio.Queue[_Job | None] = asyncio.Queue(WAITING)
@@ -166,6 +167,14 @@ class Journal:
                 self._failed(error)
                 return
             self.space = await self._writer.run(lambda _: disk.look())
+        if self.space.log_is_long is not self._told_long:
+            self._told_long = self.space.log_is_long
+            if self._told_long:
+                log.warning(
+                    "the journal's log is long and cannot be cut off: another program reads the journal"
+                )
+            else:
+                log.info("the journal's log is short again")
         self.given_up = await self._do(Ledger.given_up)
         short = self.space.is_short
         if self._gateway is None or not (short or self._told_short is not False):

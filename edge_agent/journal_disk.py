@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,6 +21,8 @@ FILE = "ballast"
 BALLAST_PART = 8
 # Less than this is no room, whatever the ballast.
 LOW_BYTES = 64 << 10
+# Four times the length at which SQLite moves the log into the file: somebody who reads keeps it from that.
+LONG_LOG_BYTES = 16 << 20
 
 
 class Ballast(StrEnum):
@@ -41,6 +43,8 @@ class Space:
     # The disk is full or nearly so.
     is_short: bool
     ballast: Ballast
+    # Longer than it should ever be, and could not be cut off.
+    log_is_long: bool = False
 
 
 def ballast_at_most(ballast_bytes: int, disk_bytes: int) -> int:
@@ -94,7 +98,14 @@ class Disk:
             self._let_go()
 
     def tend(self, ledger: Ledger) -> Space:
-        """From time to time: make the ballast again when there is room, and pages before they are needed."""
+        """From time to time: cut off a log that has grown long, make the ballast again when there is room,
+        and pages before they are needed.
+        """
+        if ledger.log_bytes() > LONG_LOG_BYTES:
+            ledger.shorten_log()
+        return replace(self._tend(ledger), log_is_long=ledger.log_bytes() > LONG_LOG_BYTES)
+
+    def _tend(self, ledger: Ledger) -> Space:
         space = self.look()
         if space.is_short:
             if self._released and not ledger.economy.held:

@@ -13,10 +13,14 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from edge_agent import mend, stored
 
 # In one transaction: what a kill in the middle costs.
 ROWS_AT_ONCE = 500
+# Of these, until the log hears of it.
+TOLD_EVERY = 20
 # No journal has as many rows; past it nothing is looked for.
 LAST_ROWID = 1 << 40
 # A file in which so many places cannot be read is no journal any more.
@@ -25,6 +29,8 @@ SIDE_FILES = ("", "-wal", "-shm")
 # SQLite's error quotes a broken definition, and may be no text itself.
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 PENDING, DONE = ".salvage-", ".broken-"
+
+log = structlog.get_logger()
 
 _INSERT = f"INSERT INTO occurrence ({mend.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # constants
 
@@ -76,7 +82,7 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvaged:
         source.execute("PRAGMA writable_schema = ON")
         anchor, head_seq = _anchor(source), _head_seq(source)
         age_ms = anchor[-1] if anchor else 0
-        for some in _in_groups(reader.rows(source)):
+        for turn, some in enumerate(_in_groups(reader.rows(source)), 1):
             into.execute("BEGIN IMMEDIATE")
             for body, crc in some:
                 told = _as_told(body, crc, age_ms)
@@ -85,6 +91,8 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvaged:
                 else:
                     _take(into, told)
             into.execute("COMMIT")
+            if turn % TOLD_EVERY == 0:
+                log.info("moving what can be read of the broken journal", rows=turn * ROWS_AT_ONCE)
     found = Salvaged(
         file=aside.name.replace(PENDING, DONE),
         head_seq=head_seq,

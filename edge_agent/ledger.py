@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 import structlog
 
@@ -250,6 +251,25 @@ class Ledger:
     def reserve(self) -> None:
         """Outside of any transaction; raises sqlite3.Error."""
         self.economy.reserve()
+
+    def log_bytes(self) -> int:
+        """Of the write-ahead log."""
+        file = self._sql.execute("PRAGMA database_list").fetchone()[2]
+        try:
+            return Path(f"{file}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def shorten_log(self) -> None:
+        """Outside of any transaction: move the log into the file and cut it off. Waits for no reader: while
+        there is one, nothing happens. Raises sqlite3.Error.
+        """
+        (waits_ms,) = self._sql.execute("PRAGMA busy_timeout").fetchone()
+        self._sql.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._sql.execute(f"PRAGMA busy_timeout = {waits_ms}")
 
     def given_up(self) -> dict[str, int]:
         """All that was ever given up, by name."""

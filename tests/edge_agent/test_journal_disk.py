@@ -6,22 +6,25 @@ import asyncio
 import os
 import random
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextlib import closing as closing_connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rigs import journal_writer
-from rigs.journals import at_ledger, closing, opening
+from rigs.journals import at_ledger, closing, opened, opening
 from rigs.moments import HandClock
 from rigs.small_disk import SmallDisk, with_a_disk_of
+from structlog.testing import capture_logs
 
-from edge_agent.journal import Journal, JournalError
+from edge_agent.journal import FILE, Journal, JournalError
 from edge_agent.journal_caps import MIB, Caps, Given
-from edge_agent.journal_disk import Ballast, Disk
+from edge_agent.journal_disk import LONG_LOG_BYTES, Ballast, Disk
 from edge_agent.wire import MAX_ROWS, Row
 
 FURTHER = 10_000
@@ -222,6 +225,31 @@ def test_no_ballast_larger_than_an_eighth_of_the_disk(tmp_path: Path) -> None:
     assert disk._ballast_bytes == total.f_blocks * total.f_frsize // 8
     none = Disk(tmp_path, ballast_bytes=0)
     assert none.look().ballast is Ballast.NONE
+
+
+async def test_a_log_that_a_reader_keeps_long_is_told_once_and_cut_off_when_it_can_be(tmp_path: Path) -> None:
+    clock, log_file = HandClock(), tmp_path / f"{FILE}-wal"
+    with capture_logs() as said:
+        async with opened(tmp_path, clock, disk=Disk(tmp_path, ballast_bytes=0)) as journal:
+            await journal.start("gw-1")
+            with closing_connection(sqlite3.connect(f"file:{tmp_path / FILE}?mode=ro", uri=True)) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM occurrence").fetchone()
+                for belt in range(20):
+                    evidence = {"seen": "x" * MIB}
+                    await journal.commit([opening(clock, f"belt-{belt}", evidence=evidence)])
+                assert log_file.stat().st_size > LONG_LOG_BYTES
+                for _ in range(3):
+                    await journal.tend()
+                reader.execute("COMMIT")
+            assert log_file.stat().st_size > LONG_LOG_BYTES
+            for _ in range(3):
+                await journal.tend()
+            assert log_file.stat().st_size < MIB
+            assert len(await journal.open_occurrences()) == 20
+    told = [(one["log_level"], one["event"]) for one in said if "'s log" in one["event"]]
+    assert [level for level, _ in told] == ["warning", "info"]
+    assert "cannot be cut off" in told[0][1]
 
 
 # --- a disk that answers with errors --------------------------------------------------------------------
