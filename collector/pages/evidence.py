@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from collector.pages.texts import duration
+from edge_agent.wire import THINNED
 
 MAX_LINES = 200
+GIVEN_UP = "What the device said was given up when the gateway's journal was full."
 QUALITIES = {"good": "", "uncertain": "uncertain", "bad": "not readable"}
 TROUBLES = {
     "no_link": "no connection",
@@ -39,17 +41,20 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """``rest`` is what this version does not know, as JSON."""
+    """``note`` says what is not there any more; ``rest`` is what this version does not know, as JSON."""
 
     values: tuple[Value, ...]
     readings: tuple[Said, ...]
     rest: str
+    note: str = ""
 
 
 def shown(evidence: Mapping[str, object] | None) -> Evidence | None:
     """``None`` when there is none."""
     if not evidence:
         return None
+    if evidence == THINNED:
+        return Evidence(values=(), readings=(), rest="", note=GIVEN_UP)
     rest = {name: value for name, value in evidence.items() if name not in ("samples", "readings")}
     return Evidence(
         values=tuple(_value(one) for one in _entries(evidence.get("samples"))),

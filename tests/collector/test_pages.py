@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -285,6 +286,18 @@ async def test_the_downtime_page_says_the_same_in_its_picture_and_its_tables(hom
     wrong = (await client.get("/downtime?site=north&from=2026-01-09&to=2026-01-05")).text
     assert "The first day comes after the last one" in wrong
     assert (await client.get("/downtime?site=north&from=nonsense&to=0000-00-00")).status_code == 200
+
+
+async def test_evidence_that_was_given_up_is_a_sentence(home: House) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0, evidence={"thinned": True})
+    await home.sync(gateway)
+    bob = await home.log_in("bob")
+    for path in (f"/t/{ticket}", f"/m/t/{ticket}"):
+        text = unescape((await bob.get(path)).text)
+        assert "What the device said was given up when the gateway's journal was full." in text
+        assert "thinned" not in text
+        assert "carried no readings" not in text
 
 
 async def test_a_fault_that_came_five_hundred_times_is_a_page_that_can_be_read(home: House) -> None:
