@@ -208,7 +208,8 @@ class Forwarder:
         if present is None or moved is not Moved.STAYED:
             self._announced = None
         self._answered(answer, moved, present)
-        self._inventory_wanted = answer.want_inventory
+        # Whoever has it and wants it again gets it, but not in a hurry.
+        in_vain, self._inventory_wanted = self._inventory_wanted, answer.want_inventory
         self._max_rows = min(self._at_most_rows, self._max_rows * 2)
         self._returned(batch)
         if answer.closed_here:
@@ -231,7 +232,7 @@ class Forwarder:
         self._unreached.reset()
         self._beat_s = answer.next_s
         self._pause_history(self._spread((answer.history_ms or 0) / 1000))
-        if answer.want_inventory or (present is not None and not present.complete):
+        if (answer.want_inventory and not in_vain) or (present is not None and not present.complete):
             return Rest(seconds=0.0)
         if not batch.at_head:
             return self._until_history()

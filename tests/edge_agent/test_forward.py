@@ -128,6 +128,17 @@ async def test_a_backlog_goes_without_a_pause_and_the_present_comes_with_its_end
         assert (rests, heads) == ([True, True, False], [False, False, True])
 
 
+async def test_a_collector_that_always_wants_the_inventory_is_asked_no_more_often(tmp_path: Path) -> None:
+    async with line(tmp_path) as gateway:
+
+        def wants(message: SyncRequest) -> SyncAnswer:
+            return holds_all(message).model_copy(update={"want_inventory": True})
+
+        found = [await gateway.exchange(wants) for _ in range(4)]
+        assert [message.inventory is not None for message, _ in found] == [False, True, True, True]
+        assert [rest.seconds > 0 for _, rest in found] == [False, True, True, True]
+
+
 async def test_the_inventory_goes_when_it_is_asked_for(tmp_path: Path) -> None:
     async with line(tmp_path) as gateway:
         message, rest = await gateway.exchange(
