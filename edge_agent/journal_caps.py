@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -278,12 +278,7 @@ class Economy:
             for key, mod_seq in found:
                 if mod_seq < self._newest_of(key):
                     by_key[key].append(mod_seq)
-            chosen: list[int] = []
-            at_once = self._at_once(ROLLED_AT_ONCE)
-            for seqs in by_key.values():
-                if len(seqs) > 1 and len(chosen) < at_once - 1:
-                    chosen += seqs[: at_once - len(chosen)]
-            if self._roll_up_these(chosen):
+            if any(map(self._roll_up_these, _few_at_once(by_key.values(), self._at_once(ROLLED_AT_ONCE)))):
                 return True
             if not found:
                 return False
@@ -379,3 +374,19 @@ class Economy:
 
     def _pragma(self, name: str) -> int:
         return int(self._sql.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _few_at_once(conditions: Iterable[list[int]], at_once: int) -> Iterator[list[int]]:
+    """All positions of conditions that have several, at most ``at_once`` together and no condition's last one
+    alone.
+    """
+    chosen: list[int] = []
+    for seqs in conditions:
+        while len(seqs) > 1:
+            taken, seqs = seqs[: at_once - len(chosen)], seqs[at_once - len(chosen) :]
+            chosen += taken
+            if len(chosen) >= at_once - 1:
+                yield chosen
+                chosen = []
+    if chosen:
+        yield chosen

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rigs.journals import InMemory, at_ledger, closing, opened, opening
 from rigs.moments import HandClock, ids
 
+from edge_agent import journal_caps
 from edge_agent.journal import FILE, Journal
 from edge_agent.journal_caps import MIB, Caps, Given
 from edge_agent.ledger import Batch, Ledger
@@ -187,6 +188,30 @@ def test_rows_that_nobody_has_are_rolled_up_and_every_one_of_them_arrives() -> N
         assert {uid: facts(row) for uid, row in floor.delivered.items()} == {
             uid: facts(row) for uid, row in floor.produced.items()
         }
+
+    on_a_floor(SMALL, day)
+
+
+def test_rows_that_can_never_become_one_keep_no_others_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are of another boot each; what comes after them would be dropped without need."""
+    monkeypatch.setattr(journal_caps, "ROLLED_AT_ONCE", 4)
+
+    async def day(floor: Floor) -> None:
+        async def jams(belt: str, times: int, *, reboots: bool) -> None:
+            for _ in range(times):
+                if reboots:
+                    floor.clock.reboot()
+                floor.clock.go(1)
+                for change in (opening(floor.clock, belt), closing(floor.clock, belt)):
+                    for row in await floor.journal.commit([change]):
+                        floor.produced[row.uid] = row
+
+        await jams("belt-0", 9, reboots=True)
+        await jams("belt-1", 9, reboots=False)
+        while await at_ledger(floor.journal, lambda ledger: ledger.economy._roll_up(0)):
+            pass
+        # All but the newest, which stays as it is.
+        assert await floor.counted(Given.ROWS_ROLLED_UP) == 8
 
     on_a_floor(SMALL, day)
 
