@@ -13,6 +13,9 @@ import structlog
 from edge_agent import journal_salvage, mend
 from edge_agent.journal_salvage import Salvaged
 
+# All rows of a file that is mended are in memory at once; systemd gives the agent 256 MiB. A larger one is
+# salvaged, a few rows at a time.
+MENDED_AT_MOST_BYTES = 32 << 20
 SCHEMA = Path(__file__).parent / "schema"
 
 log = structlog.get_logger()
@@ -106,6 +109,8 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     # The quick one leaves out whether an index fits its table.
     if (broken := verdict("quick_check")) != "ok":
         raise _Broken(broken)
+    if path.stat().st_size > MENDED_AT_MOST_BYTES:
+        raise _Broken(found)
     try:
         given_up = mend.rows(connection)
     except sqlite3.IntegrityError as error:

@@ -637,6 +637,20 @@ async def test_an_index_that_has_parted_from_its_table_is_made_anew(tmp_path: Pa
     assert not set_aside(tmp_path)
 
 
+async def test_a_journal_that_is_too_large_to_be_mended_in_memory_is_salvaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that is killed for its memory at each start would never come up again."""
+    monkeypatch.setattr(journal_file, "MENDED_AT_MOST_BYTES", 4096)
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        rows = await journal.commit([opening(clock, "belt-1"), opening(clock, "belt-2")])
+    flip_in_index(tmp_path, b"belt-1|belt|jam")
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert await journal.open_occurrences() == rows
+    assert set_aside(tmp_path)
+
+
 async def test_a_row_that_was_moved_past_the_end_is_put_back(tmp_path: Path) -> None:
     """Else nobody would read it: it seems to be newer than the newest."""
     clock, new_id = HandClock(), ids()
