@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock simulate simulate-kills simulate-mutants kill-test power-cuts \
+.PHONY: help run clean-run test check format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
   storm noise fuzz bench
 
 help: ## list the targets
@@ -56,6 +56,13 @@ power-cuts: $(VENV)/.installed-dev ## the journal after IMAGES power cuts and FL
 	@PYTHONPATH=.:tests $(BIN)/python -m powercut --images $(IMAGES) --flips $(FLIPS)
 IMAGES := 5000
 FLIPS  := 600
+
+disk-full: $(VENV)/.installed-dev ## the journal after FURTHER changes on a full disk, CORRUPTIONS of its file, SALVAGE_KILLS
+	@FURTHER=$(FURTHER) CORRUPTIONS=$(CORRUPTIONS) SALVAGE_KILLS=$(SALVAGE_KILLS) \
+	  $(BIN)/python -m pytest tests/edge_agent/test_journal_disk.py tests/edge_agent/test_journal_salvage.py -q --timeout=0
+FURTHER       := 10000
+CORRUPTIONS   := 700
+SALVAGE_KILLS := 27
 
 STORM = PYTHONPATH=.:tests $(BIN)/python -m storm
 storm: $(VENV)/.installed-dev ## GATEWAYS=1000 come back at once with ROWS=100 each, HEAVY=5 of them with 100,000 (POSTGRES=1)

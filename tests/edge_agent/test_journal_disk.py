@@ -27,7 +27,8 @@ from edge_agent.journal_caps import MIB, Caps, Given
 from edge_agent.journal_disk import LONG_LOG_BYTES, Ballast, Disk
 from edge_agent.wire import MAX_ROWS, Row
 
-FURTHER = 10_000
+# `make disk-full` takes 10,000.
+FURTHER = int(os.environ.get("FURTHER", "1500"))
 BELTS = 20
 
 
@@ -128,12 +129,12 @@ async def a_full_disk(disk: SmallDisk) -> None:
 
 
 @with_a_disk_of(2)
-def test_ten_thousand_further_changes_are_written_after_a_disk_of_2_mb_was_filled(disk: SmallDisk) -> None:
+def test_further_changes_are_written_after_a_disk_of_2_mb_was_filled(disk: SmallDisk) -> None:
     asyncio.run(a_full_disk(disk))
 
 
 @with_a_disk_of(40)
-def test_ten_thousand_further_changes_are_written_after_a_disk_of_40_mb_was_filled(disk: SmallDisk) -> None:
+def test_further_changes_are_written_after_a_disk_of_40_mb_was_filled(disk: SmallDisk) -> None:
     asyncio.run(a_full_disk(disk))
 
 
@@ -146,7 +147,7 @@ def test_who_takes_the_room_of_the_ballast_too_stops_nothing(disk: SmallDisk) ->
             await floor.journal.tend()
             disk.fill()
             await floor.turn(500)
-            for _ in range(5):
+            for _ in range(max(2, FURTHER // 2_000)):
                 disk.fill()
                 await floor.turn(1_000)
                 await floor.journal.tend()
