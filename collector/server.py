@@ -35,8 +35,8 @@ SWEEP_ON_S = 0.05
 SWEEP_AGAIN_S = 5.0
 FINISH_WITHIN_S = 2
 BACKLOG = 1024
-# Objects until the garbage collector looks for rings, of which there are nearly none. At its usual 700 it looks
-# many times while it takes 500 rows: 5 to 15 of 100 us of a row.
+# Objects until the garbage collector looks for rings, of which there are nearly none. At its usual 700 it
+# looks many times while 500 rows are taken: 5 to 15 of 100 us of a row.
 RINGS_AFTER = 50_000
 # "All addresses" is where to listen, not where to go.
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
