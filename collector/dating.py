@@ -7,15 +7,21 @@ the offset of the nearest hour, or of one further away if that is less even afte
 the nearest hour there may have been nothing but a message that was hours on its way. A least is the same in
 any order, and so are the dates. Inside one boot durations are differences of the monotonic clock alone.
 
-A boot that never sent a message has only its wall clock, believed as far as its source can be trusted.
+A boot that never sent a message lies between others: each start of the agent writes down the last moment
+that it knows of the boot before (a *link*). So its offset is at least what lets it begin after the one
+before, and at most what lets it end before the one after; several such boots in a row are bounded by the two
+around them that spoke. Where its wall clock agrees with that, it narrows the bounds as far as its source can
+be trusted. The middle is taken, half the distance is the error, and all moments of the boot share both.
+Without a link there is only the wall clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from edge_agent.wire import Row, Stamp
+from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Row, Stamp
 
 NS_PER_MS = 1_000_000
 HOUR_MS = 3_600_000
@@ -28,6 +34,8 @@ WALL_ERROR_MS = {"ntp": 5_000, "collector": 30_000, "rtc": HOUR_MS}
 NEVER_SET_ERROR_MS = 365 * 24 * HOUR_MS
 # 2100-01-01. A wall clock that reads later says nothing, and a date must stay one that can be printed.
 LAST_WALL_MS = 4_102_444_800_000
+# Boots cannot lie in a ring; where a gateway says so, looking for their bounds ends after so many rounds.
+MAX_ROUNDS = 16
 
 # boot -> hour of that boot -> offset in ms
 Offsets = Mapping[str, Mapping[int, int]]
@@ -38,6 +46,32 @@ class ClockSample:
     boot: str
     hour: int
     offset_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One journal went on: ``before`` was earlier than ``after``, in another boot."""
+
+    before: Stamp
+    after: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The offset of a boot that never spoke, and how wrong it may be either way."""
+
+    offset_ms: int
+    error_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """All that is known of the clocks of one gateway."""
+
+    offsets: Offsets
+    # Of boots that never spoke.
+    estimates: Mapping[str, Estimate]
+    links: Collection[Link] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +95,143 @@ def sample(sent: Stamp, received_ms: int) -> ClockSample:
     return ClockSample(boot=sent.boot, hour=mono // HOUR_MS, offset_ms=received_ms - mono)
 
 
-def date(stamp: Stamp, offsets: Offsets, *, floor_ms: int) -> tuple[int, int]:
+def link(row: Row, gateway: str) -> Link | None:
+    """What a start of the agent of ``gateway`` tells of two boots, if this row is of one."""
+    own = (row.device, row.component, row.fault) == (gateway, AGENT_COMPONENT, NOT_RUNNING)
+    if not own or row.cleared is None or row.cleared.boot == row.first_bad.boot:
+        return None
+    return Link(before=row.first_bad, after=row.cleared)
+
+
+def date(stamp: Stamp, clocks: Clocks, *, floor_ms: int) -> tuple[int, int]:
     """(UTC ms, error). ``floor_ms``: before it this gateway was not; an unset clock may say anything."""
-    hours = offsets.get(stamp.boot)
+    if stamp.boot in clocks.offsets:
+        return _told(stamp, clocks.offsets[stamp.boot])
+    if stamp.boot in clocks.estimates:
+        estimate = clocks.estimates[stamp.boot]
+        return min(max(0, mono_ms(stamp) + estimate.offset_ms), LAST_WALL_MS), estimate.error_ms
+    wall_error_ms = _wall_error_ms(stamp)
+    if wall_error_ms is not None:
+        return stamp.wall_ms, wall_error_ms
+    return max(min(stamp.wall_ms, LAST_WALL_MS), floor_ms), NEVER_SET_ERROR_MS
+
+
+def _told(stamp: Stamp, hours: Mapping[int, int]) -> tuple[int, int]:
+    """A moment of a boot that spoke."""
     mono = mono_ms(stamp)
-    if hours:
-        wanted = mono // HOUR_MS
-        best = _best(hours, wanted)
-        return mono + hours[best], WAY_MS + DRIFT_MS_PER_HOUR * (abs(best - wanted) + 1)
-    wall_ms = min(stamp.wall_ms, LAST_WALL_MS)
-    if stamp.source in WALL_ERROR_MS and wall_ms == stamp.wall_ms:
-        return wall_ms, WALL_ERROR_MS[stamp.source]
-    return max(wall_ms, floor_ms), NEVER_SET_ERROR_MS
+    wanted = mono // HOUR_MS
+    best = _best(hours, wanted)
+    return mono + hours[best], WAY_MS + DRIFT_MS_PER_HOUR * (abs(best - wanted) + 1)
+
+
+def _wall_error_ms(stamp: Stamp) -> int | None:
+    """None: its wall clock says nothing."""
+    return WALL_ERROR_MS.get(stamp.source) if stamp.wall_ms <= LAST_WALL_MS else None
+
+
+def estimates(links: Collection[Link], offsets: Offsets) -> dict[str, Estimate]:
+    """Of each boot in ``links`` that never spoke and of which something can be said."""
+    drift_ms = _drifts(links)
+    # Bounds that need no other estimate, and by how much a bound of one boot is more than that of another.
+    lows: dict[str, int] = {}
+    highs: dict[str, int] = {}
+    ups: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    downs: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for one in sorted(links, key=_order):
+        old, new = one.before.boot, one.after.boot
+        apart_ms = mono_ms(one.after) - mono_ms(one.before)
+        if old not in offsets and new not in offsets:
+            ups[old].append((new, apart_ms + drift_ms[new]))
+            downs[new].append((old, apart_ms + drift_ms[old]))
+        elif old not in offsets:
+            at_ms, error_ms = _told(one.after, offsets[new])
+            high_ms = at_ms + error_ms - mono_ms(one.before) + drift_ms[old]
+            highs[old] = min(high_ms, highs.get(old, high_ms))
+        elif new not in offsets:
+            at_ms, error_ms = _told(one.before, offsets[old])
+            low_ms = at_ms - error_ms - mono_ms(one.after) - drift_ms[new]
+            lows[new] = max(low_ms, lows.get(new, low_ms))
+    at_least = {boot: -less for boot, less in _least({b: -low for b, low in lows.items()}, ups).items()}
+    at_most = _least(highs, downs)
+    walls = _walls(links, drift_ms)
+    found = {
+        boot: _between(at_least.get(boot), at_most.get(boot), walls[boot])
+        for boot in drift_ms
+        if boot not in offsets
+    }
+    return {boot: one for boot, one in found.items() if one is not None}
+
+
+def beside(boots: Iterable[str], links: Collection[Link], offsets: Offsets) -> set[str]:
+    """Boots that never spoke, of which one of ``boots`` has a say in the dates."""
+    near: dict[str, set[str]] = defaultdict(set)
+    for one in links:
+        near[one.before.boot].add(one.after.boot)
+        near[one.after.boot].add(one.before.boot)
+    found: set[str] = set()
+    waiting = list(boots)
+    while waiting:
+        boot = waiting.pop()
+        fresh = {other for other in (boot, *near[boot]) if other not in offsets} - found
+        found |= fresh
+        waiting += fresh
+    return found
+
+
+def _order(one: Link) -> tuple[str, int, str, int]:
+    return one.before.boot, one.before.mono_ns, one.after.boot, one.after.mono_ns
+
+
+def _drifts(links: Iterable[Link]) -> dict[str, int]:
+    """By boot: what its clock may have drifted in all the time that is known of it."""
+    found: dict[str, int] = defaultdict(int)
+    for one in links:
+        for stamp in (one.before, one.after):
+            drift_ms = DRIFT_MS_PER_HOUR * (mono_ms(stamp) // HOUR_MS + 1)
+            found[stamp.boot] = max(found[stamp.boot], drift_ms)
+    return found
+
+
+def _least(known: Mapping[str, int], more: Mapping[str, list[tuple[str, int]]]) -> dict[str, int]:
+    """Bounds from above, spread to boots of which another boot's bound is known and how much ``more`` theirs
+    may be."""
+    found = dict(known)
+    rounds: dict[str, int] = defaultdict(int)
+    waiting = deque(sorted(found))
+    while waiting:
+        boot = waiting.popleft()
+        for other, apart_ms in more.get(boot, ()):
+            bound_ms = found[boot] + apart_ms
+            if bound_ms < found.get(other, bound_ms + 1) and rounds[other] < MAX_ROUNDS:
+                found[other] = bound_ms
+                rounds[other] += 1
+                waiting.append(other)
+    return found
+
+
+def _walls(links: Iterable[Link], drift_ms: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+    """By boot: (error, offset) as its wall clock had it, the surest first."""
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for one in links:
+        for stamp in (one.before, one.after):
+            error_ms = _wall_error_ms(stamp)
+            if error_ms is not None:
+                found[stamp.boot].append((error_ms + drift_ms[stamp.boot], stamp.wall_ms - mono_ms(stamp)))
+    return defaultdict(list, {boot: sorted(ones) for boot, ones in found.items()})
+
+
+def _between(low_ms: int | None, high_ms: int | None, walls: Iterable[tuple[int, int]]) -> Estimate | None:
+    if low_ms is not None and high_ms is not None and low_ms > high_ms:
+        low_ms, high_ms = high_ms, low_ms
+    for error_ms, offset_ms in walls:
+        low = offset_ms - error_ms if low_ms is None else max(low_ms, offset_ms - error_ms)
+        high = offset_ms + error_ms if high_ms is None else min(high_ms, offset_ms + error_ms)
+        if low <= high:
+            low_ms, high_ms = low, high
+    if low_ms is not None and high_ms is not None:
+        return Estimate(offset_ms=(low_ms + high_ms) // 2, error_ms=(high_ms - low_ms + 1) // 2)
+    known_ms = high_ms if low_ms is None else low_ms
+    return None if known_ms is None else Estimate(offset_ms=known_ms, error_ms=NEVER_SET_ERROR_MS)
 
 
 def reach(hours: Mapping[int, int], hour: int) -> tuple[int, int]:
@@ -106,15 +265,15 @@ def _at_most(hours: Mapping[int, int], hour: int, wanted: int) -> int:
     return hours[hour] + DRIFT_MS_PER_HOUR * abs(hour - wanted)
 
 
-def dates(row: Row, offsets: Offsets, *, floor_ms: int) -> Dates:
+def dates(row: Row, clocks: Clocks, *, floor_ms: int) -> Dates:
     first = row.first_bad
-    start_ms, error_ms = date(first, offsets, floor_ms=floor_ms)
+    start_ms, error_ms = date(first, clocks, floor_ms=floor_ms)
 
     def after_start(stamp: Stamp) -> tuple[int, int]:
         if stamp.boot == first.boot:
             lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))
             return start_ms + lasted_ms, error_ms + DRIFT_MS_PER_HOUR * lasted_ms // HOUR_MS
-        at_ms, error = date(stamp, offsets, floor_ms=floor_ms)
+        at_ms, error = date(stamp, clocks, floor_ms=floor_ms)
         return max(start_ms, at_ms), error
 
     end_ms = None

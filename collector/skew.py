@@ -43,7 +43,7 @@ def look(exchange: Exchange, limit_ms: int) -> None:
     if was.since_ms is None and abs(clock.wall_ms - now_ms) <= limit_ms // 2:
         return
     offsets = streams.offsets(exchange.connection, {(gateway.id, clock.boot)}).get(gateway.id, {})
-    sent_ms, _ = dating.date(clock, offsets, floor_ms=0)
+    sent_ms, _ = dating.date(clock, dating.Clocks(offsets=offsets, estimates={}), floor_ms=0)
     skew_ms = clock.wall_ms - sent_ms
     now = judge(was, skew_ms, now_ms, limit_ms)
     if now == was:

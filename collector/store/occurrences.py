@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
 from collector.dating import HOUR_MS
 from collector.grouping import Episode
 from collector.store import bulk
 from collector.store.bulk import among
 from collector.store.tables import FAR_END, condition, document, occurrence
-from edge_agent.wire import condition_key
+from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, condition_key
 
 _HELD_NAMES = (
     "uid", "gateway_id", "device", "component", "fault", "dedupe_key", "rev", "digest", "open", "unknown",
@@ -36,6 +36,23 @@ _OPEN_OF = select(*_HELD).where(
 _WHOLE = select(occurrence).where(among(occurrence.c.uid, "uids"))
 _TICKETS_OF = select(occurrence.c.uid, occurrence.c.ticket_id).where(among(occurrence.c.uid, "uids"))
 _EPISODES = select(*_EPISODE).where(among(occurrence.c.ticket_id, "tickets"))
+_OF_BOOTS = select(occurrence).where(
+    occurrence.c.gateway_id == bindparam("gateway_id"),
+    occurrence.c.minted.is_(False),
+    or_(
+        among(occurrence.c.first_boot, "boots"),
+        and_(FAR_END, among(occurrence.c.end_boot, "boots")),
+    ),
+)
+_STARTS = select(occurrence.c.row).where(
+    occurrence.c.site == bindparam("site"),
+    occurrence.c.device == bindparam("gateway"),
+    occurrence.c.component == AGENT_COMPONENT,
+    occurrence.c.fault == NOT_RUNNING,
+    occurrence.c.gateway_id == bindparam("gateway_id"),
+    occurrence.c.minted.is_(False),
+    occurrence.c.end_boot != occurrence.c.first_boot,
+)
 _COLUMNS = tuple(str(column.name) for column in occurrence.columns)
 _CHANGING = tuple(name for name in _COLUMNS if name not in ("uid", "gateway_id", "received_ms"))
 
@@ -105,6 +122,17 @@ def of_boot(
             ),
         )
     ).all()
+
+
+def of_boots(connection: Connection, gateway_id: str, boots: Collection[str]) -> Sequence[Row[Any]]:
+    """Whole rows with a first or last moment in one of them."""
+    return connection.execute(_OF_BOOTS, {"gateway_id": gateway_id, "boots": boots}).all()
+
+
+def starts_of(connection: Connection, gateway_id: str, site: str, gateway: str) -> list[dict[str, Any]]:
+    """What each start of its agent in a new boot told, as it was sent."""
+    found = connection.execute(_STARTS, {"gateway_id": gateway_id, "site": site, "gateway": gateway})
+    return list(found.scalars())
 
 
 def whole(connection: Connection, uids: Collection[str]) -> dict[str, dict[str, Any]]:

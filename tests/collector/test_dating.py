@@ -12,6 +12,8 @@ from collector.dating import (
     LAST_WALL_MS,
     NEVER_SET_ERROR_MS,
     WAY_MS,
+    Clocks,
+    Offsets,
     date,
     dates,
     reach,
@@ -27,6 +29,10 @@ TRUE_MS = 1_767_600_000_000
 
 def stamp(mono_ms: int, boot: str = BOOT, wall_ms: int = 7, source: str = "none") -> Stamp:
     return Stamp(boot=boot, mono_ns=mono_ms * 1_000_000 + 999_999, wall_ms=wall_ms, source=source)
+
+
+def clocks(offsets: Offsets) -> Clocks:
+    return Clocks(offsets=offsets, estimates={})
 
 
 def test_a_message_teaches_the_offset_of_its_boot() -> None:
@@ -48,7 +54,7 @@ def test_a_message_teaches_the_offset_of_its_boot() -> None:
 def test_a_stamp_takes_the_offset_of_the_nearest_hour(
     what: str, hours: dict[int, int], mono_ms: int, offset_ms: int, error_ms: int
 ) -> None:
-    assert date(stamp(mono_ms), {BOOT: hours}, floor_ms=0) == (mono_ms + offset_ms, error_ms), what
+    assert date(stamp(mono_ms), clocks({BOOT: hours}), floor_ms=0) == (mono_ms + offset_ms, error_ms), what
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_a_stamp_takes_the_offset_of_the_nearest_hour(
 def test_a_boot_that_never_spoke_is_believed_as_far_as_its_clock(
     source: str, wall_ms: int, expected: tuple[int, int]
 ) -> None:
-    assert date(stamp(5, OTHER, wall_ms, source), {BOOT: {0: 1}}, floor_ms=TRUE_MS) == expected
+    assert date(stamp(5, OTHER, wall_ms, source), clocks({BOOT: {0: 1}}), floor_ms=TRUE_MS) == expected
 
 
 @given(
@@ -83,20 +89,20 @@ def test_inside_one_boot_no_clock_changes_a_duration(
         raised=stamp(start),
         cleared=stamp(start + length, wall_ms=jumps[1]),
     )
-    told = dates(row, {BOOT: offsets}, floor_ms=0)
+    told = dates(row, clocks({BOOT: offsets}), floor_ms=0)
     assert told.end_ms is not None
     assert told.end_ms - told.start_ms == length
 
 
 def test_an_occurrence_over_two_boots_ends_by_the_clock_of_the_second() -> None:
     row = _row(first_bad=stamp(100), raised=stamp(200), cleared=stamp(50, OTHER))
-    told = dates(row, {BOOT: {0: 1_000}, OTHER: {0: 9_000}}, floor_ms=0)
+    told = dates(row, clocks({BOOT: {0: 1_000}, OTHER: {0: 9_000}}), floor_ms=0)
     assert (told.start_ms, told.raised_ms, told.end_ms) == (1_100, 1_200, 9_050)
 
 
 def test_an_end_is_never_before_its_beginning() -> None:
     row = _row(first_bad=stamp(100), raised=stamp(100), cleared=stamp(50, OTHER))
-    told = dates(row, {BOOT: {0: 9_000}, OTHER: {0: 1_000}}, floor_ms=0)
+    told = dates(row, clocks({BOOT: {0: 9_000}, OTHER: {0: 1_000}}), floor_ms=0)
     assert told.end_ms == told.start_ms == 9_100
 
 
@@ -107,7 +113,7 @@ def test_the_first_severity_counts_from_the_first_bad_sample() -> None:
         cleared=stamp(900),
         severities=[{"severity": 20, "at": stamp(400)}, {"severity": 30, "at": stamp(600)}],
     )
-    told = dates(row, {BOOT: {0: 0}}, floor_ms=0)
+    told = dates(row, clocks({BOOT: {0: 0}}), floor_ms=0)
     assert told.severities == ((100, 20), (600, 30))
 
 
@@ -131,12 +137,12 @@ def test_whatever_a_clock_says_the_date_can_be_printed(mono_ms: int, sent_ms: in
     told = sample(stamp(sent_ms), TRUE_MS)
     far = stamp(mono_ms, wall_ms=1 << 53, source="ntp")
     for offsets in ({}, {BOOT: {told.hour: told.offset_ms}}):
-        assert rfc3339(date(far, offsets, floor_ms=0)[0])
+        assert rfc3339(date(far, clocks(offsets), floor_ms=0)[0])
         row = Row(
             uid="a" * 32, device="d", component="c", fault="f", rev=1, state="closed", severity=30,
             mod_seq=1, first_bad=stamp(0, wall_ms=1 << 53, source="ntp"), raised=far, cleared=far, title="t",
         )  # fmt: skip
-        end_ms = dates(row, offsets, floor_ms=0).end_ms
+        end_ms = dates(row, clocks(offsets), floor_ms=0).end_ms
         assert end_ms is not None
         assert rfc3339(end_ms)
 
@@ -154,7 +160,7 @@ def test_only_hours_within_reach_are_dated_by_a_better_sample(
     first, last = reach(better, hour)
     for other in range(31):
         at = stamp(other * HOUR_MS)
-        if date(at, {BOOT: hours}, floor_ms=0) != date(at, {BOOT: better}, floor_ms=0):
+        if date(at, clocks({BOOT: hours}), floor_ms=0) != date(at, clocks({BOOT: better}), floor_ms=0):
             assert first <= other <= last
 
 
@@ -166,7 +172,7 @@ def test_of_many_hours_the_one_that_says_least_counts_however_far_away(
     hours: dict[int, int], wanted: int
 ) -> None:
     told = {hour: 1_000_000 + late_ms for hour, late_ms in hours.items()}
-    dated = date(stamp(wanted * HOUR_MS), {BOOT: told}, floor_ms=0)
+    dated = date(stamp(wanted * HOUR_MS), clocks({BOOT: told}), floor_ms=0)
     drifted = {hour: offset + DRIFT_MS_PER_HOUR * abs(hour - wanted) for hour, offset in told.items()}
     least = min(drifted.values())
     away, nearest = min((abs(hour - wanted), hour) for hour in told if drifted[hour] == least)

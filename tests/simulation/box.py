@@ -141,8 +141,6 @@ class Box:
     boot: str = ""
     life: AgentLife | None = None
     exchanges: int = 0
-    # Boots whose wall clock claimed more than was true.
-    liars: set[str] = field(default_factory=set)
     version: Version = Version.SAME
     # A second box that runs on a copy of the same disk, with the same credential.
     is_clone: bool = False
@@ -164,7 +162,6 @@ class Box:
             rng,
             disk=Disk(self.disk.copy()),
             boots=self.boots,
-            liars=self.liars,
             is_clone=True,
         )
 
@@ -174,9 +171,6 @@ class Box:
         true_ms = self.world.now_ms
         wall_ms = max(0, true_ms + boot.wall_error_ms)
         source = clock.trust(wall_ms, floor_ms=floor_ms, synchronised=boot.synchronised)
-        allowed_ms = {"ntp": 5_000, "rtc": 3_600_000}.get(source)
-        if allowed_ms is not None and abs(wall_ms - true_ms) > allowed_ms:
-            self.liars.add(self.boot)
         return Stamp(boot=self.boot, mono_ns=round(mono_s * 1e6) * 1000, wall_ms=wall_ms, source=source)
 
     def truth_ms(self, stamp: dict[str, Any]) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from simulation.ledger import Told
 
 from collector import ingest
 from collector.command import Outcome, Result
+from collector.dating import DRIFT_MS_PER_HOUR, WALL_ERROR_MS
 from collector.exchange import GatewayIdentity
 from collector.minted import CONTACT_MS
 from collector.skew import SKEW_MS
@@ -34,6 +37,9 @@ REOPEN_WINDOW_MS = 600_000
 HORIZON_MS = 30 * 86_400_000
 # Stamps are cut to milliseconds.
 ROUNDING_MS = 2
+# Drift, and collectors that are apart: a wall clock that is off by less more than its neighbours allow may be
+# believed.
+CONTRADICTED_MS = 600_000
 # So late may a message of a box come that was switched off meanwhile, and still be the first of its stream.
 LATEST_S = 320.0
 # A clock that is off by less is never called wrong (skew.py), give or take the way of a message.
@@ -549,9 +555,15 @@ class Laws:
         spoke: dict[str, dict[int, int]] = defaultdict(dict)
         for row in self.world.hub.all_of(tables.boot_offset):
             spoke[row["boot"]][row["hour"]] = row["offset_ms"]
-        for row in rows.values():
-            if row["minted"]:
-                continue
+        edge_rows = [row for row in rows.values() if not row["minted"]]
+        around: dict[str, float] = defaultdict(float)
+        for row in edge_rows:
+            if row["fault"] == wire.NOT_RUNNING:
+                told, form = self._told(row)
+                slow = (_slow_ms(told, form[name], spoke) for name in ("first_bad", "cleared"))
+                around[row["gateway_id"]] = max(around[row["gateway_id"]], *slow)
+        lies = self._lies(edge_rows, spoke, around)
+        for row in edge_rows:
             told, form = self._told(row)
             if told.place(form) is None:
                 self.world.fail(
@@ -561,10 +573,15 @@ class Laws:
             stamps = [("start_ms", form["first_bad"]), ("raised_ms", form["raised"])]
             if form["state"] == "closed":
                 stamps.append(("end_ms", form["cleared"]))
-            if any(s["boot"] in told.box.liars and s["boot"] not in spoke for _, s in stamps):
+            if any(s["boot"] not in spoke for _, s in stamps):
+                self.world.count("dates of boots that never spoke")
+            if any(_followed(row[name], stamp, lies) for name, stamp in stamps if stamp["boot"] not in spoke):
                 self.world.count("dates that no one can know")
                 continue
-            slow_ms = max(_slow_ms(told, stamp, spoke) for _, stamp in stamps)
+            slow_ms = max(
+                _slow_ms(told, stamp, spoke) if stamp["boot"] in spoke else around[row["gateway_id"]]
+                for _, stamp in stamps
+            )
             if slow_ms:
                 self.world.count("dates by a message that was over a second on its way")
             for name, stamp in stamps:
@@ -578,6 +595,38 @@ class Laws:
                 exact = form["cleared"]["mono_ns"] // 1_000_000 - form["first_bad"]["mono_ns"] // 1_000_000
                 if row["end_ms"] - row["start_ms"] != exact:
                     self.world.fail(f"promise 7: {row['uid']} lasted {exact} ms, held is another time")
+
+    def _lies(
+        self, rows: Sequence[Any], spoke: dict[str, dict[int, int]], slow_ms: dict[str, float]
+    ) -> dict[str, set[tuple[float, int]]]:
+        """By boot that never spoke: (offset, error) that a wall clock claimed, that was not so, and that no
+        neighbour which spoke contradicts.
+        """
+        low: dict[str, float] = defaultdict(lambda: -math.inf)
+        high: dict[str, float] = defaultdict(lambda: math.inf)
+        for row in rows:
+            told, form = self._told(row)
+            before, after = form["first_bad"], form.get("cleared")
+            if row["fault"] != wire.NOT_RUNNING or before["boot"] == after["boot"]:
+                continue
+            if before["boot"] in spoke:
+                bound = told.box.truth_ms(before) - after["mono_ns"] / 1e6
+                low[after["boot"]] = max(low[after["boot"]], bound)
+            if after["boot"] in spoke:
+                bound = told.box.truth_ms(after) - before["mono_ns"] / 1e6
+                high[before["boot"]] = min(high[before["boot"]], bound)
+        found: dict[str, set[tuple[float, int]]] = defaultdict(set)
+        for row in rows:
+            told, form = self._told(row)
+            for stamp in (form["first_bad"], form.get("cleared")):
+                allowed_ms = WALL_ERROR_MS.get(stamp["source"]) if stamp else None
+                if allowed_ms is None or abs(stamp["wall_ms"] - told.box.truth_ms(stamp)) <= allowed_ms:
+                    continue
+                boot, offset_ms = stamp["boot"], stamp["wall_ms"] - stamp["mono_ns"] / 1e6
+                near_ms = allowed_ms + CONTRADICTED_MS + slow_ms[row["gateway_id"]]
+                if low[boot] - near_ms <= offset_ms <= high[boot] + near_ms:
+                    found[boot].add((offset_ms, allowed_ms))
+        return found
 
     def _groups(self, rows: dict[str, Any]) -> None:
         """Promise 3: a ticket is a run of occurrences with gaps of at most the reopen window."""
@@ -612,6 +661,15 @@ def keys_in_hand(world: World) -> set[str]:
         for row in world.hub.all_of(tables.ticket)
         if row["worked_until_ms"] is not None or row["work"] in ("in_progress", "on_hold")
     }
+
+
+def _followed(at_ms: int, stamp: dict[str, Any], lies: dict[str, set[tuple[float, int]]]) -> bool:
+    """Whether this date of a boot that never spoke is where a wall clock claimed it to be that lied: nothing
+    contradicted it. What those before and after it contradict is no excuse.
+    """
+    offset_ms = at_ms - stamp["mono_ns"] / 1e6
+    drift_ms = DRIFT_MS_PER_HOUR * (stamp["mono_ns"] // 3_600_000_000_000 + 24)
+    return any(abs(offset_ms - lie) <= error_ms + drift_ms for lie, error_ms in lies[stamp["boot"]])
 
 
 def _slow_ms(told: Told, stamp: dict[str, Any], spoke: dict[str, dict[int, int]]) -> float:

@@ -318,12 +318,24 @@ MUTANTS = [
         "if exchange.gateway.id in learnt:", "if False:",
     ),
     _of(
-        "a late message dates its hour", "time", "collector.dating:date",
-        "(_at_most(hours, hour, wanted), abs(hour - wanted), hour)", "(abs(hour - wanted), hour)",
+        "a late message dates its hour", "time", "collector.dating:_best",
+        "if found is not None and found[0] <= least_ms + drift_ms:", "if found is not None:",
     ),
     _of(
-        "drift is not part of the error", "time", "collector.dating:date",
+        "drift is not part of the error", "time", "collector.dating:_told",
         "DRIFT_MS_PER_HOUR * (abs(best - wanted) + 1)", "0",
+    ),
+    _of(
+        "a boot that never spoke is as early as it can be", "time", "collector.dating:_between",
+        "offset_ms=(low_ms + high_ms) // 2", "offset_ms=low_ms",
+    ),
+    _of(
+        "a wall clock is believed against the boots around it", "time", "collector.dating:_between",
+        "if low <= high:", "low, high = offset_ms - error_ms, offset_ms + error_ms\n        if low <= high:",
+    ),
+    _of(
+        "what was dated before its boot lay between others stays so", "time", "collector.rows:take",
+        "        if told:", "        if False:",
     ),
     _of(
         "durations are differences of wall clocks", "time", "collector.dating:dates",
