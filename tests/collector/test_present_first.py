@@ -103,6 +103,8 @@ def test_a_late_present_raises_nothing_that_has_ended(store: Store, edge: EdgeVo
     told = send(store, edge.gateway, late, 50)
     assert (told.answer.verdict, told.answer.hwm) == ("old", edge.cursor)
     assert listed(store) == before
+    # Nor is it put aside, as the rows of a box that was replaced are.
+    assert not store.read(lambda c: c.execute(select(tables.orphan)).all())
 
 
 def test_a_heartbeat_that_is_older_than_the_present_ends_nothing(store: Store) -> None:

@@ -7,12 +7,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulation.box import Disk
+from simulation.box import Box, Disk
 from simulation.dials import TINY
 from simulation.small import calm
 from simulation.world import World
 
-from edge_agent.wire import CLONED
+from edge_agent import wire
+from edge_agent.forward import Reply
+from edge_agent.wire import CLONED, Lane
 
 # (when, belt, fault): a fault begins, or ends if it is there.
 Turns = Sequence[tuple[float, str, str]]
@@ -159,4 +161,47 @@ class FullJournal(Scene):
         await asyncio.sleep(30.0)
 
 
-SCENES = (TwoBoxes, TwoHistories, LongSilence, EverybodyWakes, FullJournal)
+@dataclass(slots=True)
+class LatePresent(Scene):
+    """The present is told in several messages ahead of a history that does not move meanwhile. A fault begins
+    after the first of them, and that comes once more when the fault has been told.
+    """
+
+    early: bytes = b""
+    told_late: bool = False
+
+    def __post_init__(self) -> None:
+        Scene.__post_init__(self)
+        self.dials.max_rows = 1
+
+    async def play(self) -> None:
+        box, post = self.boxes[0], self.net.post
+
+        async def doubled(sender: Box, body: bytes) -> Reply:
+            reply = await post(sender, body)
+            message = wire.decode_sync(body)
+            if sender is not box or message.lane is not Lane.PRESENT or self.told_late:
+                return reply
+            if not self.early:
+                self.early = body
+                self.belts["belt-2"].turn("jam", self.now)
+                # The reply takes as long as it takes to notice that.
+                await asyncio.sleep(5.0)
+            elif any(raw["device"] == "belt-2" for raw in message.rows):
+                self.told_late = True
+                self.net._arrive(box, self.early, None)
+            return reply
+
+        self.net.post = doubled  # type: ignore[method-assign]
+        await asyncio.sleep(5.0)
+        self.net.cut[box.name] = float("inf")
+        await self.turn([(8.0 + 3 * number, "belt-1", "jam") for number in range(7)])
+        await self.turn([(30.0, "belt-1", "overload")])
+        await asyncio.sleep(10.0)
+        self.net.cut.clear()
+        await asyncio.sleep(60.0)
+        if not self.told_late:
+            self.fail("no present came late: the scene plays nothing")
+
+
+SCENES = (TwoBoxes, TwoHistories, LongSilence, EverybodyWakes, FullJournal, LatePresent)
