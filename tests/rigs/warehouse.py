@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import ssl
 import subprocess
@@ -34,6 +35,8 @@ class Agent:
         self.config = folder / "agent.toml"
         self.data_dir = folder / "data"
         self.log = folder / "agent.log"
+        # Of its program, beside that of the test.
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -60,6 +63,7 @@ class Agent:
                 [sys.executable, "-m", "edge_agent", "run", "--config", str(self.config), "--log", "text"],
                 stdout=log,
                 stderr=log,
+                env=os.environ | self.environment,
             )
 
     def kill(self) -> None:
@@ -193,9 +197,12 @@ class Warehouse:
         printed = self.collector.command("gateway", "add", SITE, name)
         return next(word for word in printed.split() if word.startswith("enr_"))
 
-    def agent(self, buses_and_devices: str, name: str = "gw-1") -> Agent:
+    def agent(
+        self, buses_and_devices: str, name: str = "gw-1", environment: dict[str, str] | None = None
+    ) -> Agent:
         """An enrolled agent, started."""
         agent = Agent(self.folder / name, name)
+        agent.environment = environment or {}
         agent.configure(buses_and_devices)
         agent.enroll(self.collector.url, self.gateway_token(name))
         agent.start()
