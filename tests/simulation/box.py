@@ -29,7 +29,7 @@ from edge_agent.ledger import Ledger
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Reading, Trouble
 from edge_agent.watch import Watch
-from edge_agent.wire import Health, Stamp
+from edge_agent.wire import Health, Severity, SeverityChange, Stamp
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -248,6 +248,17 @@ class AgentLife(Life):
         """SIGTERM."""
         self._stopping.set()
 
+    def worsen(self) -> None:
+        """An agent of a later version finds the faults that it has told to be worse than it said, or less."""
+        token = LIFE.set(self)
+        self.worsening = asyncio.ensure_future(self._worsen())
+        LIFE.reset(token)
+
+    async def _worsen(self) -> None:
+        if self.journal is not None:
+            with suppress(JournalError):
+                await self.journal._do(lambda ledger: worsen(ledger, self.stamp()))
+
     async def _main(self) -> None:
         world = self.box.world
         try:
@@ -358,6 +369,15 @@ class AgentLife(Life):
 
     async def _post(self, body: bytes) -> Any:
         return await self.box.world.net.post(self.box, body)
+
+
+def worsen(ledger: Ledger, now: Stamp) -> None:
+    """The form between the first and the last that no agent writes yet, and any collector takes."""
+    for row in ledger.open_rows():
+        severity = Severity.DEGRADED if row.severity == Severity.STOP else Severity.STOP
+        steps = [*row.severities, SeverityChange(severity=severity, at=now)]
+        changed = {"rev": row.rev + 1, "severity": severity, "severities": steps}
+        ledger._store(row.model_copy(update=changed | {"mod_seq": ledger._next_seq()}), now)
 
 
 class DiskWriter:

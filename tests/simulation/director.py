@@ -69,7 +69,7 @@ class Director:
         if dials.full_disks:
             acts += [self._fill_an_agents_disk, self._fill_the_collectors_disk]
         if dials.versions:
-            acts += [self._change_versions]
+            acts += [self._change_versions, self._worsen]
         if dials.collectors > 1:
             acts += [self._kill_a_collector]
         return acts
@@ -158,6 +158,13 @@ class Director:
         world = self.world
         for one in (*world.boxes, *world.collectors):
             one.version = self.more.choice(list(Version))
+
+    async def _worsen(self) -> None:
+        box = self.more.choice(self.world.boxes)
+        if box.life is not None and not box.life.dead:
+            self.world.tell(f"{box.name}: what is open gets worse or better")
+            self.world.count("severities changed")
+            box.life.worsen()
 
     # --- what is between them
 

@@ -122,6 +122,11 @@ class Held:
     dedupe_key: str
     ticket_id: str
 
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """C3: what ended stays so, what was told stays told, and then the revision counts."""
+        return (not self.open, not self.estimated, self.rev)
+
 
 @dataclass(slots=True, kw_only=True)
 class Collector:
@@ -185,13 +190,16 @@ class Hub:
         done = [one for one in outcomes if isinstance(one, ingest.Applied)]
         if self.database.raw.total_changes != before:
             self.after_commit({change.ticket_id for one in done for change in one.changed})
-        last: set[str] = set()
-        for (gateway, _), message, one in reversed(list(zip(group, messages, outcomes, strict=True))):
-            if isinstance(one, ingest.Applied):
-                verdict = str(one.answer.verdict)
-                self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-                self.answered(gateway, message, one, message.stream not in last)
-                last.add(message.stream)
+        taken = [
+            (gateway, message, one)
+            for (gateway, _), message, one in zip(group, messages, outcomes, strict=True)
+            if isinstance(one, ingest.Applied)
+        ]
+        newest = {message.stream: message for _, message, _ in taken}
+        for gateway, message, one in taken:
+            verdict = str(one.answer.verdict)
+            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+            self.answered(gateway, message, one, newest[message.stream] is message)
         return [one.answer if isinstance(one, ingest.Applied) else one for one in outcomes]
 
     def sweep(self, now_ms: int) -> int:

@@ -104,6 +104,9 @@ class Laws:
     held_closed: set[str] = field(default_factory=set)
     # Gateway -> when a message of it was last taken for its own.
     heard: dict[str, float] = field(default_factory=dict)
+    # What the last commit opened, and what a stream that is believed has ever told.
+    opened: set[str] = field(default_factory=set)
+    believed: set[str] = field(default_factory=set)
     # (uid, rev) that were ever sent without a field of a later version.
     sent_plain: set[tuple[str, int]] = field(default_factory=set)
 
@@ -140,6 +143,7 @@ class Laws:
                 self._made_by_its_owner(one)
                 self._rightly_made_here(one)
                 self.known_at.setdefault(uid, world.now)
+        self.opened = {uid for uid, one in held.items() if one.open and uid not in self.held}
         changed = {ticket_id for ticket_id, now in tickets.items() if self.tickets.get(ticket_id) != now}
         if untold := changed - told:
             world.fail(f"I11: no page hears that these tickets have changed: {sorted(untold)}")
@@ -168,7 +172,7 @@ class Laws:
     def _monotone(self, held: dict[str, Held], positions: dict[str, tuple[int, str]]) -> None:
         for uid, was in self.held.items():
             now = held.get(uid)
-            if now is None or now.rev < was.rev or (now.open and not was.open):
+            if now is None or now.rank < was.rank:
                 self.world.fail(f"I8: occurrence {uid} was {was}, is {now}")
         for stream, position in self.positions.items():
             if stream not in positions or positions[stream][0] < position[0]:
@@ -270,8 +274,12 @@ class Laws:
             world.fail("I13: a row that cannot be read holds up its stream")
         if answer.verdict != "behind":
             self.heard[gateway.id] = world.now
+        told = {row["uid"] for row in message.rows if isinstance(row, dict) and "uid" in row}
         if answer.verdict == "ok":
             self._unknown_fields_are_kept(message)
+            self.believed |= told
+        elif wrongly := told & self.opened - self.believed:
+            world.fail(f"I7: a stream that is not believed ({answer.verdict}) has opened {sorted(wrongly)}")
         if message.lane == "present":
             world.count(f"presents ahead of history, {answer.verdict}")
         else:

@@ -47,6 +47,8 @@ class Net:
         # By box: until when nothing comes through, and until when only replies are lost.
         self.cut: dict[str, float] = {}
         self.deaf: dict[str, float] = {}
+        # By box: so long is what it says on its way.
+        self.late: dict[str, float] = {}
         # Which collector, and when its writer turns to what waits.
         self.rng = rng
 
@@ -67,7 +69,7 @@ class Net:
         elif chaos and rng.random() < dials.lose:
             world.count("requests lost")
         else:
-            loop.call_later(self._way(), self._arrive, box, body, reply)
+            loop.call_later(self.late.get(box.name) or self._way(), self._arrive, box, body, reply)
         if chaos and rng.random() < dials.double:
             world.count("requests doubled")
             for _ in range(rng.choice([1, 1, 3])):

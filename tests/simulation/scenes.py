@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from simulation.box import Box, Disk
 from simulation.dials import TINY
@@ -204,4 +205,92 @@ class LatePresent(Scene):
             self.fail("no present came late: the scene plays nothing")
 
 
-SCENES = (TwoBoxes, TwoHistories, LongSilence, EverybodyWakes, FullJournal, LatePresent)
+@dataclass(slots=True)
+class LateWords(Scene):
+    """Messages of boxes that were replaced meanwhile are on their way for long. The first say, of a stream
+    that was never heard of, that nothing is wrong; the others tell of a fault that is over.
+    """
+
+    async def play(self) -> None:
+        self.dials.focus = True
+        box = self.boxes[0]
+        # Until then it has read everything.
+        self.net.cut[box.name] = 20.0
+        await asyncio.sleep(20.0)
+        self.net.late[box.name] = 100.0
+        await asyncio.sleep(40.0)
+        self._replace(box)
+        await self.turn([(70.0, "belt-1", "jam")])
+        await asyncio.sleep(110.0)
+        self.net.late[box.name] = 100.0
+        await self.turn([(182.0, "belt-2", "jam")])
+        await asyncio.sleep(30.0)
+        self._replace(box)
+        await self.turn([(213.0, "belt-2", "jam")])
+        await asyncio.sleep(120.0)
+
+    def _replace(self, box: Box) -> None:
+        """By one with an empty disk."""
+        del self.net.late[box.name]
+        box.dark = True
+        box.kill("for good")
+        box.disk = Disk()
+
+
+@dataclass(slots=True)
+class WorseAndBetter(Scene):
+    """Faults get worse and better while they go on, as an agent of a later version tells it; and of one of
+    them a disk that was rolled back tells more than the collector knows, though it has ended.
+    """
+
+    async def play(self) -> None:
+        self.dials.focus = True
+        box = self.boxes[0]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(5.0)
+        young = box.disk.copy()
+        await self._worsen(box, 20.0, times=4)
+        worse = box.disk.copy()
+        await self.turn([(self.now + 1.0, "belt-1", "jam"), (self.now + 20.0, "belt-1", "jam")])
+        await asyncio.sleep(20.0)
+        # It has ended in the sixth form, and goes on in the ninth.
+        self.net.cut[box.name] = self.now + 40.0
+        await self._put_back(box, worse)
+        await self._worsen(box, 5.0, times=4)
+        await asyncio.sleep(60.0)
+        # It went on in the fifth when its disk was lost, and ends in the second.
+        self.restore(self.backups[0])
+        await self._put_back(box, worse)
+        await asyncio.sleep(40.0)
+        await self._put_back(box, Disk().copy())
+        await asyncio.sleep(40.0)
+        self.belts["belt-1"].turn("jam", self.now)
+        await self._put_back(box, young)
+        # And one that is held in its newest form, whatever the others look like.
+        self.belts["belt-2"].turn("jam", self.now)
+        await asyncio.sleep(40.0)
+        await self._worsen(box, 20.0, times=6)
+
+    async def _worsen(self, box: Box, every_s: float, *, times: int) -> None:
+        for _ in range(times):
+            if box.life is not None:
+                box.life.worsen()
+            await asyncio.sleep(every_s)
+
+    async def _put_back(self, box: Box, disk: tuple[bytes, dict[str, dict[str, Any]]]) -> None:
+        box.dark = True
+        box.kill("for good")
+        box.disk = Disk(disk)
+        await asyncio.sleep(10.0)
+
+
+SCENES = (
+    TwoBoxes,
+    TwoHistories,
+    LateWords,
+    LatePresent,
+    WorseAndBetter,
+    EverybodyWakes,
+    LongSilence,
+    FullJournal,
+)
