@@ -44,6 +44,9 @@ def look(exchange: Exchange, limit_ms: int) -> None:
         return
     offsets = streams.offsets(exchange.connection, {(gateway.id, clock.boot)}).get(gateway.id, {})
     sent_ms, _ = dating.date(clock, dating.Clocks(offsets=offsets, estimates={}), floor_ms=0)
+    if was.since_ms is not None and sent_ms < was.since_ms:
+        # Late: what the clock showed before it was seen to be wrong.
+        return
     skew_ms = clock.wall_ms - sent_ms
     now = judge(was, skew_ms, now_ms, limit_ms)
     if now == was:

@@ -110,6 +110,18 @@ def test_messages_that_are_late_are_no_clock_that_is_wrong(store: Store, edge: E
     assert clock_tickets(store) == []
 
 
+def test_a_message_from_before_the_clock_went_wrong_does_not_call_it_right_again(
+    store: Store, edge: EdgeVoice
+) -> None:
+    says(store, edge, 0, 0)
+    late = with_clock(edge.message(0.5), 0.5, 0)
+    for minute in (1, 2, 3):
+        says(store, edge, minute, -DAY_MS)
+    send(store, edge.gateway, late, 4)
+    (ticket,) = clock_tickets(store)
+    assert ticket.condition is Condition.ACTIVE
+
+
 def test_a_boot_that_began_with_a_late_message_is_not_blamed(store: Store, edge: EdgeVoice) -> None:
     send(store, edge.gateway, with_clock(edge.message(0), 0, 0), 5)
     for minute in (6, 6.25, 6.5, 7, 8, 9):
