@@ -286,6 +286,23 @@ MUTANTS = [
         "no page hears of what the clock has done", "pages", "collector.sweep:sweep",
         "return tuple(dict.fromkeys(changed))", "return ()",
     ),
+    # --- what a collector finds out by itself
+    _of(
+        "two boxes with one disk are not told of", "C7", INGEST + "_apply_together",
+        "if exchange.begins or exchange.verdict is Verdict.SUPERSEDED:", "if False:",
+    ),
+    _of(
+        "nobody is told of a clock that is wrong", "clock", "collector.skew:judge",
+        "abs(skew_ms) <= allowed_ms", "True",
+    ),
+    _of(
+        "a clock is wrong as soon as it looks so", "clock", "collector.skew:judge",
+        "now_ms - since_ms >= SETTLES_MS", "True",
+    ),
+    _of(
+        "a late message calls a clock right again", "clock", "collector.skew:look",
+        "sent_ms < was.since_ms", "False",
+    ),
     # --- tickets, silence, dates
     _of(
         "a collector that has just begun calls everybody silent", "silence", "collector.sweep:sweep",
