@@ -5,10 +5,14 @@ write to flash.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing as closed
 from pathlib import Path
 
@@ -16,23 +20,37 @@ from bench.table import Figure, show
 from rigs.journals import closing, opened, opening
 from rigs.moments import HandClock
 
+from collector.gathering import Gathering
 from edge_agent.journal import Journal
 
 ANCHORS_AN_HOUR = 60
+MANY = 10
 
 
 def figures(*, transitions: int = 2_000) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="andon-bench-") as folder:
         bare = _bare(Path(folder) / "bare.db", transitions)
         yield Figure("transactions/s of a bare SQLite loop, FULL", bare)
-        for writers, aim in ((1, "0.25"), (10, "0.5")):
-            (place := Path(folder) / str(writers)).mkdir()
+        together = asyncio.run(_bare_together(Path(folder) / "together.db", MANY, transitions * 4))
+        yield Figure(f"the same, what {MANY} ask for at once in one transaction", together)
+        for writers, loop, against, aim in (
+            (1, bare, "it", "0.25"),
+            (MANY, together, "the loop of groups", "0.5"),
+            (MANY, bare, "the loop of one by one", ""),
+        ):
+            (place := Path(folder) / f"{writers} {against}").mkdir()
             rate = asyncio.run(_transitions(place, writers, transitions))
-            yield Figure(f"transitions/s of the journal, {writers} at once", rate, "", rate / bare, aim)
+            yield Figure(f"transitions/s, {writers} at once, against {against}", rate, "", rate / loop, aim)
         (place := Path(folder) / "written").mkdir()
         per_transition, per_hour = asyncio.run(_written(place, transitions // 4))
         yield Figure("bytes written per transition, one at a time", per_transition)
         yield Figure("bytes written per idle hour (the minute's anchor)", per_hour)
+        for writers in (1, MANY):
+            (place := Path(folder) / f"traced {writers}").mkdir()
+            synced = (_syncs(place, writers, transitions // 4) - _syncs(place, writers, 0)) / (
+                transitions // 4
+            )
+            yield Figure(f"syncs of the disk per transition, {writers} at once", synced)
 
 
 def _bare(path: Path, transactions: int) -> float:
@@ -46,6 +64,38 @@ def _bare(path: Path, transactions: int) -> float:
             sql.execute("BEGIN IMMEDIATE")
             sql.execute("INSERT INTO told (row) VALUES (?)", (row,))
             sql.execute("COMMIT")
+        return transactions / (time.perf_counter() - started_s)
+
+
+async def _bare_together(path: Path, writers: int, transactions: int) -> float:
+    """As ``_bare``, but what waits while the disk is synced is one transaction."""
+    with (
+        closed(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as sql,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        sql.execute("PRAGMA journal_mode = WAL")
+        sql.execute("PRAGMA synchronous = FULL")
+        sql.execute("CREATE TABLE told (seq INTEGER PRIMARY KEY, row TEXT)")
+
+        def commit(rows: Sequence[str]) -> list[None]:
+            sql.execute("BEGIN IMMEDIATE")
+            sql.executemany("INSERT INTO told (row) VALUES (?)", [(row,) for row in rows])
+            sql.execute("COMMIT")
+            return [None] * len(rows)
+
+        async def work(rows: Sequence[str]) -> list[None]:
+            return await asyncio.get_running_loop().run_in_executor(thread, commit, rows)
+
+        gathering: Gathering[str, None] = Gathering(work, at_most=writers)
+
+        async def write() -> None:
+            for _ in range(transactions // writers):
+                await gathering("x" * 800)
+
+        started_s = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(writers):
+                group.create_task(write())
         return transactions / (time.perf_counter() - started_s)
 
 
@@ -79,6 +129,19 @@ async def _written(folder: Path, transitions: int) -> tuple[float, float]:
         for _ in range(ANCHORS_AN_HOUR):
             await journal.anchor()
     return per_transition, _bytes_written() - before
+
+
+def _syncs(folder: Path, writers: int, transitions: int) -> int:
+    """Of a program of its own, counted by strace."""
+    program = (
+        "import asyncio, sys; from pathlib import Path; from bench.journal import _transitions; "
+        "asyncio.run(_transitions(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))"
+    )
+    said = folder / "strace"
+    strace = ["strace", "-f", "-q", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", str(said)]
+    words = [sys.executable, "-c", program, str(folder), str(writers), str(transitions)]
+    subprocess.run([*strace, *words], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    return sum("sync(" in line for line in said.read_text().splitlines())
 
 
 def _bytes_written() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from bench import serving
 from bench.table import Figure, show
@@ -17,8 +17,8 @@ TRIES = 7
 EVERYWHERE = None
 
 
-def figures(*, stored: int = 100_000) -> Iterator[Figure]:
-    for kind in serving.KINDS:
+def figures(*, kinds: Sequence[str] = serving.KINDS, stored: int = 100_000) -> Iterator[Figure]:
+    for kind in kinds:
         with serving.database(kind) as url:
             store = Store.open(url)
             try:

@@ -19,6 +19,10 @@ class Figure(NamedTuple):
 def show(figures: Iterable[Figure]) -> None:
     print(f"{'':58} {'measured':>12} {'aim':>8} {'ratio':>8} {'aim':>6}")
     for one in figures:
-        ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
-        value = f"{one.value:,.0f}" if one.value >= 100 else f"{one.value:.2f}"
-        print(f"{one.name:58} {value:>12} {one.aim:>8} {ratio:>8} {one.ratio_aim:>6}", flush=True)
+        print(line(one), flush=True)
+
+
+def line(one: Figure) -> str:
+    ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
+    value = f"{one.value:,.0f}" if one.value >= 100 else f"{one.value:.2f}"
+    return f"{one.name:58} {value:>12} {one.aim:>8} {ratio:>8} {one.ratio_aim:>6}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from bench import journal, lists, syncs
+from bench import floor, journal, lists, syncs
 from bench.table import Figure
 
 # PostgreSQL takes the same way; each of its clusters takes some seconds to make.
@@ -16,6 +16,7 @@ KINDS = ("sqlite",)
     "figures",
     [
         pytest.param(journal.figures(transitions=40), id="journal"),
+        pytest.param(floor.figures(changes=4), id="floor"),
         pytest.param(lists.figures(stored=1_500), id="lists"),
         pytest.param(
             syncs.figures(kinds=KINDS, messages=1, singles=2, gateways=3, few=10, many=20), id="syncs"
