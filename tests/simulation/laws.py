@@ -199,10 +199,22 @@ class Laws:
             self.world.fail(f"C7: {one.gateway_id} is called cloned, there never was a second box")
         elif fault == wire.CLOCK and self._clock_was_right(one.gateway_id, CLOCK_OFF_MS, since_s=3_400):
             # A late message is told by others of its boot. A database that was put back has forgotten them,
-            # and in a long quiet time there are hours between two.
-            if self.world.hub.incarnation or self.world.figures["leaps"]:
+            # in a long quiet time there are hours between two, and there may have been none but late ones.
+            if self.world.hub.incarnation or self.world.figures["leaps"] or self._all_late(one.gateway_id):
                 return
             self.world.fail(f"clock: that of {one.gateway_id} is called wrong, it was right")
+
+    def _all_late(self, gateway_id: str) -> bool:
+        """Whether of one of its boots there came nothing but messages that took about as long as a clock has
+        to be off to be called wrong: nobody can tell the one from the other.
+        """
+        ways_ms: dict[str, float] = defaultdict(lambda: math.inf)
+        for row in self.world.hub.all_of(tables.boot_offset):
+            for box in self.world.boxes:
+                if box.gateway.id == row["gateway_id"] == gateway_id and row["boot"] in box.boots:
+                    way_ms = _way_ms(box, row["boot"], row["hour"], row["offset_ms"])
+                    ways_ms[row["boot"]] = min(ways_ms[row["boot"]], way_ms)
+        return any(way_ms >= CLOCK_OFF_MS for way_ms in ways_ms.values())
 
     def _clock_was_right(self, gateway_id: str, within_ms: int, *, since_s: float) -> bool:
         """The wall clocks of its boxes, as far as what was said of them can be under way still."""
@@ -689,6 +701,11 @@ def _slow_ms(told: Told, stamp: dict[str, Any], spoke: dict[str, dict[int, int]]
         return 0.0
     wanted = stamp["mono_ns"] // 3_600_000_000_000
     best = min(hours, key=lambda hour: (hours[hour] + 360 * abs(hour - wanted), abs(hour - wanted)))
-    sent_ms = told.box.truth_ms({"boot": stamp["boot"], "mono_ns": (best * 3_600 + 1_800) * 1_000_000_000})
-    way_ms = hours[best] - (sent_ms - (best * 3_600 + 1_800) * 1000)
-    return max(0.0, way_ms - 1000)
+    return max(0.0, _way_ms(told.box, stamp["boot"], best, hours[best]) - 1000)
+
+
+def _way_ms(box: Box, boot: str, hour: int, offset_ms: int) -> float:
+    """How long the quickest message of an hour of a boot took."""
+    middle_s = hour * 3_600 + 1_800
+    sent_ms = box.truth_ms({"boot": boot, "mono_ns": middle_s * 1_000_000_000})
+    return offset_ms - (sent_ms - middle_s * 1000)
