@@ -5,7 +5,7 @@ what changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -226,7 +226,7 @@ def _one_chain(
         work.take(chain.ticket, decision, now_ms)
         return chain.ticket.id
     before = _before(chain, standing)
-    ticket = replace(blank, id=chain.new_id, recurs_of=before.id if before else None)
+    ticket = blank._replace(id=chain.new_id, recurs_of=before.id if before else None)
     work.take(None, tickets.opened(ticket, said, latest=latest, now_ms=now_ms), now_ms)
     return ticket.id
 

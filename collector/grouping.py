@@ -20,8 +20,7 @@ from edge_agent.wire import MAX_INT
 FOREVER_MS = 1 << 62
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Episode:
+class Episode(NamedTuple):
     """What grouping needs to know of an occurrence."""
 
     uid: str
@@ -30,7 +29,7 @@ class Episode:
     end_ms: int | None
     unknown: bool
     severity: int
-    count: int
+    count: int  # type: ignore[assignment]  # the word of the wire; nobody counts in this tuple
     error_ms: int
     title: str
     advice: str

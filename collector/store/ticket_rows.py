@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, or_, select, union_all
@@ -23,13 +22,12 @@ from collector.store.tables import (
 )
 from collector.tickets import Condition, Reason, Ticket, Work
 
-_FIELDS = tuple(field.name for field in fields(Ticket))
+_FIELDS = Ticket._fields
 COLUMNS = tuple(ticket.c[name] for name in _FIELDS)
 _CONDITIONS = {one.value: one for one in Condition}
 _WORKS = {one.value: one for one in Work}
 # These are what they were when it was opened; its place is the inventory's to change.
 _LASTING = ("id", "number", "site", "dedupe_key", "device", "place", "component", "fault", "received_ms")
-_of = attrgetter(*_FIELDS)
 _CHANGING = tuple(name for name in _FIELDS if name not in _LASTING)
 _ENTRY = ("ticket_id", "at_ms", "reason", "actor", "text", "detail")
 
@@ -180,7 +178,7 @@ def quiet_since(
 
 def _values(one: Ticket) -> dict[str, Any]:
     # Plain strings: a driver need not know enumerations.
-    values = dict(zip(_FIELDS, _of(one), strict=True))
+    values = one._asdict()
     values["condition"] = one.condition.value
     values["work"] = one.work.value
     return values

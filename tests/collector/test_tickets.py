@@ -235,8 +235,8 @@ def test_what_was_merged_away_can_stand_alone_again() -> None:
         ("long enough", resolved(), 50 + POLICY.quiet_ms, True),
         ("not yet", resolved(), 49 + POLICY.quiet_ms, False),
         ("still active", new(), 1 << 50, False),
-        ("a lead said so while it was active", replace(new(), work=Work.RESOLVED), 1 << 50, False),
-        ("people confirmed late", replace(resolved(), resolved_ms=99), 98 + POLICY.quiet_ms, False),
+        ("a lead said so while it was active", new()._replace(work=Work.RESOLVED), 1 << 50, False),
+        ("people confirmed late", resolved()._replace(resolved_ms=99), 98 + POLICY.quiet_ms, False),
         ("closed before", recurred(resolved(), now_ms=1).ticket, 1 << 50, False),
     ],
 )
@@ -284,9 +284,9 @@ def test_an_acknowledgement_closes_nothing() -> None:
         ("a lead does not override", new(), Resolve(note="x"), LEO, Reason.STILL_ACTIVE),
         ("a lead without a reason", new(), Resolve(override=True, note=" "), LEO, Reason.REASON_NEEDED),
         ("a lead with a reason", new(), Resolve(override=True, note="sensor"), LEO, None),
-        ("unknown", replace(new(), condition=Condition.UNKNOWN), Resolve(), TINA, Reason.STILL_ACTIVE),
+        ("unknown", new()._replace(condition=Condition.UNKNOWN), Resolve(), TINA, Reason.STILL_ACTIVE),
         ("twice", resolved(), Resolve(), TINA, Reason.ALREADY_RESOLVED),
-        ("cleared and in hand", replace(resolved(), work=Work.IN_PROGRESS), Resolve(), TINA, None),
+        ("cleared and in hand", resolved()._replace(work=Work.IN_PROGRESS), Resolve(), TINA, None),
     ],
 )  # fmt: skip
 def test_only_a_cleared_fault_is_resolved_but_by_a_lead_with_a_reason(
@@ -298,7 +298,7 @@ def test_only_a_cleared_fault_is_resolved_but_by_a_lead_with_a_reason(
 
 
 def test_a_fault_that_returns_after_a_person_resolved_it_calls_again() -> None:
-    in_hand = replace(_decide(new(), Start())[0], condition=Condition.CLEARED, last_ms=50)
+    in_hand = _decide(new(), Start())[0]._replace(condition=Condition.CLEARED, last_ms=50)
     fixed = _decide(in_hand, Resolve(note="new roller"))[0]
     assert (fixed.resolved_by, fixed.ack, fixed.worked_until_ms) == ("tina", Ack.ACKED, NOW)
     back, reasons = _follow(fixed, said(returns=1, period_ms=80))
@@ -359,5 +359,5 @@ def test_every_reason_has_a_sentence_and_every_command_a_rule() -> None:
 @pytest.mark.parametrize(("condition", "work", "seen"), list(itertools.product(Condition, Work, (0, 1))))
 def test_every_combination_of_axes_has_a_word(condition: Condition, work: Work, seen: int) -> None:
     closed_ms = NOW if work is Work.CLOSED else None
-    ticket = replace(new(), condition=condition, work=work, ack_seen=seen, closed_ms=closed_ms)
+    ticket = new()._replace(condition=condition, work=work, ack_seen=seen, closed_ms=closed_ms)
     assert word(ticket)

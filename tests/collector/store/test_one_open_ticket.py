@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import pytest
 from rigs import postgres
@@ -42,7 +41,7 @@ def ticket(number: int, **changed: object) -> dict[str, object]:
         count=1,
         received_ms=1,
     )
-    values = asdict(plain) | {"condition": plain.condition.value, "work": plain.work.value}
+    values = plain._asdict() | {"condition": plain.condition.value, "work": plain.work.value}
     return values | changed
 
 
