@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.store import tables
@@ -176,7 +175,7 @@ def _migrate(part: Path) -> None:
     """It opens, it is of this version, and nothing of it is left beside it."""
     try:
         Sqlite(f"sqlite:///{part.absolute()}").close()
-    except (SQLAlchemyError, CommandError, sqlite3.Error, ValueError) as error:
+    except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
         raise BackupError(f"it cannot be used: {error}") from error
 
 
