@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Never, TypeVar
@@ -329,8 +330,7 @@ def encode(message: Message) -> bytes:
 def parse_json(body: bytes) -> Any:
     """JSON without its traps: doubled keys, NaN, numbers beyond a float, lone surrogates, nesting over
     MAX_DEPTH, more than MAX_VALUES or MAX_OBJECTS are refused."""
-    if body.count(b",") > MAX_VALUES or body.count(b"{") > MAX_OBJECTS:
-        raise WireError(f"more than {MAX_VALUES} values, or {MAX_OBJECTS} objects")
+    check_size(body)
     try:
         text = body.decode("utf-8")
         parsed = json.loads(
@@ -346,14 +346,27 @@ def parse_json(body: bytes) -> Any:
         raise WireError(f"nested deeper than {MAX_DEPTH}") from error
     except ValueError as error:
         raise WireError(str(error)) from error
-    if _deeper_than(parsed, MAX_DEPTH):
-        raise WireError(f"nested deeper than {MAX_DEPTH}")
+    check_depth(parsed)
     return parsed
 
 
-def decode_sync(body: bytes) -> SyncRequest:
-    """The envelope of a sync; its rows are still unchecked. Raises WireError."""
-    return _validate(SyncRequest, parse_json(body))
+def check_size(body: bytes) -> None:
+    """Before it is parsed. Raises WireError."""
+    if body.count(b",") > MAX_VALUES or body.count(b"{") > MAX_OBJECTS:
+        raise WireError(f"more than {MAX_VALUES} values, or {MAX_OBJECTS} objects")
+
+
+def check_depth(parsed: Any) -> None:
+    """Raises WireError."""
+    if _deeper_than(parsed, MAX_DEPTH):
+        raise WireError(f"nested deeper than {MAX_DEPTH}")
+
+
+def decode_sync(body: bytes, parse: Callable[[bytes], Any] = parse_json) -> SyncRequest:
+    """The envelope of a sync; its rows are still unchecked. Raises WireError. ``parse`` does what
+    ``parse_json`` does.
+    """
+    return _validate(SyncRequest, parse(body))
 
 
 def decode_answer(body: bytes) -> SyncAnswer:
@@ -369,13 +382,20 @@ def decode_enrolment(body: bytes) -> EnrollAnswer:
 def read_row(raw: Any) -> Row:
     """One row of a sync. Raises WireError; the caller quarantines that row and goes on."""
     row = _validate(Row, raw)
-    if row.evidence is not None and len(json.dumps(row.evidence)) > MAX_EVIDENCE_BYTES:
+    if row.evidence is not None and _longer_than(row.evidence, MAX_EVIDENCE_BYTES):
         raise WireError(f"evidence: more than {MAX_EVIDENCE_BYTES} bytes")
     if row.state == "closed" and row.cleared is None:
         raise WireError("cleared: a closed row needs it")
     if row.members is not None and (row.state == "open" or row.count != len(row.members)):
         raise WireError("members: a roll-up is closed, and its count is their number")
     return row
+
+
+def _longer_than(value: dict[str, Any], limit: int) -> bool:
+    """Whether it is longer as JSON. That has at most twice the characters of ``ascii``, which costs a tenth:
+    two for one quote, six for four of ``\\x00``.
+    """
+    return 2 * len(ascii(value)) > limit and len(json.dumps(value)) > limit
 
 
 def unpacked(row: Row) -> list[Row]:

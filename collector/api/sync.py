@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector import ingest
+from collector import ingest, parsing
 from collector.exchange import GatewayIdentity, Sync
 from collector.gathering import Gathering
 from collector.guard import ENDED_EARLY
@@ -161,7 +161,7 @@ async def read_message(request: Request) -> wire.SyncRequest:
         raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
     try:
         if len(body) <= INLINE_BYTES and encoding == "identity":
-            return wire.decode_sync(body)
+            return wire.decode_sync(body, parsing.parse)
         return await asyncio.to_thread(_decode, body, encoding)
     except wire.WireError as error:
         raise Problem(400, str(error), reason="message") from error
@@ -183,7 +183,7 @@ async def _read(request: Request) -> bytes:
 
 
 def _decode(body: bytes, encoding: str) -> wire.SyncRequest:
-    return wire.decode_sync(gunzip(body) if encoding == "gzip" else body)
+    return wire.decode_sync(gunzip(body) if encoding == "gzip" else body, parsing.parse)
 
 
 def gunzip(body: bytes) -> bytes:

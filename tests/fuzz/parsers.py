@@ -29,7 +29,7 @@ from pymodbus.pdu import DecodePDU
 from rigs.readings import stamp
 from starlette.requests import Request
 
-from collector import auth, guard, moments
+from collector import auth, guard, moments, parsing
 from collector import config as collector_config
 from collector.api import sync, tickets
 from collector.pages import evidence
@@ -290,7 +290,7 @@ def mqtt_message(data: bytes) -> list[str]:
 
 
 def sync_body(data: bytes) -> wire.SyncRequest:
-    message = wire.decode_sync(data)
+    message = wire.decode_sync(data, parsing.parse)
     wire.encode(message)
     for raw in message.rows:
         try:

@@ -88,20 +88,21 @@ async def test_a_number_beyond_a_float_is_refused_as_nan_is(home: House) -> None
 MEASURE = """
 import json, pathlib, sys, time
 from collector.api.sync import gunzip
+from collector.parsing import parse
 from collector.problems import Problem
 from edge_agent import wire
 
 def kib(name):
     return int(pathlib.Path("/proc/self/status").read_text().split(name)[1].split()[0])
 
-wire.decode_sync(pathlib.Path(sys.argv[1], "fine").read_bytes())
+wire.decode_sync(pathlib.Path(sys.argv[1], "fine").read_bytes(), parse)
 for file in sorted(pathlib.Path(sys.argv[1]).glob("bomb-*")):
     body = file.read_bytes()
     # proc(5): the peak begins anew.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before, began = kib("VmHWM:"), time.process_time()
     try:
-        wire.decode_sync(gunzip(body) if file.suffix == ".gz" else body)
+        wire.decode_sync(gunzip(body) if file.suffix == ".gz" else body, parse)
         said = "taken"
     except (Problem, wire.WireError) as error:
         said = type(error).__name__
