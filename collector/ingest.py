@@ -71,6 +71,9 @@ def apply_all(
 
 def _apart(syncs: Sequence[Sync]) -> Iterator[list[Sync]]:
     """In order, cut where one of them has something in common with one before it."""
+    if len(syncs) == 1:
+        yield list(syncs)
+        return
     together: list[Sync] = []
     claimed: set[str] = set()
     for sync in syncs:

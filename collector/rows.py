@@ -56,7 +56,7 @@ def _wanted(
             exchange.bad.append((raw, "uid: belongs to another condition"))
         elif not believed and row.state == "open":
             orphans.append((uid, raw))
-        elif known is None or merge.rank_of(row) > _rank(known):
+        elif known is None or _outranks(row, known):
             wanted.append((row, raw, known))
     streams.keep_orphans(
         exchange.connection, exchange.gateway.id, exchange.message.stream, orphans, exchange.now_ms
@@ -80,6 +80,13 @@ def _readable(exchange: Exchange) -> dict[str, tuple[Row, object]]:
                 told = raw if row.members is None else one.model_dump(mode="json", exclude_none=True)
                 rows[one.uid] = one, told
     return rows
+
+
+def _outranks(row: Row, known: Held) -> bool:
+    """The digest costs more than all else, and is asked for only where all else is equal."""
+    *told, _ = merge.rank(is_open=row.state == "open", estimated=False, rev=row.rev, digest="")
+    *held, digest = _rank(known)
+    return told > held or (told == held and merge.digest(row) > digest)
 
 
 def _rank(known: Held) -> merge.Rank:
