@@ -277,10 +277,15 @@ class Laws:
     def after_answer(
         self, gateway: GatewayIdentity, message: wire.SyncRequest, applied: ingest.Applied, newest: bool
     ) -> None:
-        """``newest``: no message of its stream shared the commit and came after it."""
+        """``newest``: no message of its stream shared the commit and came after it.
+
+        Position 0 promises nothing: a challenge is void by the time of the commit when another stream of its
+        gateway was believed in it.
+        """
         world, answer = self.world, applied.answer
         durable = world.hub.positions().get(answer.stream, wire.ORIGIN)
-        if (newest and tuple(answer.hwm) != tuple(durable)) or answer.hwm[0] > durable[0]:
+        other = newest and answer.hwm[0] > 0 and tuple(answer.hwm) != tuple(durable)
+        if other or answer.hwm[0] > durable[0]:
             world.fail(f"I4: answered {answer.hwm}, durable is {durable}")
         if applied.quarantined and answer.verdict == "ok" and tuple(answer.hwm) != tuple(message.to):
             world.fail("I13: a row that cannot be read holds up its stream")
