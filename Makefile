@@ -88,8 +88,8 @@ simulate: $(VENV)/.installed-dev ## seeded worlds in which everything fails (SEE
 simulate-kills: $(VENV)/.installed-dev ## one short history, killed at every statement and every turn of the loop
 	@$(SIMULATE) --everywhere $(if $(JOBS),--jobs $(JOBS))
 
-simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed: each must die (SEEDS=300, ONLY=name)
-	@$(SIMULATE) --mutants $(if $(JOBS),--jobs $(JOBS)) --seeds $(or $(SEEDS),300) --first $(or $(FIRST),0) \
+simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed: each must die (SEEDS=60, ONLY=name)
+	@$(SIMULATE) --mutants $(if $(JOBS),--jobs $(JOBS)) --seeds $(or $(SEEDS),60) --first $(or $(FIRST),0) \
 	  $(if $(ONLY),--only "$(ONLY)")
 
 bench: $(VENV)/.installed-dev ## rates, lists, bytes: one table, a few minutes; see docs/performance.md

@@ -19,7 +19,7 @@ from collector.command import Outcome, Result
 from collector.dating import DRIFT_MS_PER_HOUR, WALL_ERROR_MS
 from collector.exchange import GatewayIdentity
 from collector.minted import CONTACT_MS
-from collector.skew import SKEW_MS
+from collector.skew import SETTLES_MS, SKEW_MS
 from collector.store import tables
 from collector.sweep import SILENT_MS
 from collector.tickets import Acknowledge
@@ -104,9 +104,13 @@ class Laws:
     held_closed: set[str] = field(default_factory=set)
     # Gateway -> when a message of it was last taken for its own.
     heard: dict[str, float] = field(default_factory=dict)
+    # Boot -> when anything of it was heard first.
+    boots_heard: dict[str, float] = field(default_factory=dict)
     # What the last commit opened, and what a stream that is believed has ever told.
     opened: set[str] = field(default_factory=set)
     believed: set[str] = field(default_factory=set)
+    # What it opened that was in a message of another stream, perhaps not in that alone.
+    disbelieved: set[str] = field(default_factory=set)
     # (uid, rev) that were ever sent without a field of a later version.
     sent_plain: set[tuple[str, int]] = field(default_factory=set)
 
@@ -143,6 +147,7 @@ class Laws:
                 self._made_by_its_owner(one)
                 self._rightly_made_here(one)
                 self.known_at.setdefault(uid, world.now)
+        self._rightly_opened()
         self.opened = {uid for uid, one in held.items() if one.open and uid not in self.held}
         changed = {ticket_id for ticket_id, now in tickets.items() if self.tickets.get(ticket_id) != now}
         if untold := changed - told:
@@ -153,6 +158,12 @@ class Laws:
             if key not in open_since:
                 self._rightly_closed(key, since)
         self.held, self.positions, self.open_since, self.tickets = held, positions, open_since, tickets
+
+    def _rightly_opened(self) -> None:
+        """Now that all is known of who told what the last commit brought."""
+        if wrongly := self.disbelieved - self.believed:
+            self.world.fail(f"I7: a stream that is not believed has opened {sorted(wrongly)}")
+        self.disbelieved.clear()
 
     def _tickets(self) -> dict[str, tuple[Any, ...]]:
         return {row[0]: tuple(row) for row in self.world.hub.database.raw.execute(_TICKETS)}
@@ -205,16 +216,21 @@ class Laws:
             self.world.fail(f"clock: that of {one.gateway_id} is called wrong, it was right")
 
     def _all_late(self, gateway_id: str) -> bool:
-        """Whether of one of its boots there came nothing but messages that took about as long as a clock has
-        to be off to be called wrong: nobody can tell the one from the other.
+        """Whether of one of its boots there came nothing for a minute but messages that took about as long as
+        a clock has to be off to be called wrong: nobody can tell the one from the other.
         """
+        settled_s = (SETTLES_MS - 2 * self.world.dials.clocks_apart_ms) / 1000
         ways_ms: dict[str, float] = defaultdict(lambda: math.inf)
         for row in self.world.hub.all_of(tables.boot_offset):
             for box in self.world.boxes:
                 if box.gateway.id == row["gateway_id"] == gateway_id and row["boot"] in box.boots:
                     way_ms = _way_ms(box, row["boot"], row["hour"], row["offset_ms"])
                     ways_ms[row["boot"]] = min(ways_ms[row["boot"]], way_ms)
-        return any(way_ms >= CLOCK_OFF_MS for way_ms in ways_ms.values())
+        now = self.world.now
+        return any(
+            way_ms >= CLOCK_OFF_MS and now - self.boots_heard.get(boot, now) >= settled_s
+            for boot, way_ms in ways_ms.items()
+        )
 
     def _clock_was_right(self, gateway_id: str, within_ms: int, *, since_s: float) -> bool:
         """The wall clocks of its boxes, as far as what was said of them can be under way still."""
@@ -283,6 +299,7 @@ class Laws:
         gateway was believed in it.
         """
         world, answer = self.world, applied.answer
+        self.boots_heard.setdefault(message.clock.boot, world.now)
         durable = world.hub.positions().get(answer.stream, wire.ORIGIN)
         other = newest and answer.hwm[0] > 0 and tuple(answer.hwm) != tuple(durable)
         if other or answer.hwm[0] > durable[0]:
@@ -295,8 +312,8 @@ class Laws:
         if answer.verdict == "ok":
             self._unknown_fields_are_kept(message)
             self.believed |= told
-        elif wrongly := told & self.opened - self.believed:
-            world.fail(f"I7: a stream that is not believed ({answer.verdict}) has opened {sorted(wrongly)}")
+        else:
+            self.disbelieved |= told & self.opened
         if message.lane == "present":
             world.count(f"presents ahead of history, {answer.verdict}")
         else:
@@ -387,6 +404,7 @@ class Laws:
         return all(cursor == head for _, cursor, head in (box.disk.cursor() for box in self.world.boxes))
 
     def in_the_end(self) -> None:
+        self._rightly_opened()
         hub = self.world.hub
         held = hub.occurrences()
         rows = {row["uid"]: row for row in hub.all_of(tables.occurrence)}

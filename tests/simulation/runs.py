@@ -161,8 +161,9 @@ def killing_world(mutant: Mutant, seeds: Iterable[int]) -> tuple[str, str] | Non
     """The first scene or seed in which it breaks a law that holds without it, and that law. Where it died
     before is looked first.
     """
-    places = dict.fromkeys([*known_kills().get(mutant.name, ()), *SCENES_BY_NAME])
-    for place in (*places, *map(str, seeds)):
+    known = known_kills().get(mutant.name)
+    places = ([known] if known else []) + [*SCENES_BY_NAME, *map(str, seeds)]
+    for place in dict.fromkeys(places):
         undo = mutant.apply()
         try:
             broken = _broken(place)
@@ -185,11 +186,11 @@ def _holds(place: str) -> bool:
 
 
 @cache
-def known_kills() -> dict[str, list[str]]:
+def known_kills() -> dict[str, str]:
     """By mutant."""
     lines = (Path(__file__).parent / "kills.txt").read_text().splitlines()
     split = [line.split(maxsplit=1) for line in lines if line[:1] not in ("", "#")]
-    return {name: [place] for place, name in split}
+    return {name: place for place, name in split}
 
 
 # --- cores ----------------------------------------------------------------------------------------------

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from simulation.box import Box, Disk
 from simulation.dials import TINY
+from simulation.people import Wanted
+from simulation.skew import Version
 from simulation.small import calm
 from simulation.world import World
 
+from collector.store import tables
+from collector.tickets import Acknowledge
 from edge_agent import wire
 from edge_agent.forward import Reply
 from edge_agent.wire import CLONED, Lane
 
 # (when, belt, fault): a fault begins, or ends if it is there.
 Turns = Sequence[tuple[float, str, str]]
+# What ``Disk.copy`` makes.
+Image = tuple[bytes, dict[str, dict[str, Any]]]
 
 
 @dataclass(slots=True)
@@ -38,6 +44,10 @@ class Scene(World):
         woken, self.woken = self.woken, asyncio.Event()
         assert woken is not None
         woken.set()
+
+    async def until(self, so: Callable[[], bool]) -> None:
+        while not so():  # noqa: ASYNC110  # in simulated time
+            await asyncio.sleep(0.01)
 
     async def turn(self, turns: Turns) -> None:
         for at, name, fault in turns:
@@ -208,17 +218,21 @@ class LatePresent(Scene):
 @dataclass(slots=True)
 class LateWords(Scene):
     """Messages of boxes that were replaced meanwhile are on their way for long. The first say, of a stream
-    that was never heard of, that nothing is wrong; the others tell of a fault that is over.
+    that was never heard of, that nothing is wrong; the others tell of a fault that is over. The first words
+    of another gateway are late, too: its clock is right.
     """
 
     async def play(self) -> None:
         self.dials.focus = True
-        box = self.boxes[0]
+        box, other = self.boxes
+        self.net.late[other.name] = 60.0
         # Until then it has read everything.
         self.net.cut[box.name] = 20.0
         await asyncio.sleep(20.0)
         self.net.late[box.name] = 100.0
-        await asyncio.sleep(40.0)
+        await asyncio.sleep(25.0)
+        del self.net.late[other.name]
+        await asyncio.sleep(15.0)
         self._replace(box)
         await self.turn([(70.0, "belt-1", "jam")])
         await asyncio.sleep(110.0)
@@ -232,9 +246,7 @@ class LateWords(Scene):
     def _replace(self, box: Box) -> None:
         """By one with an empty disk."""
         del self.net.late[box.name]
-        box.dark = True
-        box.kill("for good")
-        box.disk = Disk()
+        put_back(box, Disk().copy())
 
 
 @dataclass(slots=True)
@@ -246,6 +258,7 @@ class WorseAndBetter(Scene):
     async def play(self) -> None:
         self.dials.focus = True
         box = self.boxes[0]
+        box.version = Version.LATER
         await self.turn([(5.0, "belt-1", "jam")])
         await asyncio.sleep(5.0)
         young = box.disk.copy()
@@ -277,11 +290,176 @@ class WorseAndBetter(Scene):
                 box.life.worsen()
             await asyncio.sleep(every_s)
 
-    async def _put_back(self, box: Box, disk: tuple[bytes, dict[str, dict[str, Any]]]) -> None:
-        box.dark = True
-        box.kill("for good")
-        box.disk = Disk(disk)
+    async def _put_back(self, box: Box, disk: Image) -> None:
+        put_back(box, disk)
         await asyncio.sleep(10.0)
+
+
+@dataclass(slots=True)
+class TwoDisks(Scene):
+    """Two copies of one disk, of which each has sent what the other does not know, and a database that was
+    put back to before that.
+    """
+
+    async def play(self) -> None:
+        self.dials.focus = True
+        box = self.boxes[0]
+        await asyncio.sleep(4.0)
+        self.back_up()
+        young = box.disk.copy()
+        await self.turn([(5.0, "belt-1", "jam"), (8.0, "belt-1", "jam")])
+        await asyncio.sleep(6.0)
+        grown = box.disk.copy()
+        self.restore(self.backups[1])
+        put_back(box, young)
+        # One row more than the other has; less than that will have, when it tells that it did not run.
+        await self.turn([(30.0, "belt-2", "jam")])
+        await asyncio.sleep(20.0)
+        put_back(box, grown)
+        await asyncio.sleep(60.0)
+
+
+@dataclass(slots=True)
+class Unreadable(Scene):
+    """The row of one fault is garbled on its way; the row of another is such that it can never be read, and
+    what was held of that fault was on a disk that is gone.
+    """
+
+    async def play(self) -> None:
+        self.dials.focus = True
+        box = self.boxes[0]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(5.0)
+        # The first attempt is lost, the next one is not.
+        self.net.cut[box.name] = self.now + 18.0
+        put_back(box, Disk().copy())
+        await asyncio.sleep(16.0)
+        (row,) = box.disk.rows()
+        self.ledger.spoilt[row["uid"], row["rev"]] = 0
+        await asyncio.sleep(30.0)
+        self.net.cut[box.name] = self.now + 18.0
+        await self.turn([(self.now + 1.0, "belt-2", "jam")])
+        await asyncio.sleep(15.0)
+        self.ledger.garbled.add(box.disk.rows()[-1]["uid"])
+        await asyncio.sleep(60.0)
+        if not self.ledger.were_garbled:
+            self.fail("no row was garbled: the scene plays nothing")
+
+
+@dataclass(slots=True)
+class ToldAhead(Scene):
+    """A present was told far ahead of the history, by a disk that is rolled back before the history is told.
+    What it was about is over then.
+    """
+
+    async def play(self) -> None:
+        self.dials.focus, self.dials.max_rows = True, 1
+        box = self.boxes[0]
+        await asyncio.sleep(5.0)
+        young = box.disk.copy()
+        self.net.cut[box.name] = self.now + 60.0
+        await self.turn([(8.0 + 3 * number, "belt-1", "jam") for number in range(12)])
+        await self.turn([(50.0, "belt-2", "jam")])
+        await self.until(lambda: self.figures["presents ahead of history, ok"] > 0)
+        put_back(box, young)
+        self.belts["belt-2"].turn("jam", self.now)
+        await asyncio.sleep(60.0)
+
+
+@dataclass(slots=True)
+class OldLook(Scene):
+    """Somebody acknowledges what was on the screen; the fault has gone and returned since."""
+
+    async def play(self) -> None:
+        self.people.enrol()
+        alice = self.people.persons[0]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(5.0)
+        self.people._look(alice)
+        ((ticket_id, look),) = alice.seen.items()
+        given = Acknowledge(given_ms=self.now_ms)
+        await self.turn([(12.0, "belt-1", "jam"), (20.0, "belt-1", "jam")])
+        await asyncio.sleep(5.0)
+        wanted = Wanted(actor=alice.actor, ticket_id=ticket_id, command=given, key="a" * 32, look=look)
+        if not self.people._arrives(wanted):
+            self.fail("nobody answered: the scene plays nothing")
+
+
+@dataclass(slots=True)
+class SilentBoots(Scene):
+    """Two boots that never spoke lie between two that did, long after the first of these. The clock of one
+    was never set, that of the other is a month ahead; what is told of them comes row by row.
+    """
+
+    wall_error_ms: int = 0
+
+    async def play(self) -> None:
+        self.dials.max_rows = 1
+        box = self.boxes[0]
+        await asyncio.sleep(70.0)
+        self.net.cut[box.name] = float("inf")
+        for error_ms in (-self.now_ms, 30 * 86_400_000, 0):
+            self.wall_error_ms, box.dark = error_ms, True
+            box.kill("as the power goes")
+            await self.pass_quietly(1_000.0, stretch=10_000.0)
+            await self.turn([(self.now + 5.0, "belt-1", "jam"), (self.now + 15.0, "belt-1", "jam")])
+            await asyncio.sleep(60.0)
+        self.net.cut.clear()
+        # No message is quicker than the first: none says better when its boot was.
+        self.net.late[box.name], exchanges = 0.001, box.exchanges
+        await self.until(lambda: box.exchanges > exchanges)
+        self.net.late[box.name] = 0.5
+        await asyncio.sleep(90.0)
+        for row in (one for one in self.hub.all_of(tables.occurrence) if not one["minted"]):
+            off_ms = row["start_ms"] - box.truth_ms(row["row"]["first_bad"])
+            if abs(off_ms) > row["error_ms"] + 1_000:
+                self.fail(f"I12: {row['uid']} is off by {off_ms:.0f} ms, stated {row['error_ms']}")
+
+    def _between_lives(self, box: Box) -> None:
+        World._between_lives(self, box)
+        boot = box.boots[box.boot]
+        boot.wall_error_ms, boot.synchronised = self.wall_error_ms, self.wall_error_ms == 0
+
+
+@dataclass(slots=True)
+class LateHour(Scene):
+    """Of one hour there are only messages that were late, and a fault in it."""
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        await asyncio.sleep(60.0)
+        self.net.cut[box.name] = float("inf")
+        await self.pass_quietly(3_700.0, stretch=100.0)
+        self.net.cut.clear()
+        self.net.late[box.name] = 100.0
+        await self.turn([(self.now + 5.0, "belt-1", "jam"), (self.now + 15.0, "belt-1", "jam")])
+        await asyncio.sleep(60.0)
+        self.net.late.clear()
+        self.net.cut[box.name] = float("inf")
+        await self.pass_quietly(3_700.0, stretch=100.0)
+        self.net.cut.clear()
+        await asyncio.sleep(60.0)
+
+
+@dataclass(slots=True)
+class FewerBelts(Scene):
+    """An agent comes back and watches a belt no more that had jammed."""
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(10.0)
+        self.unwatched_at[box.gateway.id, "belt-1"] = self.now
+        box.belts = ["belt-2"]
+        box.kill("to be configured anew")
+        await asyncio.sleep(30.0)
+
+
+def put_back(box: Box, disk: Image) -> None:
+    """The box begins anew with that disk."""
+    box.dark = True
+    box.kill("for good")
+    box.disk = Disk(disk)
 
 
 SCENES = (
@@ -290,6 +468,13 @@ SCENES = (
     LateWords,
     LatePresent,
     WorseAndBetter,
+    TwoDisks,
+    Unreadable,
+    ToldAhead,
+    OldLook,
+    SilentBoots,
+    LateHour,
+    FewerBelts,
     EverybodyWakes,
     LongSilence,
     FullJournal,

@@ -28,19 +28,11 @@ KEPT = [
     for line in (HERE / "seeds.txt").read_text().splitlines()
     if line[:1] not in ("", "#")
 ]
-# Mutants that die within a few seeds; all of them: make simulate-mutants.
-QUICK = {
-    "never rewinds",
-    "a restart forgets what is open",
-    "nothing is ever unsettled",
-    "absence closes nothing",
-    "the position is answered, not stored",
-    "a row that cannot be read blocks its stream",
-    "a command that comes again is carried out again",
-    "what was commanded is not in the audit log",
-    "the file has no limit",
-    "a start does not tell for how long nothing ran",
-}
+# Mutants that die in a scene of less than a second; all of them: make simulate-mutants.
+LONG = {"FullJournal", "LongSilence", "TwoBoxes"}
+QUICK = {name for name, place in runs.known_kills().items() if place in runs.SCENES_BY_NAME.keys() - LONG}
+# A busy machine is no failure.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +55,6 @@ def test_a_seed_that_once_failed_holds(seed: int) -> None:
     World(seed).live()
 
 
-@pytest.mark.timeout(600)
 def test_wherever_it_is_killed_one_short_history_ends_the_same() -> None:
     points = list(small.points())[::EVERY]
     assert {point.where for point in points} == set(small.Where)
@@ -98,9 +89,12 @@ def test_a_mutant_still_finds_the_rule_that_it_removes(mutant: Mutant) -> None:
     mutant.apply()()
 
 
-@pytest.mark.timeout(300)
+def test_it_is_known_where_each_mutant_dies() -> None:
+    assert runs.known_kills().keys() == {mutant.name for mutant in MUTANTS}
+
+
 @pytest.mark.parametrize(
     "mutant", [one for one in MUTANTS if one.name in QUICK], ids=lambda mutant: mutant.name
 )
 def test_without_its_rule_a_law_is_broken(mutant: Mutant) -> None:
-    assert runs.killing_world(mutant, range(30)) is not None
+    assert runs.killing_world(mutant, range(0)) is not None
