@@ -451,11 +451,14 @@ class Laws:
         dropped = 0
         for row in box.disk.committed.values():
             here = held.get(row["uid"])
-            if self._spoilt(row) and (here is None or here.rev < row["rev"]) and self._is_put_aside(box, row):
+            unread = self._spoilt(row) and (
+                here is None or here.rank < (row["state"] == "closed", True, row["rev"])
+            )
+            if unread and self._is_put_aside(box, row):
                 continue
             if here is None and row["uid"] not in there and row["state"] == "closed":
                 dropped += self._rightly_gone(box, row)
-            elif self._spoilt(row) and (here is None or here.rev < row["rev"]):
+            elif unread:
                 self.world.fail(f"I1: {row['uid']} is neither held nor in quarantine")
             elif here is None:
                 self.world.fail(f"I1: {row['uid']} ({row['device']} {row['fault']}) is lost")

@@ -62,7 +62,8 @@ def differences(world: World) -> Iterator[str]:
     got_on, wanted_on = (_open_tickets(hub, guessed | in_hand) for hub in (world.hub, oracle))
     if got_on != wanted_on:
         yield f"open tickets are {got_on}, told in order {wanted_on}"
-    yield from _downtime(world, oracle, {key.split("|")[2] for key in guessed})
+    moving = {row["device"] for row in expected.values() if _changed_in_between(row["row"])}
+    yield from _downtime(world, oracle, moving | {key.split("|")[2] for key in guessed})
 
 
 def _changed_in_between(row: dict[str, Any]) -> bool:
