@@ -24,15 +24,15 @@ class InMemory:
     """A journal's writer without a thread and without a file: it takes the same steps each time."""
 
     def __init__(self, new_id: Callable[[], str], caps: Caps | None = None) -> None:
-        sql = sqlite3.connect(":memory:", isolation_level=None)
-        journal_file._migrate(Path(FILE), sql)
-        self.ledger = Ledger(sql, new_id=new_id, caps=caps or Caps())
+        self.sql = sqlite3.connect(":memory:", isolation_level=None)
+        journal_file._migrate(Path(FILE), self.sql)
+        self.ledger = Ledger(self.sql, new_id=new_id, caps=caps or Caps())
 
     async def run(self, work: Callable[[Ledger], T]) -> T:
         return work(self.ledger)
 
     async def close(self) -> None:
-        self.ledger._sql.close()
+        self.sql.close()
 
 
 @asynccontextmanager

@@ -11,16 +11,15 @@ import asyncio
 import contextlib
 import random
 import secrets
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import trustme
+from rigs.journals import InMemory
 from rigs.watching import conveyor
 from sqlalchemy import insert
 from storm import backlog
@@ -28,15 +27,13 @@ from storm import backlog
 from collector import admin, auth
 from collector.store import Store, tables
 from collector.tickets import Role
-from edge_agent import clock, journal_file
+from edge_agent import clock
 from edge_agent.forward import CollectorAwayError, Forwarder, Reply
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal
-from edge_agent.ledger import Ledger
 from edge_agent.post import http_client, http_post
 from edge_agent.wire import Health, Stamp, Verdict, decode_answer
 
-T = TypeVar("T")
 # Boots lie so far back that a backlog of months fits into this one.
 BOOTED_AGO_NS = 400 * 86_400 * 1_000_000_000
 DEVICES = 5
@@ -68,22 +65,6 @@ class Counts:
     @property
     def wasted(self) -> int:
         return sum(self.requests.values()) - self.requests["200 ok"]
-
-
-class InMemory:
-    """The journal's writer without a thread and without a file."""
-
-    def __init__(self, new_id: Callable[[], str]) -> None:
-        sql = sqlite3.connect(":memory:", isolation_level=None)
-        journal_file._migrate(Path("journal.db"), sql)
-        self.ledger = Ledger(sql, new_id=new_id)
-        self.sql = sql
-
-    async def run(self, work: Callable[[Ledger], T]) -> T:
-        return work(self.ledger)
-
-    async def close(self) -> None:
-        self.sql.close()
 
 
 class Gateway:
