@@ -266,7 +266,8 @@ class AgentLife(Life):
         except (Killed, asyncio.CancelledError):
             self.kill()
         except JournalError as error:
-            if self.box.disk.full and not self.dead:
+            # On a slow disk there may be room again by the time it is heard that there was none.
+            if (self.box.disk.full or "disk is full" in str(error)) and not self.dead:
                 world.count("agents that a full disk ended")
             elif not self.dead:
                 world.fail(f"{self.box.name}: the agent crashed", error)

@@ -308,6 +308,9 @@ class Laws:
             world.fail("I13: a row that cannot be read holds up its stream")
         if answer.verdict != "behind":
             self.heard[gateway.id] = world.now
+        for row in message.rows:
+            if isinstance(row, dict) and "uid" in row and "rev" in row and skew.LATER not in row:
+                self.sent_plain.add((row["uid"], row["rev"]))
         told = {row["uid"] for row in message.rows if isinstance(row, dict) and "uid" in row}
         if answer.verdict == "ok":
             self._unknown_fields_are_kept(message)
@@ -324,12 +327,12 @@ class Laws:
             if not isinstance(row, dict) or "uid" not in row or "rev" not in row:
                 continue
             if skew.LATER not in row:
-                self.sent_plain.add((row["uid"], row["rev"]))
                 continue
             found = self.world.hub.database.raw.execute(
-                "SELECT rev, row FROM occurrence WHERE uid = ? AND NOT estimated", (row["uid"],)
+                "SELECT row FROM occurrence WHERE uid = ? AND NOT estimated", (row["uid"],)
             ).fetchone()
-            kept = found is None or found[0] != row["rev"] or skew.LATER in json.loads(found[1])
+            held = None if found is None else json.loads(found[0])
+            kept = held is None or _what_it_says(held) != _what_it_says(row) or skew.LATER in held
             if not kept and (row["uid"], row["rev"]) not in self.sent_plain:
                 self.world.fail(f"versions: a field of a later version of {row['uid']} is not kept")
 
@@ -728,6 +731,12 @@ def _slow_ms(told: Told, stamp: dict[str, Any], spoke: dict[str, dict[int, int]]
     wanted = stamp["mono_ns"] // 3_600_000_000_000
     best = min(hours, key=lambda hour: (hours[hour] + 360 * abs(hour - wanted), abs(hour - wanted)))
     return max(0.0, _way_ms(told.box, stamp["boot"], best, hours[best]) - 1000)
+
+
+def _what_it_says(row: dict[str, Any]) -> tuple[object, ...]:
+    """What tells one form of a row from another; histories that parted may have two of one revision."""
+    ended = row.get("cleared")
+    return row["rev"], row["state"], row["severity"], ended and ended["mono_ns"]
 
 
 def _way_ms(box: Box, boot: str, hour: int, offset_ms: int) -> float:
