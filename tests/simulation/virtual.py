@@ -23,14 +23,15 @@ class Life:
     def __init__(self) -> None:
         self.dead = False
         self.ended = asyncio.Event()
-        self.tasks: set[asyncio.Task[Any]] = set()
+        # In the order in which they began: that of a set would be another one in each run.
+        self.tasks: dict[asyncio.Task[Any], None] = {}
 
     def kill(self) -> None:
         if self.dead:
             return
         self.dead = True
         current = asyncio.current_task()
-        for task in self.tasks:
+        for task in list(self.tasks):
             if task is not current and not task.done():
                 task.cancel()
         self.ended.set()
@@ -79,8 +80,8 @@ def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **mor
     task = asyncio.Task(work, loop=loop, **more)
     life = LIFE.get()
     if life is not None:
-        life.tasks.add(task)
-        task.add_done_callback(life.tasks.discard)
+        life.tasks[task] = None
+        task.add_done_callback(lambda done: life.tasks.pop(done, None))
         if life.dead:
             task.cancel()
     return task
