@@ -165,11 +165,9 @@ class _Reader:
                     # What comes before the place that cannot be read, one by one.
                     at_once = 1
                     continue
-                self.unreadable += 1
-                readable = _first_readable(source, after + 1)
-                if readable is None:
+                if (beyond := self._past_a_place(source, after)) is None:
                     return
-                after = readable - 1
+                after = beyond
                 continue
             if not found:
                 return
@@ -179,14 +177,18 @@ class _Reader:
                     after = rowid
                     yield body, crc
                     continue
-                self.unreadable += 1
-                readable = _first_readable(source, after + 1)
-                if readable is None:
+                if (beyond := self._past_a_place(source, after)) is None:
                     return
-                after = readable - 1
+                after = beyond
                 break
             else:
                 at_once = ROWS_AT_ONCE
+
+    def _past_a_place(self, source: sqlite3.Connection, after: int) -> int | None:
+        """The rowid after which reading goes on past the place behind ``after``; None when it never does."""
+        self.unreadable += 1
+        readable = _first_readable(source, after + 1)
+        return None if readable is None else readable - 1
 
 
 def _first_readable(source: sqlite3.Connection, unreadable: int) -> int | None:
