@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test check format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
+.PHONY: help run clean-run test peers check format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
   storm noise fuzz bench
 
 help: ## list the targets
@@ -25,6 +25,14 @@ $(VENV)/.installed-dev: deploy/requirements-dev.lock pyproject.toml | $(VENV)/bi
 	@deploy/install $(BIN)/python deploy/requirements-dev.lock
 	@touch $@ $(VENV)/.installed-run
 
+# Clashes with what we need: it asks for paho-mqtt 1, we for 2.
+$(VENV)-sparkplug/.installed: deploy/requirements-sparkplug.lock | $(VENV)/bin/python
+	@"$(PYTHON)" -m venv $(VENV)-sparkplug
+	@echo "Installing a Sparkplug publisher for the tests in $(VENV)-sparkplug ..."
+	@$(VENV)-sparkplug/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes \
+	  -r deploy/requirements-sparkplug.lock
+	@touch $@
+
 run: $(VENV)/.installed-run ## a collector, a simulated warehouse and an edge agent on this machine
 	@exec $(BIN)/python -m deploy.demo
 
@@ -32,8 +40,10 @@ clean-run: ## forget what earlier runs stored, then run
 	@rm -rf .andon
 	@$(MAKE) --no-print-directory run
 
-test: $(VENV)/.installed-dev ## everything that CI runs: format, lint, types, import laws, all tests
+peers: $(VENV)-sparkplug/.installed ## the programs of other makers that the tests talk to
 	@deploy/test-prerequisites
+
+test: $(VENV)/.installed-dev peers ## everything that CI runs: format, lint, types, import laws, all tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest
 
@@ -99,4 +109,5 @@ lock: $(VENV)/.installed-dev ## make the hashed locks anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_FLAGS) -o deploy/requirements-dev.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra collector --extra demo --extra build $(LOCK_FLAGS) \
 	  -c deploy/requirements-dev.lock -o deploy/requirements.lock
+	@$(BIN)/uv pip compile --group pyproject.toml:sparkplug-publisher $(LOCK_FLAGS) -o deploy/requirements-sparkplug.lock
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
