@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import trustme
 from paho.mqtt.enums import CallbackAPIVersion
-from rigs.ports import free_port, listens, wait_until_now
+from rigs.ports import free_port, listens, wait_until, wait_until_now
+from rigs.readings import Readings
 
 PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 PASSWD = shutil.which("mosquitto_passwd", path="/usr/bin:/usr/local/bin")
@@ -84,6 +86,16 @@ class Broker:
         """From a client of its own; returns when the broker has it."""
         with self.client() as client:
             client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(timeout_s)
+
+    async def reaches(self, readings: Readings, topic: str) -> None:
+        """Returns once what is published there arrives, and forgets all that did. The link is told to be up
+        when the subscription is on its way; probes show that it is there.
+        """
+        while not readings.payloads():
+            await asyncio.to_thread(self.publish, topic, "probe")
+        await asyncio.to_thread(self.publish, topic, "last probe")
+        await wait_until(lambda: (b"last probe",) in readings.payloads())
+        readings.clear()
 
     @contextmanager
     def client(self, *, will: tuple[str, str] | None = None) -> Iterator[paho.Client]:

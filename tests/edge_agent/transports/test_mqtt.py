@@ -50,12 +50,7 @@ async def publish(broker: Broker, topic: str, payload: str | bytes, **how: objec
 
 
 async def subscribed(readings: Readings, broker: Broker) -> None:
-    """The link is told to be up when the subscription is on its way; probes show that it arrived."""
-    while not readings.payloads():
-        await publish(broker, "tele/dock-7/LWT", "probe")
-    await publish(broker, "tele/dock-7/LWT", "last probe")
-    await wait_until(lambda: (b"last probe",) in readings.payloads())
-    readings.clear()
+    await broker.reaches(readings, "tele/dock-7/LWT")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
