@@ -6,11 +6,11 @@ import os
 import re
 import ssl
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -138,6 +138,9 @@ class Settings:
     journal: JournalTable
     buses: tuple[BusSettings, ...]
     devices: tuple[Device, ...]
+    # As they were written: what somebody else would need to have the same devices.
+    bus_tables: tuple[Mapping[str, Any], ...]
+    device_tables: tuple[DeviceTable, ...]
 
     def on_bus(self, name: str) -> tuple[Device, ...]:
         return tuple(device for device in self.devices if device.bus == name)
@@ -148,25 +151,12 @@ def load(path: Path) -> Settings:
     file = _read(path)
     _check_ca_file(path, file.collector.ca_file)
     shipped_and_own = ProfileFolders.of(file.agent.profiles_dir)
-    buses = tuple(_bus(path, number, table) for number, table in enumerate(file.bus))
-    _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
-    # What claims nothing stands for itself.
-    _refuse_doubles(path, "bus", "port", [bus.claims or f"bus {bus.name}" for bus in buses])
-    _refuse_doubles(path, "device", "id", [device.id for device in file.device])
-    by_name = {bus.name: bus for bus in buses}
-    devices = tuple(
-        _device(path, number, table, by_name, shipped_and_own) for number, table in enumerate(file.device)
-    )
+    buses, devices = equipment(path, file.bus, file.device, shipped_and_own)
     for number, device in enumerate(devices):
         if device.id == file.agent.gateway:
             raise ConfigError(
                 f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another"
             )
-    for number, bus in enumerate(buses):
-        try:
-            bus.check([device for device in devices if device.bus == bus.name])
-        except ValueError as error:
-            raise ConfigError(f"{path}: bus[{number}] ({bus.name}): {error}") from error
     return Settings(
         path=path,
         collector=file.collector,
@@ -174,7 +164,42 @@ def load(path: Path) -> Settings:
         journal=file.journal,
         buses=buses,
         devices=devices,
+        bus_tables=tuple(file.bus),
+        device_tables=tuple(file.device),
     )
+
+
+class Profiles(Protocol):
+    """Where a device's profile comes from."""
+
+    def load(
+        self, name: str, *, preset: str | None = None, overlay: Mapping[str, object] | None = None
+    ) -> Profile:
+        """Raises ConfigError for an unknown name, ProfileError for what is wrong inside."""
+
+
+def equipment(
+    path: Path,
+    bus_tables: Sequence[Mapping[str, Any]],
+    device_tables: Sequence[DeviceTable],
+    profiles: Profiles,
+) -> tuple[tuple[BusSettings, ...], tuple[Device, ...]]:
+    """Buses and devices of their tables, which stand in the file ``path``. Raises ConfigError."""
+    buses = tuple(_bus(path, number, table) for number, table in enumerate(bus_tables))
+    _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
+    # What claims nothing stands for itself.
+    _refuse_doubles(path, "bus", "port", [bus.claims or f"bus {bus.name}" for bus in buses])
+    _refuse_doubles(path, "device", "id", [device.id for device in device_tables])
+    by_name = {bus.name: bus for bus in buses}
+    devices = tuple(
+        _device(path, number, table, by_name, profiles) for number, table in enumerate(device_tables)
+    )
+    for number, bus in enumerate(buses):
+        try:
+            bus.check([device for device in devices if device.bus == bus.name])
+        except ValueError as error:
+            raise ConfigError(f"{path}: bus[{number}] ({bus.name}): {error}") from error
+    return buses, devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,10 +221,14 @@ class ProfileFolders:
         self, name: str, *, preset: str | None = None, overlay: Mapping[str, object] | None = None
     ) -> Profile:
         """Raises ConfigError for an unknown name, ProfileError for what is wrong inside."""
+        return profiles.parse(self.text(name), name=name, preset=preset, overlay=overlay)
+
+    def text(self, name: str) -> str:
+        """Raises ConfigError for an unknown name, ProfileError when it cannot be read."""
         for folder in self.folders:
             file = folder / f"{name}.yaml"
             if re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) and file.is_file():
-                return profiles.parse(_text(file), name=name, preset=preset, overlay=overlay)
+                return _text(file)
         raise ConfigError(f"unknown profile {name!r}; there are: {', '.join(self.names())}")
 
 
@@ -253,7 +282,7 @@ def _check_ca_file(path: Path, ca_file: Path | None) -> None:
         ) from error
 
 
-def _bus(path: Path, number: int, table: dict[str, Any]) -> BusSettings:
+def _bus(path: Path, number: int, table: Mapping[str, Any]) -> BusSettings:
     where = f"bus[{number}]"
     name = table.get("transport")
     module = transports.load(name) if isinstance(name, str) else None
@@ -269,7 +298,7 @@ def _bus(path: Path, number: int, table: dict[str, Any]) -> BusSettings:
 
 
 def _device(
-    path: Path, number: int, table: DeviceTable, buses: Mapping[str, BusSettings], folders: ProfileFolders
+    path: Path, number: int, table: DeviceTable, buses: Mapping[str, BusSettings], folders: Profiles
 ) -> Device:
     where = f"device[{number}] ({table.id})"
     bus = buses.get(table.bus)

@@ -50,6 +50,13 @@ def open_file(path: Path, *, now_ms: int) -> sqlite3.Connection:
     return connection
 
 
+def in_memory() -> sqlite3.Connection:
+    """An empty one that nothing survives."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _migrate(Path(":memory:"), connection)
+    return connection
+
+
 def _open_or_begin_anew(path: Path, now_ms: int) -> sqlite3.Connection:
     try:
         return _open(path)

@@ -121,11 +121,20 @@ class Watch:
             now = self._stamp()
             self._notice_standstill(now)
             self._sleeps_until_ns = None
-            for watched in self._watched.values():
-                if _is_due(watched, now):
-                    async with watched.lock:
-                        before = dict(watched.detector.phases)
-                        await self._write(watched, watched.detector.look(now), before)
+            await self.look(now)
+
+    async def look(self, now: Stamp) -> None:
+        """All that time alone has brought about up to ``now``; ``run`` does it by itself."""
+        for watched in self._watched.values():
+            if _is_due(watched, now):
+                async with watched.lock:
+                    before = dict(watched.detector.phases)
+                    await self._write(watched, watched.detector.look(now), before)
+
+    def deadline_ns(self) -> int | None:
+        """The ``mono_ns`` at which to ``look`` if nothing comes before; None: no time is running."""
+        deadlines = (watched.detector.deadline_ns() for watched in self._watched.values())
+        return min((ns for ns in deadlines if ns is not None), default=None)
 
     async def close_here(self, uids: Collection[str]) -> None:
         """The collector has closed these; what is still active gets a fresh uid once it was read again.
@@ -218,8 +227,7 @@ class Watch:
     async def _sleep(self) -> None:
         """Until the earliest deadline of all, or until there is an earlier one."""
         self._sooner.clear()
-        deadlines = (watched.detector.deadline_ns() for watched in self._watched.values())
-        due_ns = min((ns for ns in deadlines if ns is not None), default=None)
+        due_ns = self.deadline_ns()
         if due_ns is None:
             await self._sooner.wait()
             return

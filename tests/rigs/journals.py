@@ -10,29 +10,15 @@ from typing import Any, TypeVar
 
 from rigs.moments import HandClock, ids
 
-from edge_agent import journal_file
 from edge_agent.journal import FILE, Journal
-from edge_agent.journal_caps import Caps
+from edge_agent.journal_memory import InMemory
 from edge_agent.ledger import Ledger
 from edge_agent.occurrence import Closing, Opening, Reason
 from edge_agent.wire import Severity, condition_key
 
+__all__ = ["InMemory", "at_ledger", "change_file", "closing", "limit_pages", "opened", "opening"]
+
 T = TypeVar("T")
-
-
-class InMemory:
-    """A journal's writer without a thread and without a file: it takes the same steps each time."""
-
-    def __init__(self, new_id: Callable[[], str], caps: Caps | None = None) -> None:
-        self.sql = sqlite3.connect(":memory:", isolation_level=None)
-        journal_file._migrate(Path(FILE), self.sql)
-        self.ledger = Ledger(self.sql, new_id=new_id, caps=caps or Caps())
-
-    async def run(self, work: Callable[[Ledger], T]) -> T:
-        return work(self.ledger)
-
-    async def close(self) -> None:
-        self.sql.close()
 
 
 @asynccontextmanager
