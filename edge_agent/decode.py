@@ -18,6 +18,8 @@ from edge_agent.device import Device
 from edge_agent.profile import (
     ByteSignal,
     CoilSignal,
+    Each,
+    JsonPath,
     JsonSignal,
     ListenRead,
     ModbusRead,
@@ -41,6 +43,8 @@ MAX_SHOWN_FRAMES = 64
 REGISTERS_A_LINE = 8
 BLANKS = " \t\r\n"
 REDACTED = b"[redacted]"
+# Of an entry that matters and has no text to show.
+NO_TEXT = "?"
 
 _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]{1,16}")
@@ -116,17 +120,8 @@ class _Answer:
             raise _BadError(f"address {address} is not a 16-bit number")
         return number
 
-    def at(self, path: str) -> Any:
-        """What stands at ``a.b.0`` in the JSON."""
-        here = self._json()
-        for key in path.split("."):
-            if isinstance(here, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(here):
-                here = here[int(key[:9])]
-            elif isinstance(here, dict) and key in here:
-                here = here[key]
-            else:
-                raise _BadError(f"there is no {path} in the message")
-        return here
+    def at(self, path: JsonPath) -> Any:
+        return _at(self._json(), path)
 
     def _json(self) -> Any:
         if self._document is None and self._problem is None:
@@ -134,6 +129,19 @@ class _Answer:
         if self._problem is not None:
             raise _BadError(self._problem)
         return self._document
+
+
+def _at(here: Any, path: JsonPath) -> Any:
+    """What stands at ``a.b.0`` in JSON."""
+    keys = path.split(".") if isinstance(path, str) else path
+    for key in keys:
+        if isinstance(here, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(here):
+            here = here[int(key[:9])]
+        elif isinstance(here, dict) and key in here:
+            here = here[key]
+        else:
+            raise _BadError(f"there is no {'.'.join(keys)} in the message")
+    return here
 
 
 def _parsed(payload: Payload) -> tuple[Any, str | None]:
@@ -188,7 +196,8 @@ def _value(signal: Signal, answer: _Answer) -> Scalar:
     if isinstance(signal, JsonSignal):
         if signal.only is not None and answer.at(signal.only.path) != signal.only.equals:
             raise _IgnoredError
-        return _json_value(signal, answer.at(signal.path))
+        found = answer.at(signal.path)
+        return _json_value(signal, found) if signal.each is None else _each(signal.each, found)
     if isinstance(signal, RegisterSignal):
         return _register_value(signal, [answer.number(signal.register_ + i) for i in range(signal.width)])
     assert isinstance(signal, CoilSignal)
@@ -327,6 +336,30 @@ def _json_value(signal: JsonSignal, found: object) -> Scalar:
     if isinstance(found, str):
         return _short(found)
     return found if isinstance(found, bool) else _scaled(_finite(_bounded(found)), signal.scale)
+
+
+def _each(each: Each, found: object) -> str:
+    if not isinstance(found, list | dict):
+        raise _BadError("neither a list nor an object")
+    entries = found if isinstance(found, list) else list(found.values())
+    texts = dict.fromkeys(
+        _entry_text(entry, each.show or each.path) or NO_TEXT for entry in entries if _matters(each, entry)
+    )
+    text = ", ".join(texts)
+    return text if len(text) <= MAX_TEXT_VALUE else text[: MAX_TEXT_VALUE - 1] + "…"
+
+
+def _matters(each: Each, entry: object) -> bool:
+    text = _entry_text(entry, each.path)
+    return text in each.values if each.values is not None else text not in (each.other_than or ())
+
+
+def _entry_text(entry: object, path: JsonPath | None) -> str | None:
+    try:
+        found = entry if path is None else _at(entry, path)
+    except _BadError:
+        return None
+    return found.strip(BLANKS) if isinstance(found, str) else None
 
 
 def _register_value(signal: RegisterSignal, registers: Sequence[int]) -> Scalar:

@@ -26,6 +26,11 @@ Words = Annotated[
     dict[str, Scalar], Field(min_length=1, max_length=256, description="text -> value; no other is good")
 ]
 Otherwise = Annotated[Scalar | None, Field(description="the value for a text that is none of the words")]
+_PathText = Annotated[str, Field(min_length=1, max_length=256)]
+JsonPath = Annotated[
+    _PathText | Annotated[tuple[_PathText, ...], Field(min_length=1, max_length=20)],
+    Field(description="a.b.0.c: names of objects, numbers into lists; a list where names have dots"),
+]
 
 _ESCAPES = {r"\r": b"\r", r"\n": b"\n", r"\t": b"\t", r"\\": b"\\"}
 _TOKEN = re.compile(r"\\[rnt\\]|\\x[0-9A-Fa-f]{2}|[^\\]+")
@@ -351,8 +356,27 @@ class CoilSignal(Part):
 class OnlyPath(Part):
     """The messages that a signal is about: those with this text at ``path``; it passes over others."""
 
-    path: Annotated[str, Field(min_length=1, max_length=256)]
+    path: JsonPath
     equals: Annotated[str, Field(max_length=256)]
+
+
+class Each(Part):
+    """Of a list, or of an object's values, the entries that matter, as one text; empty when there is none.
+
+    What stands in the entry at ``path`` (the entry itself, without one) is one of ``values``, or none of
+    ``other_than``. The text is what they have at ``show`` (else at ``path``), each once, with commas.
+    """
+
+    path: JsonPath | None = None
+    values: Annotated[tuple[str, ...] | None, Field(min_length=1, max_length=256)] = None
+    other_than: Annotated[tuple[str, ...] | None, Field(max_length=256)] = None
+    show: JsonPath | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Each:
+        if (self.values is None) == (self.other_than is None):
+            raise ValueError("one of values and other_than is expected")
+        return self
 
 
 class JsonSignal(Part):
@@ -363,8 +387,9 @@ class JsonSignal(Part):
 
     read: Id
     source: Source
-    path: Annotated[str, Field(min_length=1, max_length=256)]
+    path: JsonPath
     only: OnlyPath | None = None
+    each: Each | None = None
     type: Literal["bool", "int", "float", "text"] | None = None
     words: Words | None = None
     otherwise: Otherwise = None
@@ -373,7 +398,7 @@ class JsonSignal(Part):
 
     @model_validator(mode="after")
     def _one_way(self) -> JsonSignal:
-        _at_most_one(type=self.type, words=self.words, equals=self.equals)
+        _at_most_one(type=self.type, words=self.words, equals=self.equals, each=self.each)
         if self.scale is not None and self.type not in ("int", "float"):
             raise ValueError("scale: needs type int or float")
         if self.otherwise is not None and self.words is None:

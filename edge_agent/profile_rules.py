@@ -267,6 +267,8 @@ def _kinds(signal: Signal) -> frozenset[type]:
         return frozenset({bool})
     if isinstance(signal, TextSignal) and signal.starts_with is not None:
         return frozenset({bool})
+    if isinstance(signal, JsonSignal) and signal.each is not None:
+        return frozenset({str})
     if signal.words is not None:
         values = [*signal.words.values(), *([] if signal.otherwise is None else [signal.otherwise])]
         return frozenset(map(_kind, values)) | (every if isinstance(signal, JsonSignal) else frozenset())

@@ -25,6 +25,8 @@ LISTEN = {"listen": True}
 HOLDING = {"function": 3, "address": 100, "count": 10}
 COILS = {"function": 1, "address": 100, "count": 10}
 TOPIC = {"topic": "t"}
+FATAL = {"path": "level", "values": ["FATAL"], "show": "type"}
+OTHER = {"other_than": ["none"]}
 JSON = {"topic": "t", "format": "json"}
 
 
@@ -314,6 +316,18 @@ def test_a_coil_is_true_or_false(value: int) -> None:
         ({"path": "a"}, b"[" * 100_000, "bad: longer than 64 KiB"),
         ({"path": "a"}, b"[" * 60_000, "bad: nested deeper than 32"),
         ({"path": "a"}, b"", "bad: not JSON: Expecting value at character 0"),
+        ({"path": ["a", "b.c"]}, b'{"a": {"b.c": 5}}', 5),
+        ({"path": ["a", "b"]}, b'{"a.b": 5}', "bad: there is no a.b in the message"),
+        ({"path": "e", "each": FATAL}, b'{"e": []}', ""),
+        ({"path": "e", "each": FATAL}, b'{"e": [{"level": "FATAL", "type": "x"}, {"level": "WARNING"}]}', "x"),
+        ({"path": "e", "each": FATAL}, b'{"e": {"1": {"level": "FATAL", "type": "x"}, "2": {}}}', "x"),
+        ({"path": "e", "each": FATAL}, b'{"e": [{"level": "FATAL"}, {"level": "FATAL", "type": 1}]}', "?"),
+        ({"path": "e", "each": FATAL}, b'{"e": [7, null, [], {"level": 1}, {"level": {}}]}', ""),
+        ({"path": "e", "each": OTHER}, b'{"e": ["none", "jam ", "jam", "door"]}', "jam, door"),
+        ({"path": "e", "each": OTHER}, b'{"e": [7, null, "none"]}', "?"),
+        ({"path": "e", "each": OTHER}, b'{"e": ["' + b"x" * 300 + b'"]}', "x" * 255 + "…"),
+        ({"path": "e", "each": OTHER}, b'{"e": "none"}', "bad: neither a list nor an object"),
+        ({"path": "e", "each": OTHER}, b"{}", "bad: there is no e in the message"),
     ],
 )  # fmt: skip
 def test_a_value_in_json_is_found_where_the_profile_says(

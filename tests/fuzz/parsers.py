@@ -513,6 +513,7 @@ signals:
   ready: {read: message, path: c, type: bool, source: none}
   word: {read: message, path: d, words: {"on": true, "off": false}, source: none}
   same: {read: message, path: e.f.1.g, equals: fault, source: none}
+  those: {read: message, path: [e, h], each: {path: a.0, other_than: [x], show: b}, source: none}
 conditions:
   - {fault: jam, component: belt, title: Jam, severity: stop, when: {is: {signal: ready, value: true}}}
 examples:
@@ -647,6 +648,7 @@ PARSERS: tuple[Parser, ...] = (
         seeds=(
             b'{"a":{"text":"x"},"b":1.5,"c":true,"d":"on","e":{"f":[0,{"g":"fault"}]}}',
             b'{"a":[12],"b":3}',
+            b'{"e":{"h":[{"a":["y"],"b":"z"},"x",{"a":["x"]}]}}',
         ),
         words=JSON_WORDS,
         longest=64 * KIB,

@@ -56,7 +56,7 @@ READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int,
     "sinamics-g120-v20": (Sinamics, frozenset({(1, 3, 109, 2), (1, 3, 341, 5), (1, 3, 399, 10)})),
     "cia402-drive": (CiaDrive, frozenset({(1, 3, 3201, 1), (1, 3, 8606, 1)})),
 }
-OVER_MQTT = {"mqtt-presence", "zigbee2mqtt", "homie", "zebra-rfd40"}
+OVER_MQTT = {"mqtt-presence", "zigbee2mqtt", "homie", "zebra-rfd40", "vda5050"}
 # MQTT 3.1.1, table 2.1: what a client sends that only listens.
 CONNECT, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 4, 8, 12, 14
 # Written by hand from the manuals, not from the profiles.
