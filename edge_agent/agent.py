@@ -109,6 +109,8 @@ class _Agent:
                 group.create_task(self._supervise("anchor", self.journal.run), name="anchor")
                 group.create_task(self._supervise("forward", self._forward), name="forward")
                 for bus in self.settings.buses:
+                    for hint in bus.hints():
+                        log.warning("a name that does not last", bus=bus.name, hint=hint)
                     group.create_task(self._supervise(bus.name, self._transport(bus)), name=f"bus {bus.name}")
                 group.create_task(self._show_life(systemd), name="watchdog")
                 watching = (

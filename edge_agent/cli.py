@@ -1,4 +1,4 @@
-"""The commands an installer types: check, enroll, journal, profile. `run` is in run.py."""
+"""The commands an installer types: check, ports, enroll, journal, profile. `run` is in run.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from edge_agent import config, credential, journal_view, poll, profile, proof
+from edge_agent import config, credential, journal_view, poll, ports, profile, proof
 from edge_agent.config import ConfigError, ProfileFolders
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import ballast_at_most
@@ -57,11 +57,25 @@ def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
         )
         for line in poll.plan(bus, devices).lines():
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        for hint in bus.hints():
+            console.print(f"  hint: {hint}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.",
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command("ports")
+def list_ports() -> None:
+    """List the serial ports of this machine, each by the name to write in agent.toml."""
+    found = ports.found()
+    if not found:
+        _refuse("no serial port is there; plug the adapter in, and see `dmesg` if that changes nothing")
+    for port in found:
+        words = f", {port.words}" if port.words else ""
+        name = f'port = "{port.lasting}"' if port.lasting else "has no name that stays: is udev running?"
+        console.print(f"{name}  # now {port.node}{words}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

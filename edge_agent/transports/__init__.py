@@ -39,6 +39,10 @@ class BusSettings(BaseModel):
         """What no second bus may have, such as the path of a port; empty: nothing."""
         return ""
 
+    def hints(self) -> list[str]:
+        """What an installer had better change though it works; looks at this machine as it is now."""
+        return []
+
     def check(self, devices: Sequence[Device]) -> None:
         """Raises ValueError, in words for an installer, when these devices cannot be on this bus."""
 

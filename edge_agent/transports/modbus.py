@@ -34,7 +34,7 @@ from edge_agent.poll import (
 )
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.transports import BusSettings
-from edge_agent.transports.serial import PortSettings, open_port
+from edge_agent.transports.serial import PortSettings, claim, hints, open_port
 from edge_agent.transports.tcp import open_connection
 from edge_agent.wire import Stamp
 
@@ -104,7 +104,10 @@ class Settings(BusSettings, PortSettings):
 
     @property
     def claims(self) -> str:
-        return self.port if isinstance(self.port, str) else ""
+        return claim(self.port) if isinstance(self.port, str) else ""
+
+    def hints(self) -> list[str]:
+        return hints(self.port) if isinstance(self.port, str) else []
 
     @property
     def line(self) -> Line:

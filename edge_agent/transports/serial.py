@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pwd
+import stat
 import termios
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import serial
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_agent import ports
 from edge_agent.bus import LinkError
 from edge_agent.bus.link import Link
 from edge_agent.bus.stream import Stream, TextSettings
@@ -47,17 +51,30 @@ class Settings(TextSettings, PortSettings):
         str,
         Field(
             min_length=1,
-            description="path; /dev/serial/by-id/... or by-path/... stays the same when replugged",
+            description="path that stays when it is replugged: /dev/serial/by-id/... or by-path/...",
         ),
     ]
 
     @property
     def claims(self) -> str:
-        return self.port
+        return claim(self.port)
+
+    def hints(self) -> list[str]:
+        return hints(self.port)
 
     @property
     def line(self) -> Line:
         return Line(words=f"serial {self.port}, {self.words}", byte_s=self.byte_s)
+
+
+def claim(port: str) -> str:
+    """The node that the port is now: two names of one port are one claim."""
+    return os.path.realpath(port)
+
+
+def hints(port: str) -> list[str]:
+    found = ports.hint(port, ports.found())
+    return [found] if found else []
 
 
 class Transport(Stream):
@@ -125,12 +142,31 @@ def _drop_output(path: str, fd: int) -> None:
 
 def _explain_open(path: str, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return f"port {path} is not there: unplugged?"
+        return f"port {path} is not there: {ports.missing(path, ports.found())}"
     if error.errno in (errno.EAGAIN, errno.EBUSY):
-        return f"port {path} is busy: another program has it open"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"port {path} may not be opened: the agent's user is not in the group that owns it (dialout)"
+        return (
+            f"port {path} is busy: another program or bus has it open;"
+            " `sudo fuser -v` with that path names the program, stop it"
+        )
+    if error.errno == errno.EACCES:
+        return f"port {path} may not be opened: {_owner(path)}"
+    if error.errno == errno.EPERM:
+        return f"port {path} may not be opened: DeviceAllow= of the service leaves ports of its kind out"
     return f"port {path} cannot be opened: {error.strerror or error}"
+
+
+def _owner(path: str) -> str:
+    """Whose the port is, and what to do about it."""
+    try:
+        group = Path(path).group()
+        mode = Path(path).stat().st_mode
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except (OSError, KeyError):
+        return "a folder above it is closed to the agent, or nobody owns it"
+    if group == "root" or not mode & stat.S_IRGRP or not mode & stat.S_IWGRP:
+        mode_in_octal = f"{stat.S_IMODE(mode):o}"
+        return f"it belongs to group {group}, mode {mode_in_octal}; udev usually gives it to dialout, 660"
+    return f"it belongs to group {group}; `sudo usermod -aG {group} {user}`, then restart the agent"
 
 
 def _explain(path: str, error: OSError | None) -> str:

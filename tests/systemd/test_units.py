@@ -47,3 +47,11 @@ def test_a_program_that_hangs_is_started_again(unit: str) -> None:
     assert "Type=notify" in text
     assert "WatchdogSec=" in text
     assert "Restart=always" in text
+
+
+def test_an_adapter_that_is_first_plugged_in_after_the_start_may_be_opened() -> None:
+    """Its driver is not loaded before, and then systemd cannot turn the name of its kind into a number."""
+    allowed = re.findall(r"^DeviceAllow=(\S+)", (UNITS / "edge-agent.service").read_text(), re.MULTILINE)
+    # The kernel's devices.txt: USB serial converters, USB modems (ACM).
+    assert {"char-188", "char-166"} <= set(allowed)
+    assert not {"char-ttyUSB", "char-ttyACM"} & set(allowed)

@@ -1,7 +1,10 @@
 """The serial transport against real pseudo-terminals in every mood a line has."""
 
 import asyncio
+import grp
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +15,13 @@ from rigs.ports import wait_until
 from rigs.pty import Line
 from rigs.readings import Readings, TickedReadings, device, running, stamp
 
+from edge_agent import ports
+from edge_agent.bus import LinkError
 from edge_agent.config import ConfigError, load
 from edge_agent.device import Device
 from edge_agent.profile import ListenRead, RequestRead
 from edge_agent.sample import Reading, Trouble
-from edge_agent.transports.serial import Settings, Transport
+from edge_agent.transports.serial import Settings, Transport, _open
 
 HS = RequestRead(send="~HS", frames=3, every_s=0.05, timeout_s=0.4)
 HS_FRAMES = (b"030,0,0,1245,000,0,0,0,000,0,0,0", b"000,0,0,0,0,2,4,0,00000000,1,000", b"1234,0")
@@ -182,8 +187,85 @@ async def test_a_port_that_another_program_has_open_is_busy(line: Line) -> None:
         await winner.until(1)
         async with running(transport(line, loser, printer()).run()):
             refused = await loser.until_trouble(Trouble.NO_LINK)
-    assert refused.detail == f"port {line.path} is busy: another program has it open"
+    assert refused.detail.startswith(f"port {line.path} is busy: another program or bus has it open")
+    assert "fuser" in refused.detail
     line.unplug()
+
+
+async def test_an_adapter_that_comes_back_under_another_number_is_found_by_its_lasting_name(
+    tmp_path: Path,
+) -> None:
+    """The node of a port that is still open is not given to anybody else: so it is for ttyUSB0."""
+    by_id = Line(tmp_path / "usb-FTDI_FT232R_A50285BI-if00-port0").plug().answers(zebra)
+    before = by_id.path.resolve()
+    readings = Readings()
+    async with running(transport(by_id, readings, printer()).run()):
+        await readings.until(1)
+        with kept_open(before):
+            by_id.unplug()
+            by_id.plug().answers(zebra)
+        assert by_id.path.resolve() != before
+        await readings.until_trouble(Trouble.NO_LINK)
+        known = len(readings.payloads())
+        await readings.until(known + 2)
+    assert set(readings.payloads()) == {HS_FRAMES}
+    by_id.unplug()
+
+
+@contextmanager
+def kept_open(node: Path) -> Iterator[None]:
+    held = os.open(node, os.O_RDWR | os.O_NOCTTY)
+    yield
+    os.close(held)
+
+
+async def test_a_bare_number_whose_adapter_is_gone_is_told_the_name_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_id = tmp_path / "by-id" / "usb-FTDI_FT232R_A50285BI-if00-port0"
+    by_id.parent.mkdir()
+    # Where udev's links lead when the adapter is back under another number; nothing here has that number.
+    by_id.symlink_to("/dev/ttyUSB91")
+    monkeypatch.setattr(ports, "FOLDER", tmp_path)
+    readings = Readings()
+    async with running(transport(Line(Path("/dev/ttyUSB90")), readings, printer()).run()):
+        gone = await readings.until_trouble(Trouble.NO_LINK)
+    assert gone.detail.startswith("port /dev/ttyUSB90 is not there: unplugged, or back under another number?")
+    assert str(by_id) in gone.detail
+
+
+@pytest.mark.parametrize(
+    ("mode", "cure"), [(0o060, "sudo usermod -aG tty "), (0o000, "udev usually gives it to dialout")]
+)
+async def test_a_port_that_the_agent_may_not_open_says_whose_it_is_and_what_to_do(
+    line: Line, mode: int, cure: str
+) -> None:
+    node = line.plug().path.resolve()
+    if os.geteuid() == 0:
+        os.chown(node, -1, grp.getgrnam("tty").gr_gid)
+    node.chmod(mode)
+    with without_the_rights_of_root(), pytest.raises(LinkError) as refused:
+        _open(str(node), Settings(name="bus", port=str(node)))
+    assert str(refused.value).startswith(f"port {node} may not be opened: it belongs to group tty")
+    assert cure in str(refused.value)
+    line.unplug()
+
+
+@contextmanager
+def without_the_rights_of_root() -> Iterator[None]:
+    if os.geteuid() != 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65_534)
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 async def test_what_is_no_serial_port_is_no_link(tmp_path: Path) -> None:
