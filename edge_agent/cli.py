@@ -1,18 +1,19 @@
-"""The commands an installer types: check, ports, enroll, journal, profile. `run` is in run.py."""
+"""The commands an installer types: check, ports, enroll, journal, profile.
+
+`run` is in run.py, `replay` in cli_trace.py.
+"""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from edge_agent import config, credential, journal_view, poll, ports, profile, proof
+from edge_agent import cli_trace, config, credential, journal_view, poll, ports, profile, proof
 from edge_agent.config import ConfigError, ProfileFolders
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import ballast_at_most
@@ -20,13 +21,15 @@ from edge_agent.journal_file import JournalError
 from edge_agent.profile import ProfileError
 from edge_agent.provision import discover
 from edge_agent.provision import enroll as enrolment
+from edge_agent.terminal import console
+from edge_agent.terminal import refuse as _refuse
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Watches warehouse equipment and reports faults."
 )
 profiles = typer.Typer(no_args_is_help=True, help="Device profiles: check one, list all, write the schema.")
 app.add_typer(profiles, name="profile")
-console = Console()
+app.command()(cli_trace.replay)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="agent.toml")]
 
@@ -195,8 +198,3 @@ def _discover() -> str:
         _refuse(f"more than one collector answered: {', '.join(found)}; give the URL of the right one")
     console.print(f"found {found[0]}", highlight=False, soft_wrap=True)
     return found[0]
-
-
-def _refuse(text: str) -> NoReturn:
-    print(text, file=sys.stderr)
-    raise typer.Exit(2)

@@ -11,8 +11,9 @@ import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from edge_agent.device import Device
 from edge_agent.profile import (
@@ -83,6 +84,16 @@ def shown(device: Device, reading: Reading) -> tuple[str, ...]:
         _shown_frame(device.profile, reading.read, number, frame)
         for number, frame in enumerate(frames[:MAX_SHOWN_FRAMES])
     )
+
+
+def redacted(device: Device, reading: Reading) -> Reading:
+    """The reading without what the profile hides; of numbers nothing is hidden."""
+    frames = reading.payload
+    shown = tuple(
+        _redacted_frame(device.profile, reading.read, number, frame) if isinstance(frame, bytes) else frame
+        for number, frame in enumerate(frames)
+    )
+    return reading if shown == frames else replace(reading, payload=cast(Payload, shown))
 
 
 def escaped(raw: bytes) -> str:
@@ -404,12 +415,17 @@ def _short(text: str) -> str:
 
 
 def _shown_frame(profile: Profile, read: str, number: int, frame: bytes) -> str:
+    frame = _redacted_frame(profile, read, number, frame)
+    text = escaped(frame[: MAX_SHOWN_CHARACTERS * 4])
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+
+def _redacted_frame(profile: Profile, read: str, number: int, frame: bytes) -> bytes:
     if _text(frame) not in map(_meant, profile.texts_by_read.get(read, ())):
         for redaction in profile.redactions_by_read.get(read, ()):
             if redaction.frame in (None, number):
                 frame = _redacted(frame, redaction)
-    text = escaped(frame[: MAX_SHOWN_CHARACTERS * 4])
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    return frame
 
 
 def _redacted(frame: bytes, redaction: Redaction) -> bytes:

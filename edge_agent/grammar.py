@@ -33,6 +33,7 @@ JsonPath = Annotated[
 ]
 
 _ESCAPES = {r"\r": b"\r", r"\n": b"\n", r"\t": b"\t", r"\\": b"\\"}
+_ESCAPED = {raw.decode(): text for text, raw in _ESCAPES.items()}
 _TOKEN = re.compile(r"\\[rnt\\]|\\x[0-9A-Fa-f]{2}|[^\\]+")
 
 
@@ -44,6 +45,19 @@ def to_bytes(text: str) -> bytes:
             r"after a backslash is expected: r, n, t, another backslash, or xNN with two hex digits"
         )
     return b"".join(map(_token_bytes, tokens))
+
+
+def to_text(raw: bytes) -> str:
+    """The text that ``to_bytes`` makes these bytes of: UTF-8 where it can be printed, escapes else."""
+    return "".join(map(_token_text, raw.decode("utf-8", "surrogateescape")))
+
+
+def _token_text(character: str) -> str:
+    if character in _ESCAPED:
+        return _ESCAPED[character]
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _token_bytes(token: str) -> bytes:

@@ -91,6 +91,7 @@ __all__ = [
     "When",
     "device_table",
     "json_schema",
+    "merged",
     "parse",
     "steps",
     "to_bytes",
@@ -172,13 +173,13 @@ def _values(
     if preset not in profile.presets:
         text = f"there is no preset {preset!r}; expected {choices(profile.presets)}"
         raise _error(Problem(path=(*at, "preset"), text=text), {}, {})
-    return _merged(profile.presets[preset].set, own)
+    return merged(profile.presets[preset].set, own)
 
 
-def _merged(under: Mapping[str, object], over: Mapping[str, object]) -> Mapping[str, object]:
-    """Key by key, as ``_laid_over`` does."""
+def merged(under: Mapping[str, object], over: Mapping[str, object]) -> Mapping[str, object]:
+    """Key by key, as ``_laid_over`` does: what is set ``over`` what is set."""
     both = {
-        key: _merged(one, other)
+        key: merged(one, other)
         for key, other in over.items()
         if isinstance(one := under.get(key), Mapping) and isinstance(other, Mapping)
     }
