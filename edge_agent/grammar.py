@@ -200,6 +200,18 @@ class TopicRead(Part):
     redact: tuple[Redaction, ...] = ()
 
 
+class IppRead(Part):
+    """Ask a printer for these attributes (ipp). The answer is JSON, each attribute with a list of values."""
+
+    attributes: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")], ...],
+        Field(min_length=1, max_length=64, description="names of RFC 8011, such as printer-state"),
+    ]
+    every_s: Annotated[float, Field(gt=0, le=86_400)] = 10.0
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    redact: tuple[Redaction, ...] = ()
+
+
 def _kind_of_read(raw: Any) -> str | None:
     if not isinstance(raw, Mapping):
         return type(raw).__name__
@@ -212,17 +224,20 @@ _READ_KINDS = {
     "topic": "TopicRead",
     "function": "ModbusRead",
     "address": "ModbusRead",
+    "attributes": "IppRead",
 }
 
 Read = Annotated[
     Annotated[RequestRead, Tag("RequestRead")]
     | Annotated[ListenRead, Tag("ListenRead")]
     | Annotated[ModbusRead, Tag("ModbusRead")]
-    | Annotated[TopicRead, Tag("TopicRead")],
+    | Annotated[TopicRead, Tag("TopicRead")]
+    | Annotated[IppRead, Tag("IppRead")],
     Discriminator(
         _kind_of_read,
         custom_error_type="read_kind",
-        custom_error_message="a read has send (ask), listen (wait), function (Modbus) or topic (MQTT)",
+        custom_error_message="a read has send (ask), listen (wait), function (Modbus), topic (MQTT) or "
+        "attributes (IPP)",
     ),
 ]
 
@@ -394,9 +409,10 @@ class Each(Part):
 
 
 class JsonSignal(Part):
-    """A value in an MQTT payload of JSON. ``path`` is ``a.b.0.c``: names of objects, numbers into lists.
+    """A value in JSON, an MQTT payload or what a printer answered.
 
-    Without ``type`` a boolean, a number or a text is taken as it is. ``words`` translates texts only.
+    ``path`` is ``a.b.0.c``: names of objects, numbers into lists. Without ``type`` a boolean, a number or a
+    text is taken as it is. ``words`` translates texts only.
     """
 
     read: Id

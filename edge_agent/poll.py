@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from edge_agent.backoff import Dice
 from edge_agent.device import Device
-from edge_agent.profile import Answer, ListenRead, ModbusRead, RequestRead, TopicRead
+from edge_agent.profile import Answer, IppRead, ListenRead, ModbusRead, RequestRead, TopicRead
 
 # Modbus Application Protocol 1.1b3, 6.1-6.4: what one answer may carry.
 MAX_REGISTERS = 125
@@ -316,6 +316,9 @@ def plan(bus: Bus, devices: Sequence[Device]) -> Plan:
         for name, read in device.profile.reads.items():
             if isinstance(read, ListenRead):
                 heard.append(f"{device.id}: listens ({name})")
+            elif isinstance(read, IppRead):
+                words = f"{device.id}: asks for {len(read.attributes)} attributes ({name})"
+                polls.append(Planned(words=words, cost_s=line.request_s, every_s=read.every_s))
             elif isinstance(read, TopicRead):
                 heard.append(f"{device.id}: {topic(device, read)} ({name}), QoS {read.qos}")
     return Plan(line=line, polls=tuple(polls), heard=tuple(heard))

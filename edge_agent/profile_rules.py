@@ -19,6 +19,7 @@ from edge_agent.grammar import (
     ExamplePayload,
     Given,
     In,
+    IppRead,
     Is,
     JsonSignal,
     Limit,
@@ -44,9 +45,9 @@ from edge_agent.grammar import (
 from edge_agent.plain_yaml import Path
 from edge_agent.wire import RESERVED_FAULTS
 
-STREAM, MODBUS, TOPICS = "serial or tcp", "modbus", "mqtt"
+STREAM, MODBUS, TOPICS, IPP = "serial or tcp", "modbus", "mqtt", "ipp"
 # What kind of reads a transport can do; a transport that is not listed here is taken at its word.
-_TRANSPORTS = {"serial": STREAM, "tcp": STREAM, "modbus": MODBUS, "mqtt": TOPICS}
+_TRANSPORTS = {"serial": STREAM, "tcp": STREAM, "modbus": MODBUS, "mqtt": TOPICS, "ipp": IPP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ def _transports_fit_reads(profile: Profile) -> Iterator[Problem]:
 def _family(read: Read) -> str:
     if isinstance(read, ModbusRead):
         return MODBUS
+    if isinstance(read, IppRead):
+        return IPP
     return TOPICS if isinstance(read, TopicRead) else STREAM
 
 
@@ -182,6 +185,8 @@ _SHAPES: dict[type[Signal], str] = {
 def _fitting(read: Read) -> tuple[type[Signal], ...]:
     if isinstance(read, ModbusRead):
         return (CoilSignal,) if read.of_bits else (RegisterSignal,)
+    if isinstance(read, IppRead):
+        return (JsonSignal,)
     if isinstance(read, TopicRead):
         return (JsonSignal,) if read.format == "json" else (TextSignal,)
     if isinstance(read, RequestRead):
@@ -334,10 +339,10 @@ def _payload_misfit(payload: ExamplePayload, read: Read) -> str:
     if isinstance(payload, NoAnswer):
         return (
             ""
-            if isinstance(read, RequestRead | ModbusRead)
+            if isinstance(read, RequestRead | ModbusRead | IppRead)
             else "a read that does not ask cannot stay unanswered"
         )
-    if isinstance(read, TopicRead):
+    if isinstance(read, TopicRead | IppRead):
         return "" if isinstance(payload, str) else "the message is expected, one text"
     if isinstance(read, ModbusRead):
         numbers = list(payload.values() if isinstance(payload, dict) else payload)

@@ -15,6 +15,7 @@ from edge_agent.profile import (
     Condition,
     Example,
     ExamplePayload,
+    IppRead,
     ListenRead,
     ModbusRead,
     NoAnswer,
@@ -121,7 +122,7 @@ def _payloads(read: Read, payload: ExamplePayload) -> Iterator[Payload]:
         block = dict.fromkeys(range(read.address, read.address + read.count), 0)
         given = payload if isinstance(payload, dict) else dict(enumerate(_numbers(payload), read.address))
         yield tuple((block | given).values())
-    elif isinstance(read, TopicRead):
+    elif isinstance(read, TopicRead | IppRead):
         yield (str(payload).encode(),)
     elif isinstance(payload, tuple):
         frames = [to_bytes(str(frame)) for frame in payload]

@@ -19,7 +19,7 @@ from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Rule, Transition
 from edge_agent.device import Device
 from edge_agent.journal import Journal
 from edge_agent.occurrence import Change, Closing, Opening, Reason
-from edge_agent.profile import ModbusRead, RequestRead
+from edge_agent.profile import IppRead, ModbusRead, RequestRead
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Quality, Reading, Sample, Trouble
 from edge_agent.verdict import NS_PER_S
@@ -258,7 +258,9 @@ def _link_sample(watched: _Watched, reading: Reading) -> Sample:
 def _is_polled(device: Device, rule: Rule) -> bool:
     """Whether what the rule looks at is read again and again."""
     signals = (device.profile.signals[name] for name in rule.signals - {LINK_SIGNAL})
-    return any(isinstance(device.profile.reads[one.read], RequestRead | ModbusRead) for one in signals)
+    return any(
+        isinstance(device.profile.reads[one.read], RequestRead | ModbusRead | IppRead) for one in signals
+    )
 
 
 def _is_due(watched: _Watched, now: Stamp) -> bool:

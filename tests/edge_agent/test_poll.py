@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rigs.readings import device
 
 from edge_agent.poll import Block, Line, Schedule, apart, asks, blocks, plan
-from edge_agent.profile import ListenRead, ModbusRead, RequestRead, TopicRead
+from edge_agent.profile import IppRead, ListenRead, ModbusRead, RequestRead, TopicRead
 
 
 def registers(
@@ -304,12 +304,14 @@ def test_the_plan_names_what_is_asked_listened_to_and_subscribed() -> None:
     printer = device("printer", {"hs": RequestRead(send="~HS", frames=3, every_s=5)}, framing="stx_etx")
     scanner = device("scanner", {"scan": ListenRead(listen=True)}, framing="line")
     beacon = device("beacon", {"presence": TopicRead(topic="tele/{topic}/LWT")}, topic="dock-7")
-    assert plan(bus(line), [printer, scanner, beacon]).lines() == [
+    queue = device("queue", {"all": IppRead(attributes=("printer-state", "queued-job-count"))})
+    assert plan(bus(line), [printer, scanner, beacon, queue]).lines() == [
         "any",
         "printer: asks (hs) every 5 s, about 10 ms",
+        "queue: asks for 2 attributes (all) every 10 s, about 10 ms",
         "scanner: listens (scan)",
         "beacon: tele/dock-7/LWT (presence), QoS 1",
-        "everything once takes about 10 ms (assumed: 10 ms for the device to answer); 0% of the line is used",
+        "everything once takes about 20 ms (assumed: 10 ms for the device to answer); 0% of the line is used",
     ]
 
 

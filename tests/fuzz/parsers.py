@@ -36,7 +36,7 @@ from collector.pages import evidence
 from collector.pages.login import safe_path
 from collector.problems import Problem
 from collector.store import tickets as ticket_store
-from edge_agent import config, credential, decode, plain_yaml, post, profile, wire
+from edge_agent import config, credential, decode, ipp, plain_yaml, post, profile, wire
 from edge_agent.bus import LinkError
 from edge_agent.bus.broker import Arrival, Connection
 from edge_agent.device import Device
@@ -121,6 +121,14 @@ def registers(data: bytes) -> list[str]:
     for name in ("powerflex-520", "conveylinx"):
         said += read(name, tuple(device(name).profile.reads), numbers)
     return said
+
+
+def ipp_answer(data: bytes) -> list[str]:
+    """What a printer answers through the codec and the profile."""
+    asked = device("ipp-printer").profile.reads["printer"]
+    assert isinstance(asked, profile.IppRead)
+    found = ipp.answered(data, asked.attributes)
+    return read("ipp-printer", ("printer",), (json.dumps(found).encode(),))
 
 
 def json_payload(data: bytes) -> list[str]:
@@ -519,6 +527,13 @@ conditions:
 examples:
   - {condition: belt/jam, trips: {message: '{"c": true}'}, clears: {message: '{"c": false}'}}
 """
+IPP_ANSWER = (
+    b"\x01\x01\x00\x00\x00\x00\x00\x01\x01\x47\x00\x12attributes-charset\x00\x05utf-8\x04"
+    b"\x23\x00\x0dprinter-state\x00\x04\x00\x00\x00\x03"
+    b"\x44\x00\x15printer-state-reasons\x00\x0bmedia-empty\x44\x00\x00\x00\x0acover-open"
+    b"\x34\x00\x09media-col\x00\x00\x4a\x00\x00\x00\x01a\x21\x00\x00\x00\x04\x00\x00\x00\x01\x37\x00\x00\x00\x00"
+    b"\x35\x00\x15printer-state-message\x00\x08\x00\x02en\x00\x02ok\x03"
+)
 SITE_PROFILE = PROFILE_OF_JSON.replace("name: json", "name: p").encode()
 
 
@@ -651,6 +666,14 @@ PARSERS: tuple[Parser, ...] = (
             b'{"e":{"h":[{"a":["y"],"b":"z"},"x",{"a":["x"]}]}}',
         ),
         words=JSON_WORDS,
+        longest=64 * KIB,
+    ),
+    Parser(
+        name="ipp answer",
+        parse=ipp_answer,
+        refuses=(ipp.IppError,),
+        seeds=(IPP_ANSWER, IPP_ANSWER[:8] + b"\x03", b"\x01\x01\x04\x06" + IPP_ANSWER[4:]),
+        words=(b"\x44\x00\x15printer-state-reasons", b"\x34\x00", b"\x37\x00", b"\x00\x00", b"\x04"),
         longest=64 * KIB,
     ),
     Parser(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rigs.floor import modbus_bus, often, text_bus
 from rigs.mosquitto import Broker as Mosquitto
-from rigs.ports import wait_until
+from rigs.ports import free_port, wait_until
 from rigs.watched import PROFILES, Watched, watched
 from rigs.wiretap import Wiretap
 
@@ -24,6 +24,7 @@ from device_profiles.simulators.datamax_dpl import DplPrinter
 from device_profiles.simulators.escpos import EscPosPrinter
 from device_profiles.simulators.generic_line import LineSender
 from device_profiles.simulators.generic_modbus import SomeDevice
+from device_profiles.simulators.ipp_printer import IppPrinter
 from device_profiles.simulators.line_scanner import LineScanner
 from device_profiles.simulators.moxa_iologik import IoLogik
 from device_profiles.simulators.powerflex_520 import PowerFlexLine
@@ -35,6 +36,17 @@ from device_profiles.simulators.zebra_ssi import SsiScanner
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
 from edge_agent.profile import Profile, RequestRead, TopicRead, parse
 
+HTTP_HEADERS = {
+    *(
+        b"host",
+        b"accept",
+        b"accept-encoding",
+        b"connection",
+        b"user-agent",
+        b"content-type",
+        b"content-length",
+    )
+}
 # (unit, function, first address, how many) of each request; functions 1 to 4 read.
 READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int, int, int, int]]]] = {
     "conveylinx": (ConveyLinx, frozenset({(1, 3, 1499, 21)})),
@@ -73,13 +85,24 @@ READ_ONLY: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[bytes]]] = {
 }
 
 
+# RFC 8010, 3.1: version 1.1, operation 000Bh (Get-Printer-Attributes), request 1, and what is asked for.
+IPP_QUESTION = (
+    b"\x01\x01\x00\x0b\x00\x00\x00\x01"
+    b"\x01\x47\x00\x12attributes-charset\x00\x05utf-8\x48\x00\x1battributes-natural-language\x00\x02en"
+    b"\x45\x00\x0bprinter-uri\x00\x1fipp://127.0.0.1:%05d/ipp/print"
+    b"\x44\x00\x14requested-attributes\x00\x0dprinter-state\x44\x00\x00\x00\x15printer-state-reasons"
+    b"\x44\x00\x00\x00\x15printer-state-message\x44\x00\x00\x00\x19printer-is-accepting-jobs"
+    b"\x44\x00\x00\x00\x10queued-job-count\x44\x00\x00\x00\x0fprinter-up-time\x03"
+)
+
+
 def profile(name: str) -> Profile:
     return parse((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"), name=name)
 
 
 def test_every_profile_is_tapped() -> None:
     names = {file.stem for file in PROFILES.glob("*.yaml")}
-    assert READ_ONLY.keys() | READ_BLOCKS.keys() | OVER_MQTT == names
+    assert READ_ONLY.keys() | READ_BLOCKS.keys() | OVER_MQTT | {"ipp-printer"} == names
 
 
 async def asked(floor: Watched, reads: list[str]) -> None:
@@ -132,6 +155,30 @@ def requests(said: bytes, plug: Outlet) -> list[tuple[int, ...]]:
     size, unit_at = (12, 6) if isinstance(plug, Tcp) else (8, 0)
     assert len(said) % size == 0
     return [struct.unpack_from(">BBHH", said, start + unit_at) for start in range(0, len(said), size)]
+
+
+async def test_all_that_a_printer_is_told_over_ipp_is_one_question() -> None:
+    plug = Tcp(next(port for port in iter(free_port, 0) if port >= 10_000))
+    tap = Wiretap(plug)
+    printer = IppPrinter(plug)
+    await printer.start()
+    bus = {"transport": "ipp", "uri": f"ipp://127.0.0.1:{plug.port}/ipp/print"}
+    async with watched("ipp-printer", bus, overlay=often("printer", timeout_s=0.1)) as floor:
+        await asked(floor, ["printer"])
+        for trouble in ("mute", "refuse"):
+            printer.set(trouble)
+            await asked(floor, ["printer"])
+            printer.set(trouble, False)
+        await asked(floor, ["printer"])
+    await printer.stop()
+    assert len(tap.lines) > 5
+    # The agent may have been stopped in the middle of the last.
+    for line in tap.lines[:-1]:
+        head, _, body = bytes(line).partition(b"\r\n\r\n")
+        first, *headers = head.split(b"\r\n")
+        assert first == b"POST /ipp/print HTTP/1.1"
+        assert {header.partition(b":")[0].lower() for header in headers} <= HTTP_HEADERS
+        assert body == IPP_QUESTION % plug.port
 
 
 @pytest.mark.parametrize("name", sorted(OVER_MQTT))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import serial
-from rigs.ports import free_port, wait_until
+from rigs.ports import free_port, listens, wait_until
 
 from device_profiles.simulators import serving
 from device_profiles.simulators.serving import Outlet, Pty, Session, Tcp
@@ -218,7 +218,16 @@ ON_A_BROKER = ["homie", "mqtt_presence", "vda5050", "zebra_rfd40", "zigbee2mqtt"
 def test_every_simulator_is_started_here() -> None:
     folder = Path(serving.__file__).parent
     programs = {file.stem for file in folder.glob("*.py") if "def main" in file.read_text(encoding="utf-8")}
-    assert programs == {*PLUGGED_IN, *ON_A_BROKER, "zebra_zpl"}
+    assert programs == {*PLUGGED_IN, *ON_A_BROKER, "zebra_zpl", "ipp_printer"}
+
+
+async def test_the_printer_of_ipp_serves_a_port_and_ends_on_a_signal() -> None:
+    port = free_port()
+    simulator = await program("ipp_printer", "--tcp", f"127.0.0.1:{port}")
+    assert "Faults:" in await line(simulator)
+    assert listens(port)
+    simulator.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(simulator.wait(), 60) == 0
 
 
 @pytest.mark.parametrize("name", ON_A_BROKER)
