@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: help run clean-run test peers check format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
-  storm noise fuzz bench
+  late-answers storm noise fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,10 @@ disk-full: $(VENV)/.installed-dev ## the journal after FURTHER changes on a full
 FURTHER       := 10000
 CORRUPTIONS   := 700
 SALVAGE_KILLS := 27
+
+late-answers: $(VENV)/.installed-dev ## LATE readings of units that answer late, over RTU, a device server and TCP: none may be another's
+	@LATE_ANSWERS=$(LATE) $(BIN)/python -m pytest tests/edge_agent/transports/test_late_answers.py -q -s --timeout=0
+LATE := 10000
 
 STORM = PYTHONPATH=.:tests $(BIN)/python -m storm
 storm: $(VENV)/.installed-dev ## GATEWAYS=1000 come back at once with ROWS=100 each, HEAVY=5 of them with 100,000 (POSTGRES=1)

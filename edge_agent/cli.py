@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from edge_agent import cli_trace, config, credential, journal_view, poll, ports, profile, proof
+from edge_agent import cli_trace, config, credential, journal_view, plan, ports, profile, proof
 from edge_agent.config import ConfigError, ProfileFolders
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import ballast_at_most
@@ -58,7 +58,7 @@ def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        for line in poll.plan(bus, devices).lines():
+        for line in plan.plan(bus, devices).lines():
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         for hint in bus.hints():
             console.print(f"  hint: {hint}", highlight=False, markup=False, soft_wrap=True)

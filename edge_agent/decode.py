@@ -78,7 +78,7 @@ def shown(device: Device, reading: Reading) -> tuple[str, ...]:
     """The payload as printable lines, redacted as the profile says, each cut to MAX_SHOWN_CHARACTERS."""
     read = device.profile.reads.get(reading.read)
     if isinstance(read, ModbusRead):
-        return _shown_registers(read, [part for part in reading.payload if isinstance(part, int)])
+        return _shown_registers(read, [part for part in reading.payload if not isinstance(part, bytes)])
     frames = [part for part in reading.payload if isinstance(part, bytes)]
     return tuple(
         _shown_frame(device.profile, reading.read, number, frame)
@@ -127,6 +127,8 @@ class _Answer:
         if not 0 <= position < len(self.reading.payload):
             raise _BadError(f"address {address} is missing in the answer")
         number = self.reading.payload[position]
+        if number is None:
+            raise _BadError(f"the device refuses address {address}")
         if not isinstance(number, int) or not 0 <= number <= 0xFFFF:
             raise _BadError(f"address {address} is not a 16-bit number")
         return number
@@ -445,14 +447,15 @@ def _redacted(frame: bytes, redaction: Redaction) -> bytes:
     return by.join(pieces)
 
 
-def _shown_registers(read: ModbusRead, numbers: Sequence[int]) -> tuple[str, ...]:
-    """``1499: 0000 0020 ...``, the address of the first and the values in hexadecimal; bits as 0 and 1."""
+def _shown_registers(read: ModbusRead, numbers: Sequence[int | None]) -> tuple[str, ...]:
+    """``1499: 0000 0020 ...``, the address of the first and the values in hexadecimal; bits as 0 and 1.
+
+    What the device refuses is ``-``.
+    """
     form = "{:x}" if read.of_bits else "{:04x}"
+    shown = ["-" if number is None else form.format(number) for number in numbers]
     rows = range(0, min(len(numbers), MAX_SHOWN_FRAMES * REGISTERS_A_LINE), REGISTERS_A_LINE)
-    return tuple(
-        f"{read.address + row}: " + " ".join(map(form.format, numbers[row : row + REGISTERS_A_LINE]))
-        for row in rows
-    )
+    return tuple(f"{read.address + row}: " + " ".join(shown[row : row + REGISTERS_A_LINE]) for row in rows)
 
 
 def _escaped_character(character: str) -> str:

@@ -11,8 +11,9 @@ from enum import StrEnum
 from edge_agent.wire import Stamp
 
 Value = bool | int | float | str | None
-# What one read brought: the frames of a text protocol, the registers or bits of a block, or one MQTT payload.
-Payload = tuple[bytes, ...] | tuple[int, ...]
+# What one read brought: the frames of a text protocol, the registers or bits of a block (None: the device
+# refuses this one), or one MQTT payload.
+Payload = tuple[bytes, ...] | tuple[int | None, ...]
 
 
 class Quality(StrEnum):

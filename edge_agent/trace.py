@@ -67,7 +67,8 @@ class ReadingLine(_Line):
     device: Annotated[str, Field(max_length=64)]
     read: Annotated[str, Field(max_length=64)]
     frames: tuple[str, ...] = ()
-    numbers: tuple[Annotated[int, Strict()], ...] = ()
+    # None: the device refuses this register.
+    numbers: tuple[Annotated[int, Strict()] | None, ...] = ()
     trouble: Trouble | None = None
     detail: Annotated[str, Field(max_length=1_000)] = ""
     retained: bool = False

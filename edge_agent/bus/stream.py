@@ -15,9 +15,10 @@ from typing import Protocol
 from edge_agent.bus import Bus, LinkError, StaleLinkError
 from edge_agent.bus.link import DeafPeerError, Link
 from edge_agent.device import Device
-from edge_agent.poll import Ask, Schedule, asks
+from edge_agent.poll import Ask, asks
 from edge_agent.profile import ListenRead
 from edge_agent.sample import Deliver, Trouble
+from edge_agent.schedule import Schedule
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Stamp
 

@@ -24,9 +24,10 @@ from pydantic import Field, field_validator
 from edge_agent import ipp
 from edge_agent.bus import Bus, LinkError, RefusedError
 from edge_agent.device import Device
-from edge_agent.poll import Line, Schedule
+from edge_agent.poll import Line
 from edge_agent.profile import IppRead
 from edge_agent.sample import Deliver, Trouble
+from edge_agent.schedule import Schedule
 from edge_agent.transports import BusSettings
 from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
 from edge_agent.wire import Stamp

@@ -1,10 +1,9 @@
 """Modbus TCP, RTU and RTU over TCP: reads blocks on schedule from every unit of a bus. It never writes.
 
-pymodbus makes and takes apart the frames. The bytes go over our own link: pymodbus' clients drop an answer of
-another unit without a word, accept another function or length, and on RTU take a late answer for the next.
-
-An RTU answer carries nothing that says which request it answers. So after one that was not answered well the
-line is left alone for one more timeout, in which a late answer dies. On TCP the transaction id tells.
+The bytes go over our own link: pymodbus' clients drop an answer of another unit without a word, accept
+another function or length, and on RTU take a late answer for the next. What is late is told in
+``bus.modbus_frames``, who is asked next in ``schedule``, how long to wait in ``patience``, what a device
+refuses in ``refused``.
 """
 
 from __future__ import annotations
@@ -13,30 +12,29 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 from typing import Annotated, Literal
 
+import structlog
 from pydantic import Field, model_validator
-from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
-from pymodbus.pdu import DecodePDU
 
+from edge_agent import refused
 from edge_agent.bus import Bus, LinkError, StaleLinkError
 from edge_agent.bus.link import DeafPeerError, Link
+from edge_agent.bus.modbus_frames import Debt, Frames, Mbap, Rtu
 from edge_agent.device import Device
-from edge_agent.poll import (
-    BIT_FUNCTIONS,
-    Block,
-    Line,
-    Schedule,
-    apart,
-    blocks,
-)
+from edge_agent.patience import Patience
+from edge_agent.poll import Block, Line, blocks, probes
 from edge_agent.sample import Deliver, Trouble
+from edge_agent.schedule import Schedule
 from edge_agent.transports import BusSettings
 from edge_agent.transports.serial import PortSettings, claim, hints, open_port
 from edge_agent.transports.tcp import open_connection
 from edge_agent.wire import Stamp
+
+log = structlog.get_logger()
 
 # What the frames are worth saying is said by us, once and in words.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -48,9 +46,18 @@ SHORTEST_GAP_S = 0.00175
 ASSUMED_RTU_ANSWER_S = 0.020
 ASSUMED_TCP_ANSWER_S = 0.010
 RTU_FRAMING_BYTES = 6
+# No answer is waited for less than this beside its bytes: an USB adapter's latency, the cycle of a PLC, an
+# agent that is busy elsewhere. On a network a lost packet comes again after 200 ms (TCP_RTO_MIN of Linux).
+LEAST_PATIENCE_S = 0.1
+LEAST_NETWORK_PATIENCE_S = 0.3
+# After garbage, and after an answer that did not come, a line has to be silent for so long.
+QUIET_S = 0.05
 # The longest frame has 260 bytes (Modbus Application Protocol 1.1b3, 4.1); more without one is garbage, and
-# the framer looks through all of it again at each byte that comes.
+# all of it is looked through again at each byte that comes.
 MAX_UNREAD_BYTES = 260
+# A block in which registers were refused is asked as a whole again after so long, then after twice as long:
+# a drive that starts, a PLC with a new program.
+RECHECK_FIRST_S, RECHECK_CAP_S = 60.0, 3600.0
 UNANSWERED_UNTIL_STALE = 3
 IDLE_S = 3600.0
 
@@ -137,7 +144,8 @@ class Miss:
     garbled: bool = False
 
 
-Outcome = tuple[int, ...] | Miss
+# None: the device refuses this one register.
+Outcome = tuple[int | None, ...] | Miss
 
 
 def judge(block: Block, unit: int, pdu: bytes) -> Outcome:
@@ -155,8 +163,7 @@ def judge(block: Block, unit: int, pdu: bytes) -> Outcome:
             detail=f"answered function {function} while {block.function} was asked",
             alive=True,
         )
-    of_bits = block.function in BIT_FUNCTIONS
-    expected = (block.count + 7) // 8 if of_bits else block.count * 2
+    expected = block.answer_bytes
     if len(pdu) != 2 + expected or pdu[1] != expected:
         size = max(0, len(pdu) - 2)
         said = f" and says {pdu[1]}" if len(pdu) > 1 and pdu[1] != size else ""
@@ -165,7 +172,7 @@ def judge(block: Block, unit: int, pdu: bytes) -> Outcome:
             detail=f"answered {size} bytes{said} where {expected} were expected",
             alive=True,
         )
-    if of_bits:
+    if block.of_bits:
         return tuple(pdu[2 + bit // 8] >> bit % 8 & 1 for bit in range(block.count))
     return struct.unpack(f">{block.count}H", pdu[2:])
 
@@ -175,6 +182,18 @@ def _refused(code: int) -> Miss:
     if code in SPOKEN_FOR_BY_A_GATEWAY:
         return Miss(trouble=Trouble.OFFLINE, detail=detail, refusal=code)
     return Miss(trouble=Trouble.WRONG_ANSWER, detail=detail, alive=True, refusal=code)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Manner:
+    """How one block is asked, as its device has taught."""
+
+    patience: Patience
+    search: refused.Search | None = None
+    # The refusal that began the search.
+    refusal: Miss | None = None
+    recheck_after_s: float = RECHECK_FIRST_S
+    recheck_s: float = inf
 
 
 class Transport(Bus):
@@ -190,15 +209,28 @@ class Transport(Bus):
     ) -> None:
         super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
         self._settings = settings
-        self._blocks = [block for device in self.devices for block in blocks(device)]
-        self._reads = {device.id: tuple(device.profile.reads) for device in self.devices}
         self._on_line = settings.mode != "tcp"
         self._gap_s = max(SHORTEST_GAP_S, GAP_CHARACTERS * settings.byte_s) if settings.mode == "rtu" else 0.0
-        decoder = DecodePDU(False)
-        self._framer: FramerBase = FramerRTU(decoder) if self._on_line else FramerSocket(decoder)
+        self._frames: Frames = Rtu() if self._on_line else Mbap()
+        by_device = [blocks(device) for device in self.devices]
+        self._blocks = [block for own in by_device for block in own]
+        self._probes = {id(block): probe for own in by_device for block, probe in probes(own)}
+        # An unanswered probe says of its block that it was not read.
+        self._reads_of = {
+            id(one): tuple(part.read for part in block.parts)
+            for block in self._blocks
+            for one in (block, self._probes[id(block)])
+        }
+        self._manners = {id(block): self._manner(block) for block in self._blocks}
+        self._reads = {device.id: tuple(device.profile.reads) for device in self.devices}
         self._schedule: Schedule[Block] | None = None
-        self._transaction = 0
         self._unanswered = 0
+
+    def _manner(self, block: Block) -> _Manner:
+        floor_s = LEAST_NETWORK_PATIENCE_S
+        if self._settings.mode == "rtu":
+            floor_s = LEAST_PATIENCE_S + exchange_bytes(block) * self._settings.byte_s
+        return _Manner(patience=Patience(floor_s=floor_s, ceiling_s=block.timeout_s))
 
     async def run(self) -> None:
         if self.devices:
@@ -223,97 +255,216 @@ class Transport(Bus):
 
     async def _use(self, link: Link) -> None:
         self._unanswered = 0
+        self._frames.forget()
         schedule = self._schedule = self._schedule or Schedule(
-            self._blocks, now=self.clock(), random=self.random, timeouts_lost=2 if self._on_line else 1
+            self._blocks, now=self.clock(), random=self.random, probe=lambda block: self._probes[id(block)]
         )
         while True:
             await self.believe()
             due, block = schedule.next() or (self.clock() + IDLE_S, None)
             if self.clock() < due:
-                # Nobody was asked: what comes is for nobody. Looking for it notices a hang-up.
-                await link.read_within(min(due, self.believed_at) - self.clock())
+                # Nobody was asked: what comes is late. Looking for it notices a hang-up.
+                self._stray(await link.read_within(min(due, self.believed_at) - self.clock()))
             elif block is not None:
                 schedule.asked(block, self.clock())
                 outcome = await self._ask(link, block)
-                await self._tell(schedule, block, outcome)
-                await self._settle(link, block, outcome)
+                if outcome is None:
+                    schedule.answered(block, self.clock())
+                    schedule.again(block, self.clock())
+                else:
+                    await self._tell(schedule, block, outcome)
+                    self._doubt_link(outcome)
 
-    async def _ask(self, link: Link, block: Block) -> Outcome:
+    # --- one block ---
+
+    async def _ask(self, link: Link, block: Block) -> Outcome | None:
+        """None: the device refuses something in it, and what has to be found out."""
+        manner = self._manners.get(id(block))
+        if manner is None:
+            return await self._request(link, block, None)
+        if manner.search is None:
+            return await self._ask_whole(link, block, manner)
+        if not manner.search.over:
+            return await self._ask_on(link, block, manner)
+        if not manner.search.runs or self.clock() >= manner.recheck_s:
+            outcome = await self._request(link, block, manner.patience)
+            if isinstance(outcome, tuple):
+                manner.search, manner.recheck_after_s = None, RECHECK_FIRST_S
+            if not manner.search or not manner.search.runs or not _is_refused(outcome):
+                return outcome
+            manner.recheck_after_s = min(2 * manner.recheck_after_s, RECHECK_CAP_S)
+            manner.recheck_s = self.clock() + manner.recheck_after_s
+        return await self._ask_around(link, block, manner)
+
+    async def _ask_whole(self, link: Link, block: Block, manner: _Manner) -> Outcome | None:
+        outcome = await self._request(link, block, manner.patience)
+        if not isinstance(outcome, Miss) or not _is_refused(outcome) or block.whole or block.count == 1:
+            return outcome
+        manner.search, manner.refusal = refused.search(block), outcome
+        return None
+
+    async def _ask_on(self, link: Link, block: Block, manner: _Manner) -> Outcome | None:
+        """One step of the search."""
+        assert manner.search is not None
+        (trial,) = refused.requests(block, manner.search)
+        outcome = await self._request(link, trial, manner.patience)
+        if isinstance(outcome, Miss) and not _is_refused(outcome):
+            return outcome
+        manner.search = refused.learned(manner.search, answered=isinstance(outcome, tuple))
+        if manner.search.over:
+            manner.recheck_s = self.clock() + manner.recheck_after_s
+            self._say_refused(block, manner.search)
+        return None
+
+    async def _ask_around(self, link: Link, block: Block, manner: _Manner) -> Outcome:
+        assert manner.search is not None
+        found: dict[int, int | None] = {}
+        for run in refused.requests(block, manner.search):
+            outcome = await self._request(link, run, manner.patience)
+            if isinstance(outcome, Miss):
+                if _is_refused(outcome):
+                    manner.search = None
+                return outcome
+            found.update(enumerate(outcome, run.address))
+        return tuple(found.get(block.address + n) for n in range(block.count))
+
+    def _say_refused(self, block: Block, found: refused.Search) -> None:
+        if found.refused:
+            log.warning(
+                "the device refuses some of what its profile reads; the rest is read around it",
+                bus=self.name,
+                device=block.device,
+                function=block.function,
+                addresses=list(found.refused),
+            )
+
+    # --- one request ---
+
+    async def _request(self, link: Link, block: Block, patience: Patience | None) -> Outcome:
+        """``patience`` None: a probe, which gets all the time there is."""
         if self._on_line:
+            while (left := self._frames.wait_until_s(block) - self.clock()) > 0:
+                self._stray(await link.read_within(left))
             await asyncio.sleep(self._gap_s)
-        link.drain()
-        self._transaction = self._transaction % 0xFFFF + 1
-        request = self._framer.encode(
-            struct.pack(">BHH", block.function, block.address, block.count), block.unit, self._transaction
-        )
+        self._stray(link.drain())
+        within_s = patience.within_s if patience else block.timeout_s
+        within_s += max(0.0, self._frames.busy_until_s(block) - self.clock())
+        asked_s = self.clock()
+        outcome = await self._exchange(link, block, within_s)
+        if isinstance(outcome, tuple):
+            self._frames.answered(block)
+            if patience:
+                patience.took(self.clock() - asked_s)
+            return outcome
+        if outcome.refusal and not self._frames.is_owed(block):
+            return outcome
+        self._frames.owe(block, asked_s)
+        if patience and outcome.trouble is Trouble.NO_ANSWER:
+            patience.missed()
+        if self._on_line:
+            # What piled up unread would all be answered at once when the line is heard again.
+            link.drop_output()
+            await self._be_quiet(link, min(asked_s + 2 * within_s, asked_s + block.timeout_s))
+        return replace(outcome, refusal=0)
+
+    async def _exchange(self, link: Link, block: Block, within_s: float) -> Outcome:
         try:
-            await link.write(request, block.timeout_s)
+            await link.write(self._frames.request(block), within_s)
         except DeafPeerError:
             return Miss(trouble=Trouble.NO_ANSWER, detail="the line does not take what we send")
-        return await self._answer(link, block)
+        return await self._answer(link, block, within_s)
 
-    async def _answer(self, link: Link, block: Block) -> Outcome:
-        deadline = self.clock() + block.timeout_s
-        unread, size = b"", 0
+    async def _answer(self, link: Link, block: Block, within_s: float) -> Outcome:
+        deadline = self.clock() + within_s
+        size = 0
         while (left := deadline - self.clock()) > 0 and (chunk := await link.read_within(left)):
-            unread += chunk
             size += len(chunk)
-            used = 1
-            while unread and used:
-                try:
-                    used, unit, transaction, pdu = self._framer.decode(unread)
-                except Exception as error:  # noqa: BLE001  # pymodbus raises what garbage makes it stumble over
-                    return _garbled(size, f" ({error})")
-                unread = unread[used:]
-                if pdu and (self._on_line or transaction == self._transaction):
-                    return judge(block, unit, pdu)
-                if pdu and transaction < self._transaction:
-                    # The late answer to a request that was given up: no sign of anything wrong.
-                    size = len(unread)
-            if len(unread) > MAX_UNREAD_BYTES:
+            for frame in self._frames.feed(chunk):
+                if self._frames.answers(frame, block):
+                    return judge(block, frame.unit, frame.pdu)
+                if debt := self._frames.late(frame):
+                    # No sign of anything wrong.
+                    self._learn(debt)
+                    size = self._frames.unread
+            if self._frames.unread > MAX_UNREAD_BYTES:
                 return _garbled(size)
         if size:
             return _garbled(size)
-        return Miss(trouble=Trouble.NO_ANSWER, detail=f"no answer within {block.timeout_s:g} s")
+        return Miss(trouble=Trouble.NO_ANSWER, detail=f"no answer within {within_s:.3g} s")
+
+    async def _be_quiet(self, link: Link, until_s: float) -> None:
+        """Let what is still on its way die; whoever talks without end is not waited for."""
+        silent_s = self.clock() + QUIET_S
+        give_up_s = max(until_s, silent_s)
+        while (left := max(until_s, silent_s) - self.clock()) > 0:
+            if chunk := await link.read_within(left):
+                self._stray(chunk)
+                silent_s = min(self.clock() + QUIET_S, give_up_s + QUIET_S)
+
+    def _stray(self, chunk: bytes | None) -> None:
+        """Nobody waits for it: too late, or noise."""
+        for frame in self._frames.feed(chunk) if chunk else ():
+            if debt := self._frames.late(frame):
+                self._learn(debt)
+        if self._frames.unread > MAX_UNREAD_BYTES:
+            self._frames.forget()
+
+    def _learn(self, debt: Debt) -> None:
+        manner = self._manners.get(id(debt.block))
+        if manner is not None:
+            manner.patience.took(self.clock() - debt.asked_s)
+
+    # --- what it means ---
 
     async def _tell(self, schedule: Schedule[Block], block: Block, outcome: Outcome) -> None:
         now = self.clock()
         if isinstance(outcome, tuple):
             self._unanswered = 0
             schedule.answered(block, now)
-            for part in block.parts:
-                values = outcome[part.offset : part.offset + part.count]
-                await self.tell(block.device, part.read, payload=values)
+            await self._tell_values(block, outcome)
             return
+        reads = self._reads_of[id(block)]
         if outcome.alive:
             self._unanswered = 0
             schedule.answered(block, now)
-            if outcome.refusal in NOT_THIS_BLOCK and len(block.parts) > 1:
-                schedule.replace(block, apart(block), now)
-                return
-            reads = tuple(part.read for part in block.parts)
         else:
             self._unanswered += 1
-            silent = schedule.silent(block, now)
-            reads = self._reads[block.device] if silent else tuple(part.read for part in block.parts)
+            if schedule.silent(block, now):
+                reads = self._reads[block.device]
         at = self.stamp()
         for read in reads:
             await self.tell(block.device, read, trouble=outcome.trouble, detail=outcome.detail, at=at)
 
-    async def _settle(self, link: Link, block: Block, outcome: Outcome) -> None:
-        """After a request that was not answered well: let what is still on its way die."""
-        if isinstance(outcome, tuple) or outcome.refusal:
+    async def _tell_values(self, block: Block, values: tuple[int | None, ...]) -> None:
+        manner = self._manners.get(id(block))
+        for part in block.parts:
+            own = values[part.offset : part.offset + part.count]
+            refusal = manner.refusal if manner and own.count(None) == len(own) else None
+            if refusal:
+                await self.tell(block.device, part.read, trouble=refusal.trouble, detail=refusal.detail)
+            else:
+                await self.tell(block.device, part.read, payload=own)
+
+    def _doubt_link(self, outcome: Outcome) -> None:
+        """A connection that looks open and answers nothing is opened anew; a port would be the same again."""
+        if isinstance(outcome, tuple) or outcome.refusal or self._settings.mode == "rtu":
             return
-        can_drop = link.drop_output()
-        if self._on_line:
-            quiet_until = self.clock() + block.timeout_s
-            while (left := quiet_until - self.clock()) > 0:
-                await link.read_within(left)
-        if not can_drop and (outcome.garbled or self._unanswered >= UNANSWERED_UNTIL_STALE):
+        if outcome.garbled or self._unanswered >= UNANSWERED_UNTIL_STALE:
             raise StaleLinkError
 
 
-def _garbled(size: int, why: str = "") -> Miss:
-    return Miss(
-        trouble=Trouble.WRONG_ANSWER, detail=f"{size} bytes came and no valid frame{why}", garbled=True
-    )
+def exchange_bytes(block: Block) -> int:
+    """On a serial line, request and answer together.
+
+    5 bytes ask for a block, 2 precede its contents (Modbus Application Protocol 1.1b3, 6.1-6.4), unit and
+    checksum frame both.
+    """
+    return 5 + 2 + block.answer_bytes + RTU_FRAMING_BYTES
+
+
+def _is_refused(outcome: Outcome) -> bool:
+    return isinstance(outcome, Miss) and outcome.refusal in NOT_THIS_BLOCK
+
+
+def _garbled(size: int) -> Miss:
+    return Miss(trouble=Trouble.WRONG_ANSWER, detail=f"{size} bytes came and no valid frame", garbled=True)

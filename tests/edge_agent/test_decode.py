@@ -449,6 +449,15 @@ def test_registers_are_shown_with_their_addresses() -> None:
     assert evidence(device(COILS, {"coil": 100}), 1, 0, 1) == ("100: 1 0 1",)
 
 
+def test_a_register_that_the_device_refuses_is_bad_and_its_neighbours_are_not() -> None:
+    payload = (7, None, 9)
+    assert one(HOLDING, {"register": 100}, payload) == 7
+    assert one(HOLDING, {"register": 101}, payload) == "bad: the device refuses address 101"
+    assert one(HOLDING, {"register": 101, "type": "u32"}, payload) == "bad: the device refuses address 101"
+    assert evidence(device(HOLDING, {"register": 100}), *payload) == ("100: 0007 - 0009",)
+    assert one(COILS, {"coil": 101}, (1, None)) == "bad: the device refuses address 101"
+
+
 def test_a_long_frame_is_cut() -> None:
     of = device(TOPIC, {"type": "seen"})
     (line,) = evidence(of, b"\x00" * 100_000)

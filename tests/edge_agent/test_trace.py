@@ -56,8 +56,8 @@ def test_a_reading_is_the_same_after_its_way_through_a_trace(
 
 
 def test_numbers_stay_numbers() -> None:
-    (found,) = said(Tape().says("status", 0, 65_535).trace())
-    assert found.payload == (0, 65_535)
+    (found,) = said(Tape().says("status", 0, None, 65_535).trace())
+    assert found.payload == (0, None, 65_535)
 
 
 def test_a_trace_can_be_read_by_a_person_with_zcat(tmp_path: Path) -> None:

@@ -162,11 +162,12 @@ ASKED = (
 def modbus_answer(mode: str, data: bytes) -> modbus.Outcome:
     """What the real transport makes of the bytes after a request of transaction 1 to unit 5."""
     transport = asker(mode)
-    transport._transaction = 1
+    transport._frames = frames = modbus.Mbap() if mode == "tcp" else modbus.Rtu()
+    frames.request(ASKED[0])
     head, rest = data[:1], data[1:]
     which = head[0] if head else 0
     block = ASKED[which & 1]
-    asking = transport._answer(Tape(rest, 1 + which // 2 * 3), block)  # type: ignore[arg-type]
+    asking = transport._answer(Tape(rest, 1 + which // 2 * 3), block, 1.0)  # type: ignore[arg-type]
     try:
         asking.send(None)
     except StopIteration as done:

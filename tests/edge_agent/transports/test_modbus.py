@@ -139,6 +139,90 @@ async def test_a_register_that_does_not_exist_costs_its_own_read_and_not_its_nei
     assert readings.troubles("there") == []
 
 
+async def test_a_register_that_is_missing_inside_a_read_is_found_and_costs_no_other_its_value(
+    tmp_path: Path,
+) -> None:
+    line = Line(tmp_path / "line").plug()
+    missing, asked = {107}, []
+
+    def answer(unit: int, address: int, count: int) -> list[tuple[float, bytes]]:
+        asked.append((address, count))
+        if missing & set(range(address, address + count)):
+            return [(0.0, rtu(bytes([unit, 0x83, 2])))]
+        return [(0.0, good(unit, address, count))]
+
+    line.answers(slave(line, answer))
+    readings = Readings()
+    reads = {"all": read(100, 20), "next": read(122, 2)}
+    async with running(over_line(line, readings, device("drive", dict(reads))).run()):
+        await readings.until(3, "all")
+        await readings.until(3, "next")
+    values = tuple(None if address in missing else address for address in range(100, 120))
+    assert set(readings.payloads("all")) == {values}
+    assert set(readings.payloads("next")) == {(122, 123)}
+    assert readings.troubles() == []
+    # Found once, and then read around in two requests.
+    assert asked[-4:-2] == asked[-2:] or asked[-5:-3] == asked[-3:-1]
+    assert set(asked[-4:]) == {(100, 7), (108, 16)}
+    line.unplug()
+
+
+async def test_a_block_that_is_to_be_read_whole_is_never_split() -> None:
+    asked = set()
+
+    def answer(transaction: int, unit: int, address: int, count: int) -> list[bytes | float]:
+        asked.add((address, count))
+        return [mbap(transaction, unit, b"\x83\x02")]
+
+    readings = Readings()
+    one = device("module", {"zpa": read(1499, 21, whole=True)})
+    async with tcp_peer(answer) as port, running(over_tcp(port, readings, one).run()):
+        await readings.until_trouble(Trouble.WRONG_ANSWER, count=5)
+    assert asked == {(1499, 21)}
+
+
+async def test_a_device_that_refused_everything_while_it_started_is_read_as_soon_as_it_answers() -> None:
+    starting = True
+
+    def answer(transaction: int, unit: int, address: int, count: int) -> list[bytes | float]:
+        return [mbap(transaction, unit, b"\x83\x02" if starting else registers_pdu(address, count))]
+
+    readings = Readings()
+    async with (
+        tcp_peer(answer) as port,
+        running(over_tcp(port, readings, device("plc", {"a": read(0, 4), "b": read(6, 2)})).run()),
+    ):
+        await readings.until_trouble(Trouble.WRONG_ANSWER, count=6)
+        starting = False
+        await readings.until(3, "b")
+    assert set(readings.payloads("a")) == {(0, 1, 2, 3)}
+
+
+async def test_a_unit_that_became_slower_is_missed_once_and_not_called_dead(tmp_path: Path) -> None:
+    line = Line(tmp_path / "line").plug()
+    slow_s = 0.0
+
+    def answer(unit: int, address: int, count: int) -> list[tuple[float, bytes]]:
+        return [(slow_s if unit == 2 else 0.0, good(unit, address, count))]
+
+    line.answers(slave(line, answer))
+    units = {
+        name: device(name, {"all": read(0, 4, timeout_s=5.0)}, unit=unit)
+        for name, unit in (("quick", 1), ("slower", 2))
+    }
+    readings = Readings()
+    async with running(over_line(line, readings, *units.values()).run()):
+        await readings.until(20, of="slower")
+        # Ten times what was learned, and far less than what the profile allows.
+        slow_s = 0.6
+        await readings.until_trouble(Trouble.NO_ANSWER, of="slower")
+        before = len(readings.payloads(of="slower"))
+        await readings.until(before + 3, of="slower")
+    assert readings.troubles(of="slower") == [Trouble.NO_ANSWER]
+    assert set(readings.payloads()) == {(0, 1, 2, 3)}
+    line.unplug()
+
+
 async def test_a_plc_that_is_switched_off_and_on_again_is_no_link_and_then_well() -> None:
     port, readings = free_port(), Readings()
     async with running(over_tcp(port, readings, device("plc", {"all": read(0, 2)}, unit=5)).run()):
@@ -287,9 +371,11 @@ async def test_an_rtu_answer_that_comes_byte_by_byte_is_put_together(tmp_path: P
 async def test_a_dead_drive_is_left_alone_while_its_neighbour_keeps_going(tmp_path: Path) -> None:
     line = Line(tmp_path / "line").plug()
     asked: list[int] = []
+    counts: list[int] = []
 
     def answer(unit: int, address: int, count: int) -> list[tuple[float, bytes]]:
         asked.append(unit)
+        counts.extend([count] if unit == 2 else [])
         return [] if unit == 2 else [(0.0, good(unit, address, count))]
 
     line.answers(slave(line, answer))
@@ -302,6 +388,8 @@ async def test_a_dead_drive_is_left_alone_while_its_neighbour_keeps_going(tmp_pa
         before = len(readings.payloads(of="well"))
         await readings.until(before + 20, of="well")
     assert asked.count(2) == 0
+    # Asked once as it is, then by one register, then left alone.
+    assert counts == [2, 1, 1]
     # Given up as a whole: every read of it says so.
     assert {reading.read for reading in readings.of(device="dead")} == {"a", "b"}
     assert readings.troubles(of="well") == []
@@ -459,7 +547,7 @@ def test_any_answer_is_either_the_values_asked_for_or_a_miss_in_words(unit: int,
 @given(noise=st.binary(max_size=300))
 async def test_no_noise_on_the_line_raises(noise: bytes) -> None:
     settings = Settings(name="bus", mode="rtu", port="/dev/null")
-    outcome = await Transport(settings, [], Readings().deliver, stamp)._answer(Noise(noise), BLOCK)
+    outcome = await Transport(settings, [], Readings().deliver, stamp)._answer(Noise(noise), BLOCK, 1.0)
     assert isinstance(outcome, Miss)
 
 

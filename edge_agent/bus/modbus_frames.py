@@ -1,0 +1,226 @@
+"""Modbus frames on a connection and on a line, and what tells an answer from one that comes too late.
+
+What was asked and not answered is *owed*: its answer may still come, and is dropped whenever it does. On TCP
+it is known by its transaction. On a line it is known by unit, function and length; a request whose answer
+would look like one that is owed has to wait until that one is past its time. A unit answers in the order in
+which it was asked, so a good answer ends all that it owed. What is owed outlives the link: a device server
+keeps frames for whoever connects next.
+"""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pymodbus.framer import FramerRTU, FramerSocket
+from pymodbus.pdu import DecodePDU
+
+from edge_agent.poll import Block
+
+# An answer that is later than so many of its timeouts counts as lost.
+OWED_TIMEOUTS = 2
+# Modbus over serial line 1.02, 2.5.1: unit, function, one byte, checksum.
+SHORTEST_RTU_BYTES = 5
+READ_FUNCTIONS = (1, 2, 3, 4)
+EXCEPTION = 0x80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    unit: int
+    # Function and data.
+    pdu: bytes
+    transaction: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debt:
+    block: Block
+    asked_s: float
+
+
+class Frames(ABC):
+    """One way to put requests into bytes and to find answers in what came."""
+
+    def __init__(self) -> None:
+        self._unread = b""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that are no frame yet."""
+        return len(self._unread)
+
+    def forget(self) -> None:
+        """What is unread belongs to nobody any more."""
+        self._unread = b""
+
+    def request(self, block: Block) -> bytes:
+        return self._encoded(struct.pack(">BHH", block.function, block.address, block.count), block.unit)
+
+    @abstractmethod
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that are whole now."""
+
+    @abstractmethod
+    def answers(self, frame: Frame, block: Block) -> bool:
+        """Whether it is to be judged as the answer to what was requested last."""
+
+    @abstractmethod
+    def late(self, frame: Frame) -> Debt | None:
+        """What it answers too late, which is then owed no more."""
+
+    @abstractmethod
+    def owe(self, block: Block, asked_s: float) -> None: ...
+
+    @abstractmethod
+    def answered(self, block: Block) -> None:
+        """By the unit, and well."""
+
+    def is_owed(self, block: Block) -> bool:
+        """Whether a refusal may be the answer to something that the unit was asked before."""
+        return False
+
+    def wait_until_s(self, block: Block) -> float:
+        """Not before then may it be requested."""
+        return 0.0
+
+    def busy_until_s(self, block: Block) -> float:
+        """Until then what lies between may still be waiting for another unit."""
+        return 0.0
+
+    @abstractmethod
+    def _encoded(self, pdu: bytes, unit: int) -> bytes: ...
+
+
+class Mbap(Frames):
+    """Modbus TCP: each request has a transaction, and its answer the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._framer = FramerSocket(DecodePDU(False))
+        self._transaction = 0
+        self._owed: dict[int, Debt] = {}
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        self._unread += chunk
+        found = []
+        while self._unread:
+            used, unit, transaction, pdu = self._framer.decode(self._unread)
+            if not used:
+                break
+            self._unread = self._unread[used:]
+            if pdu:
+                found.append(Frame(unit=unit, pdu=pdu, transaction=transaction))
+        return found
+
+    def answers(self, frame: Frame, block: Block) -> bool:
+        return frame.transaction == self._transaction
+
+    def late(self, frame: Frame) -> Debt | None:
+        return self._owed.pop(frame.transaction, None)
+
+    def owe(self, block: Block, asked_s: float) -> None:
+        for transaction in [old for old, debt in self._owed.items() if _is_past(debt, asked_s)]:
+            del self._owed[transaction]
+        self._owed[self._transaction] = Debt(block=block, asked_s=asked_s)
+
+    def answered(self, block: Block) -> None:
+        for transaction in [old for old, debt in self._owed.items() if debt.block.unit == block.unit]:
+            del self._owed[transaction]
+
+    def busy_until_s(self, block: Block) -> float:
+        """A gateway asks its units one after another."""
+        others = (debt for debt in self._owed.values() if debt.block.unit != block.unit)
+        return max((debt.asked_s + debt.block.timeout_s for debt in others), default=0.0)
+
+    def _encoded(self, pdu: bytes, unit: int) -> bytes:
+        self._transaction = self._transaction % 0xFFFF + 1
+        return self._framer.encode(pdu, unit, self._transaction)
+
+
+class Rtu(Frames):
+    """On a line, or through a device server that passes frames on as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._framer = FramerRTU(DecodePDU(False))
+        self._owed: dict[int, dict[tuple[int, int], Debt]] = {}
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        self._unread += chunk
+        found = list(_frames_in(self._unread))
+        if found:
+            self._unread = self._unread[found[-1][0] :]
+        return [frame for _, frame in found]
+
+    def answers(self, frame: Frame, block: Block) -> bool:
+        debts = self._owed.get(frame.unit)
+        if not debts:
+            return True
+        if frame.unit != block.unit:
+            return False
+        return frame.pdu[0] & EXCEPTION != 0 or _looks(frame) == _look(block) or _looks(frame) not in debts
+
+    def late(self, frame: Frame) -> Debt | None:
+        debts = self._owed.get(frame.unit, {})
+        look = next((one for one in debts if one[0] | EXCEPTION == frame.pdu[0]), _looks(frame))
+        return debts.pop(look, None)
+
+    def owe(self, block: Block, asked_s: float) -> None:
+        self._owed.setdefault(block.unit, {})[_look(block)] = Debt(block=block, asked_s=asked_s)
+
+    def answered(self, block: Block) -> None:
+        self._owed.pop(block.unit, None)
+
+    def is_owed(self, block: Block) -> bool:
+        return bool(self._owed.get(block.unit))
+
+    def wait_until_s(self, block: Block) -> float:
+        debt = self._owed.get(block.unit, {}).get(_look(block))
+        return 0.0 if debt is None else debt.asked_s + OWED_TIMEOUTS * debt.block.timeout_s
+
+    def _encoded(self, pdu: bytes, unit: int) -> bytes:
+        self.forget()
+        return self._framer.encode(pdu, unit, 0)
+
+
+def _frames_in(heard: bytes) -> Iterator[tuple[int, Frame]]:
+    """Every answer to a read with a good checksum, wherever it begins, and where it ends.
+
+    (pymodbus gives up all that came behind the first frame, and all that came behind a byte of noise.)
+    """
+    at = 0
+    while at + SHORTEST_RTU_BYTES <= len(heard):
+        end = at + _rtu_bytes(heard, at)
+        if at < end <= len(heard) and _is_good(heard[at:end]):
+            yield end, Frame(unit=heard[at], pdu=heard[at + 1 : end - 2])
+            at = end
+        else:
+            at += 1
+
+
+def _rtu_bytes(heard: bytes, at: int) -> int:
+    """How long the frame is that begins there; 0: none does."""
+    function = heard[at + 1]
+    if function & EXCEPTION:
+        return SHORTEST_RTU_BYTES
+    return heard[at + 2] + SHORTEST_RTU_BYTES if function in READ_FUNCTIONS else 0
+
+
+def _is_good(frame: bytes) -> bool:
+    return FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:], "big"))
+
+
+def _look(block: Block) -> tuple[int, int]:
+    """What its answer looks like: function, and how many bytes of contents."""
+    return block.function, block.answer_bytes
+
+
+def _looks(frame: Frame) -> tuple[int, int]:
+    return frame.pdu[0], len(frame.pdu) - 2
+
+
+def _is_past(debt: Debt, now: float) -> bool:
+    return now > debt.asked_s + OWED_TIMEOUTS * debt.block.timeout_s

@@ -1,0 +1,121 @@
+"""What a bus will be asked and what that costs, in words for an installer: whether the line carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edge_agent.device import Device
+from edge_agent.poll import Ask, Block, Line, asks, blocks, topic
+from edge_agent.profile import IppRead, ListenRead, TopicRead
+
+NEARLY_FULL = 0.7
+# For the prediction alone: how long a text frame is when nothing better is known.
+ASSUMED_FRAME_BYTES = 80
+FUNCTIONS = {1: "coils", 2: "discrete inputs", 3: "holding registers", 4: "input registers"}
+
+
+class Bus(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def line(self) -> Line: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    words: str
+    cost_s: float
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is read from one bus; ``load`` over 1 means that the line cannot carry it."""
+
+    line: Line
+    polls: tuple[Planned, ...]
+    heard: tuple[str, ...] = field(default=())
+
+    @property
+    def load(self) -> float:
+        return sum(poll.cost_s / poll.every_s for poll in self.polls)
+
+    @property
+    def cycle_s(self) -> float:
+        """How long it takes to ask everything once."""
+        return sum(poll.cost_s for poll in self.polls)
+
+    def lines(self) -> list[str]:
+        """For a person, one line per request and a judgement."""
+        found = [self.line.words]
+        found += [
+            f"{poll.words} every {_s(poll.every_s)}, about {_about(poll.cost_s)}" for poll in self.polls
+        ]
+        found += self.heard
+        if self.polls:
+            found.append(
+                f"everything once takes about {_about(self.cycle_s)} (assumed: {_about(self.line.request_s)}"
+                f" for the device to answer); {self.load:.0%} of the line is used"
+            )
+        if self.load > 1:
+            found.append(
+                f"this line cannot carry it: each second would take it {self.load:.1f} s, so reads will be"
+                " skipped; read less often, raise the baud rate, or spread the devices over more lines"
+            )
+        elif self.load > NEARLY_FULL:
+            found.append("this line is nearly full: a device that does not answer will delay its neighbours")
+        return found
+
+
+def plan(bus: Bus, devices: Sequence[Device]) -> Plan:
+    """What will be asked on that bus, how often, and what it costs."""
+    line = bus.line
+    polls: list[Planned] = []
+    heard: list[str] = []
+    for device in devices:
+        polls += [_planned_block(line, block) for block in blocks(device)]
+        polls += [_planned_ask(line, ask) for ask in asks(device)]
+        for name, read in device.profile.reads.items():
+            if isinstance(read, ListenRead):
+                heard.append(f"{device.id}: listens ({name})")
+            elif isinstance(read, IppRead):
+                words = f"{device.id}: asks for {len(read.attributes)} attributes ({name})"
+                polls.append(Planned(words=words, cost_s=line.request_s, every_s=read.every_s))
+            elif isinstance(read, TopicRead):
+                heard.append(f"{device.id}: {topic(device, read)} ({name}), QoS {read.qos}")
+    return Plan(line=line, polls=tuple(polls), heard=tuple(heard))
+
+
+def _planned_block(line: Line, block: Block) -> Planned:
+    names = ", ".join(part.read for part in block.parts)
+    shared = " in one request" if len(block.parts) > 1 else ""
+    last = block.address + block.count - 1
+    return Planned(
+        # 5 bytes ask for a block, 2 precede its contents (Modbus Application Protocol 1.1b3, 6.1-6.4).
+        cost_s=line.request_s + (line.framing_bytes + 5 + 2 + block.answer_bytes) * line.byte_s,
+        every_s=block.every_s,
+        words=f"{block.device} unit {block.unit}: {FUNCTIONS[block.function]} {block.address}-{last}"
+        f" ({names}{shared})",
+    )
+
+
+def _planned_ask(line: Line, ask: Ask) -> Planned:
+    return Planned(
+        words=f"{ask.device}: asks ({ask.read})",
+        cost_s=line.request_s + (len(ask.send) + ask.frames * ASSUMED_FRAME_BYTES) * line.byte_s,
+        every_s=ask.every_s,
+    )
+
+
+def _s(seconds: float) -> str:
+    """As it was configured: 50 ms, 2.25 s."""
+    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
+
+
+def _about(seconds: float) -> str:
+    """As a person would say it: 303 ms, 1.2 s, 90 s."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,0 +1,193 @@
+"""When each request of a bus is due, and how what does not answer is kept apart from what does.
+
+Requests start on a grid: a late one does not shift the next, a missed one is skipped and never queued. Of
+several that are due, the one due longest goes first, among equals the one asked longest ago: none starves.
+
+A unit that gave no answer is in doubt: in its next round one short request, its *probe*, goes out in place of
+all others. An answer to it ends the doubt, and everything is read at once. After SILENT_ROUNDS rounds without
+one the unit counts as silent and is *quarantined*: one probe each 30-60 s. The same is done to a single
+request that is never answered by a unit that answers others. All that is quarantined takes at most
+PROBE_SHARE of the bus. A unit that is alone on its bus has no neighbours to slow down and is probed at its
+own rate, so that its return is seen at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from math import floor
+from typing import Any, Generic, Protocol, TypeVar
+
+from edge_agent.backoff import Dice
+
+SILENT_ROUNDS = 3
+PROBE_MIN_S = 30.0
+PROBE_SHARE = 0.1
+
+
+class Poll(Protocol):
+    @property
+    def device(self) -> str: ...
+    @property
+    def every_s(self) -> float: ...
+    @property
+    def timeout_s(self) -> float: ...
+
+
+P = TypeVar("P", bound=Poll)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Row(Generic[P]):
+    poll: P
+    probe: P
+    start: float
+    due: float
+    # Order of asking; 0 is never.
+    asked: int = 0
+    # Rounds without an answer, by a unit that answers others.
+    missed: int = 0
+    # Its place in the queue; None while the unit's probe stands in for it.
+    place: tuple[float, int, int, Any] | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Unit(Generic[P]):
+    rows: list[_Row[P]] = field(default_factory=list)
+    silent_rounds: int = 0
+    quarantined: bool = False
+    # Whose probe is asked next: that of what was answered last, else each in its turn.
+    best: int = 0
+    # What is asked in place of its rows while it is in doubt.
+    stand_in: _Row[P]
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.stand_in.place is not None
+
+
+class Schedule(Generic[P]):
+    """Times are seconds of one monotonic clock. ``probe`` gives a poll's short form; without it, itself."""
+
+    def __init__(
+        self, polls: Iterable[P], *, now: float, random: Dice, probe: Callable[[P], P] | None = None
+    ) -> None:
+        self._random = random
+        self._asked = 0
+        self._queue: list[tuple[float, int, int, _Row[P]]] = []
+        self._ticks = count()
+        self._rows: dict[int, _Row[P]] = {}
+        self._units: dict[str, _Unit[P]] = {}
+        for poll in polls:
+            row = _Row(poll=poll, probe=probe(poll) if probe else poll, start=now, due=now)
+            unit = self._units.setdefault(poll.device, _Unit(stand_in=_stand_in(row)))
+            unit.rows.append(row)
+            self._rows[id(poll)] = row
+            self._line_up(row)
+
+    def next(self) -> tuple[float, P] | None:
+        """What to ask next and the moment when it is due; None when this bus has nothing to ask."""
+        queue = self._queue
+        while queue:
+            first = queue[0]
+            row = first[3]
+            if row.place is first:
+                return first[0], row.poll
+            heappop(queue)
+        return None
+
+    def asked(self, poll: P, now: float) -> None:
+        """It goes out now, and is due again at the next point of its grid."""
+        unit = self._units[poll.device]
+        self._asked += 1
+        row = unit.stand_in if unit.in_doubt else self._rows[id(poll)]
+        row.asked = self._asked
+        if unit.in_doubt:
+            row.due = _skip(unit, now)
+        else:
+            _forward(row, now)
+        self._line_up(row)
+
+    def answered(self, poll: P, now: float) -> bool:
+        """The unit lives. True when it was quarantined."""
+        unit = self._units[poll.device]
+        unit.silent_rounds = 0
+        row = self._rows.get(id(poll))
+        if row is not None:
+            row.missed = 0
+            unit.best = unit.rows.index(row)
+        if not unit.in_doubt:
+            return False
+        back, unit.quarantined = unit.quarantined, False
+        unit.stand_in.place = None
+        for one in unit.rows:
+            if one is not row and one.missed < SILENT_ROUNDS:
+                one.due = now
+            self._line_up(one)
+        return back
+
+    def silent(self, poll: P, now: float) -> bool:
+        """Nothing came. True when the whole unit counts as silent, not only this poll."""
+        unit = self._units[poll.device]
+        unit.silent_rounds += 1
+        row = self._rows.get(id(poll))
+        if row is not None and not unit.in_doubt:
+            row.missed += 1
+        earliest = _skip(unit, now)
+        if row is not None and row.missed >= SILENT_ROUNDS and len(unit.rows) > 1:
+            row.due = max(row.due, now + self._pause_s())
+        if row is None or unit.rows[unit.best] is row:
+            unit.best = (unit.best + 1) % len(unit.rows)
+        given_up = unit.silent_rounds >= SILENT_ROUNDS
+        unit.quarantined = given_up and len(self._units) > 1
+        for one in unit.rows:
+            one.place = None
+        unit.stand_in.poll = unit.rows[unit.best].probe
+        unit.stand_in.due = now + self._pause_s() if unit.quarantined else earliest
+        self._line_up(unit.stand_in)
+        return given_up
+
+    def again(self, poll: P, now: float) -> None:
+        """It is due at once."""
+        row = self._rows[id(poll)]
+        row.due = now
+        if row.place is not None:
+            self._line_up(row)
+
+    def quarantined(self, device: str) -> bool:
+        return self._units[device].quarantined
+
+    def _line_up(self, row: _Row[P]) -> None:
+        row.place = place = (row.due, row.asked, next(self._ticks), row)
+        heappush(self._queue, place)
+
+    def _pause_s(self) -> float:
+        """Until the next probe: each that is quarantined costs its timeout, all together PROBE_SHARE."""
+        lost_s = 0.0
+        for unit in self._units.values():
+            if unit.quarantined:
+                lost_s += max(row.probe.timeout_s for row in unit.rows)
+            else:
+                lost_s += sum(row.poll.timeout_s for row in unit.rows if row.missed >= SILENT_ROUNDS)
+        return max(PROBE_MIN_S, lost_s / PROBE_SHARE) * (1 + self._random.random())
+
+
+def _stand_in(row: _Row[P]) -> _Row[P]:
+    return _Row(poll=row.probe, probe=row.probe, start=row.start, due=row.due)
+
+
+def _forward(row: _Row[P], now: float) -> None:
+    every_s = row.poll.every_s
+    row.due = row.start + (floor((now - row.start) / every_s) + 1) * every_s
+    if row.due <= now:  # rounding
+        row.due += every_s
+
+
+def _skip(unit: _Unit[P], now: float) -> float:
+    """What of the unit is due is not asked in this round. When its next round begins."""
+    for row in unit.rows:
+        if row.due <= now:
+            _forward(row, now)
+    return min(row.due for row in unit.rows)
