@@ -26,6 +26,7 @@ from edge_agent.journal_disk import Disk
 from edge_agent.post import http_client, http_post
 from edge_agent.provision.address import AddressError, check_url
 from edge_agent.recorder import Recorder
+from edge_agent.tap import Tap
 from edge_agent.transports import BusSettings, Transport
 from edge_agent.watch import Watch
 from edge_agent.wire import Health
@@ -68,6 +69,7 @@ async def run(settings: Settings) -> None:
             clock=clock,
             journal=journal,
             watch=watch,
+            tap=Tap(settings, watch.take, clock.stamp),
             random=Random(),  # noqa: S311  # jitter, no secret
             started_ns=clock.stamp().mono_ns,
         ).work(systemd)
@@ -98,6 +100,7 @@ class _Agent:
     clock: Clock
     journal: Journal
     watch: Watch
+    tap: Tap
     random: Random
     started_ns: int
 
@@ -108,6 +111,7 @@ class _Agent:
                 group.create_task(self._supervise("deadlines", self.watch.run), name="deadlines")
                 group.create_task(self._supervise("anchor", self.journal.run), name="anchor")
                 group.create_task(self._supervise("forward", self._forward), name="forward")
+                group.create_task(self._supervise("tap", self.tap.run), name="tap")
                 for bus in self.settings.buses:
                     for hint in bus.hints():
                         log.warning("a name that does not last", bus=bus.name, hint=hint)
@@ -128,7 +132,7 @@ class _Agent:
         assert module is not None, "config checked it"
 
         async def run() -> None:
-            transport: Transport = module.Transport(bus, devices, self.watch.take, self.clock.stamp)
+            transport: Transport = module.Transport(bus, devices, self.tap.take, self.clock.stamp)
             await transport.run()
 
         return run

@@ -1,6 +1,6 @@
 """The commands an installer types: check, ports, enroll, journal, profile.
 
-`run` is in run.py, `replay` in cli_trace.py.
+`run` is in run.py, `record` and `replay` in cli_trace.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 profiles = typer.Typer(no_args_is_help=True, help="Device profiles: check one, list all, write the schema.")
 app.add_typer(profiles, name="profile")
+app.command()(cli_trace.record)
 app.command()(cli_trace.replay)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="agent.toml")]

@@ -1,9 +1,10 @@
-"""The commands about traces: replay."""
+"""The commands about traces: record, replay."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edge_agent import log, replay_view, trace_case, trace_file, what_if
+from edge_agent import config, log, replay_view, trace_case, trace_file, what_if
+from edge_agent import record as recording
 from edge_agent import replay as replaying
-from edge_agent.config import ConfigError
+from edge_agent.config import ConfigError, Settings
+from edge_agent.record import Ended, Progress, RecordError
 from edge_agent.replay import Replayed
 from edge_agent.terminal import console, refuse, say
 from edge_agent.trace import Header, TraceError, t_s
@@ -24,6 +27,80 @@ from edge_agent.wire import Stamp
 # Readings between two signs of life on the terminal.
 TELL_EVERY = 1_000
 TIMELINE_AT_MOST = 160
+
+
+def record(
+    file: Annotated[Path, typer.Argument(metavar="TRACE", help="the file to write, for example jam.gz")],
+    config_file: Annotated[Path, typer.Option("--config", help="agent.toml")] = config.DEFAULT_FILE,
+    devices: Annotated[
+        list[str] | None, typer.Option("--device", metavar="ID", help="only this device; may be repeated")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="stop after so many; without it, with Ctrl-C")
+    ] = None,
+    max_mib: Annotated[int, typer.Option(min=1, max=65_536, help="stop when the file has so many MiB")] = 64,
+) -> None:
+    """Record what devices say, until Ctrl-C. Hears the agent that runs, or opens the buses when none does.
+
+    Exit code 1: the agent stopped meanwhile; the file has what came until then.
+    """
+    log.configure(json=False, level=logging.WARNING)
+    try:
+        settings = config.load(config_file)
+        done = asyncio.run(_record(settings, file, devices or [], seconds, max_mib))
+    except (ConfigError, RecordError) as error:
+        refuse(str(error))
+    except FileExistsError:
+        refuse(f"{file} is there already; give another name")
+    except OSError as error:
+        refuse(f"{file}: cannot be written: {error.strerror or error}")
+    say(f"{file}: {done.ended}; {_progress(done)}")
+    if silent := [device for device, count in done.readings.items() if not count]:
+        say(f"Nothing came of {', '.join(silent)}.")
+    if done.missing:
+        say(f"{done.missing} readings are missing: this disk was too slow for them.")
+    say(f"To see what it would raise: edge-agent replay {file}")
+    if done.ended is Ended.AGENT_GONE:
+        raise typer.Exit(1)
+
+
+async def _record(
+    settings: Settings, file: Path, devices: Sequence[str], seconds: float | None, max_mib: int
+) -> Progress:
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    with Console(stderr=True).status("recording ...") as status:
+        said = False
+
+        def tell(progress: Progress) -> None:
+            nonlocal said
+            if not said:
+                say(
+                    "The agent that runs is heard; it is not disturbed. Ctrl-C ends the recording."
+                    if progress.live
+                    else "No agent runs here: the buses are opened. Nothing is detected meanwhile. "
+                    "Ctrl-C ends the recording."
+                )
+            said = True
+            status.update(_progress(progress))
+
+        return await recording.record(
+            settings,
+            file,
+            devices=devices,
+            seconds=seconds,
+            max_bytes=max_mib << 20,
+            told=told,
+            tell=tell,
+        )
+
+
+def _progress(progress: Progress) -> str:
+    kib = -(-progress.packed_bytes // 1024)
+    number = len(progress.readings)
+    devices = "1 device" if number == 1 else f"{number} devices"
+    return f"{progress.readings.total()} readings of {devices}, {kib} KiB"
 
 
 def replay(

@@ -93,6 +93,9 @@ async def play(trace: Trace, rules: Header, *, tell: Callable[[Stamp], None] = l
             if isinstance(one, Missing):
                 missing += one.count
                 continue
+            if isinstance(one, Stamp):
+                await _until(watch, clock, one)
+                continue
             readings += 1
             tell(one.at)
             await _until(watch, clock, one.at)

@@ -20,9 +20,10 @@ def head(name: str, header: Header, replayed: Replayed) -> list[str]:
     """Of which trace, how long, how much, and what is to be known before it is believed."""
     began = datetime.fromtimestamp(header.wall_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     began = "at an unknown time (the clock was never set)" if header.source == "none" else f"from {began}"
+    devices = "1 device" if len(header.device) == 1 else f"{len(header.device)} devices"
     lines = [
         f"{name}: {began}, {duration(t_s(replayed.end))}, {replayed.readings} readings of "
-        f"{len(header.device)} devices, recorded by edge-agent {header.agent}"
+        f"{devices}, recorded by edge-agent {header.agent}"
     ]
     if replayed.cut_off:
         lines.append("The trace is cut off: what came after its last whole line is not there.")

@@ -54,6 +54,8 @@ class Header(_Line):
     boot: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     wall_ms: WallMs
     source: Annotated[str, Field(max_length=16)]
+    # Its id, for what is told of the gateway itself.
+    gateway: Annotated[str, Field(max_length=64)] = ""
     unreachable_after_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
     bus: tuple[dict[str, Any], ...]
     device: tuple[dict[str, Any], ...]
@@ -77,7 +79,7 @@ class ReadingLine(_Line):
 
 
 class ClockLine(_Line):
-    """From here on the wall clock reads so."""
+    """From here on the wall clock reads so. The last line of a recording that ended in order is one."""
 
     t: Seconds
     wall_ms: WallMs
@@ -113,6 +115,10 @@ class Scribe:
         device = self._devices.get(reading.device)
         return b"" if device is None else self._clock(reading.at) + self._reading(device, reading)
 
+    def end(self, at: Stamp) -> bytes:
+        """Nothing more came until then."""
+        return _dumped({"t": self._t(at), "wall_ms": at.wall_ms, "source": at.source})
+
     def missing(self, count: int, at: Stamp) -> bytes:
         return _dumped({"t": self._t(at), "missing": count})
 
@@ -124,7 +130,7 @@ class Scribe:
         if abs(ahead_ms - self._wall_ahead_ms) <= WALL_MOVED_MS and at.source == self._source:
             return b""
         self._wall_ahead_ms, self._source = ahead_ms, at.source
-        return _dumped({"t": self._t(at), "wall_ms": at.wall_ms, "source": at.source})
+        return self.end(at)
 
     def _reading(self, device: Device, reading: Reading) -> bytes:
         shown = decode.redacted(device, reading)
@@ -164,7 +170,8 @@ class Trace:
         self.cut_off = False
         self.changed = 0
 
-    def happened(self) -> Iterator[Reading | Missing]:
+    def happened(self) -> Iterator[Reading | Missing | Stamp]:
+        """A stamp is a moment at which nothing else happened than that time had gone on to it."""
         clock = self.start
         for number, raw in self._lines:
             if not raw.endswith(b"\n"):
@@ -175,6 +182,7 @@ class Trace:
                 clock = Stamp(
                     boot=clock.boot, mono_ns=_mono_ns(line.t), wall_ms=line.wall_ms, source=line.source
                 )
+                yield clock
             elif isinstance(line, MissingLine):
                 yield Missing(count=line.missing)
             else:

@@ -43,6 +43,10 @@ class BusSettings(BaseModel):
         """What an installer had better change though it works; looks at this machine as it is now."""
         return []
 
+    def as_a_guest(self) -> BusSettings:
+        """The same bus for a program that is there for a while, beside the agent or in its absence."""
+        return self
+
     def check(self, devices: Sequence[Device]) -> None:
         """Raises ValueError, in words for an installer, when these devices cannot be on this bus."""
 

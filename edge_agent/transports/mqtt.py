@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import socket
 import ssl
 from collections import OrderedDict
@@ -73,6 +74,9 @@ class Settings(BusSettings):
             description="unique at the broker, for ever; default: made from this machine and the bus name",
         ),
     ] = ""
+    clean_session: Annotated[bool, Field(description="the broker keeps nothing for us while we are away")] = (
+        False
+    )
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
 
     @model_validator(mode="after")
@@ -85,6 +89,11 @@ class Settings(BusSettings):
         for device, name, wanted, _ in _wanted(devices):
             if not _allowed(wanted):
                 raise ValueError(f"{device}: read {name}: {wanted!r} is no MQTT topic filter")
+
+    def as_a_guest(self) -> Settings:
+        # The broker lets the agent's session go on, and forgets ours when we leave.
+        own = f"{default_client_id(self.name)}-{secrets.token_hex(4)}"
+        return self.model_copy(update={"client_id": own, "clean_session": True})
 
     @property
     def port_number(self) -> int:
@@ -197,7 +206,7 @@ def _connect(settings: Settings) -> Client:
     client = Client(
         CallbackAPIVersion.VERSION2,
         client_id=settings.client_id or default_client_id(settings.name),
-        clean_session=False if settings.protocol == "3.1.1" else None,
+        clean_session=settings.clean_session if settings.protocol == "3.1.1" else None,
         protocol=VERSIONS[settings.protocol],
         manual_ack=True,
         reconnect_on_failure=False,
@@ -207,13 +216,13 @@ def _connect(settings: Settings) -> Client:
     try:
         if settings.protocol == "5":
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.SessionExpiryInterval = 0 if settings.clean_session else SESSION_EXPIRY_S
             properties.ReceiveMaximum = QUEUE
             client.connect(
                 settings.host,
                 settings.port_number,
                 settings.keepalive_s,
-                clean_start=False,
+                clean_start=settings.clean_session,
                 properties=properties,
             )
         else:

@@ -32,7 +32,7 @@ def jam(tmp_path: Path) -> Path:
 
 def test_a_replay_is_a_table_and_a_timeline(jam: Path) -> None:
     shown = typed("replay", jam, code=0)
-    assert "from 2026-01-05 06:00:00 UTC, 29 s, 13 readings of 1 devices" in shown
+    assert "from 2026-01-05 06:00:00 UTC, 29 s, 13 readings of 1 device" in shown
     (row,) = [line for line in shown.splitlines() if "belt/jam" in line and "stop" in line]
     assert row.split() == [
         *("0:00:02.0", "0:00:02.0", "0:00:10.0", "8", "s"),

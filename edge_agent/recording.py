@@ -1,0 +1,84 @@
+"""Turns readings into a trace while they come: redacted, bounded, and without keeping anybody waiting.
+
+Lines wait in memory for whoever moves them on, to a disk or to another program. When too many wait, readings
+are left out and counted, and the trace says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from edge_agent import trace
+from edge_agent.config import ConfigError, ProfileFolders, Settings
+from edge_agent.health import agent_version
+from edge_agent.profile import ProfileError
+from edge_agent.sample import Reading
+from edge_agent.trace import Header, Scribe
+from edge_agent.wire import Stamp
+
+# Some seconds of a busy gateway; what waits longer has nobody who takes it.
+WAITING_BYTES = 4 << 20
+# Keys of a [[bus]] that are nobody's business.
+HIDDEN = frozenset({"username", "password_file", "client_id", "tls"})
+
+
+def header(settings: Settings, start: Stamp, devices: Collection[str] = ()) -> Header:
+    """All that a replay needs of these devices, or of all of them. Raises ConfigError."""
+    known = [device.id for device in settings.devices]
+    if strange := sorted(set(devices) - set(known)):
+        raise ConfigError(f"no [[device]] has the id {strange[0]!r}; there are: {', '.join(known) or 'none'}")
+    tables = [table for table in settings.device_tables if not devices or table.id in devices]
+    buses = {table.bus for table in tables}
+    folders = ProfileFolders.of(settings.agent.profiles_dir)
+    try:
+        profiles = {table.profile: folders.text(table.profile) for table in tables}
+    except ProfileError as error:
+        raise ConfigError(str(error)) from error
+    return Header(
+        andon_trace=trace.VERSION,
+        agent=agent_version(),
+        boot=start.boot,
+        wall_ms=start.wall_ms,
+        source=start.source,
+        gateway=settings.agent.gateway or "",
+        unreachable_after_s=settings.agent.unreachable_after_s,
+        bus=tuple(
+            {key: value for key, value in table.items() if key not in HIDDEN}
+            for table in settings.bus_tables
+            if table["name"] in buses
+        ),
+        device=tuple(table.model_dump(mode="json", exclude_defaults=True) for table in tables),
+        profiles=profiles,
+    )
+
+
+class Recording:
+    """``take`` what comes, ``taken`` what waits."""
+
+    def __init__(self, settings: Settings, start: Stamp, devices: Collection[str] = ()) -> None:
+        """Raises ConfigError."""
+        made = header(settings, start, devices)
+        recorded = {table["id"] for table in made.device}
+        self._scribe = Scribe(made, start, [one for one in settings.devices if one.id in recorded])
+        self._waiting = bytearray(trace.dumped(made))
+        self._missing = 0
+        self.buses = frozenset(str(table["bus"]) for table in made.device)
+
+    def take(self, reading: Reading) -> None:
+        if len(self._waiting) > WAITING_BYTES:
+            self._missing += 1
+            return
+        if self._missing:
+            self._waiting += self._scribe.missing(self._missing, reading.at)
+            self._missing = 0
+        self._waiting += self._scribe.lines(reading)
+
+    def end(self, at: Stamp) -> None:
+        """Nothing more comes; it is now so late."""
+        self._waiting += self._scribe.end(at)
+
+    def taken(self) -> bytes:
+        """Whole lines, no longer here; empty when nothing waits."""
+        lines = bytes(self._waiting)
+        self._waiting.clear()
+        return lines

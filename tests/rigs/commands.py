@@ -1,0 +1,61 @@
+"""`edge-agent` as it is typed, while the loop of the test goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+WITHIN_S = 60
+
+
+class Command:
+    """One that was started."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    def press_ctrl_c(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def ends(self, code: int) -> str:
+        """stdout and stderr, once it has ended with this code."""
+        async with asyncio.timeout(WITHIN_S):
+            out, _ = await self._process.communicate()
+        said = out.decode()
+        assert self._process.returncode == code, said
+        assert "Traceback" not in said, said
+        return said
+
+    async def end(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def command(*words: object) -> AsyncIterator[Command]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edge_agent", *map(str, words)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=os.environ | {"COLUMNS": "160"},
+    )
+    started = Command(process)
+    try:
+        yield started
+    finally:
+        await started.end()
+
+
+async def typed(*words: object, code: int = 0) -> str:
+    """stdout and stderr of a command that ends by itself."""
+    async with command(*words) as started:
+        return await started.ends(code)
