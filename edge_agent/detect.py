@@ -25,9 +25,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from edge_agent import verdict as verdicts
-from edge_agent.profile import Condition, Read, RequestRead, Share
+from edge_agent.profile import Condition, Read, RequestRead
 from edge_agent.sample import Quality, Sample, Trouble
-from edge_agent.verdict import Ask, Memory, Verdict, Window, in_ns
+from edge_agent.verdict import Ask, Due, Memory, Remembered, Verdict, in_ns
+from edge_agent.windows import Window
 from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Severity, Stamp
 
 UNREACHABLE_AFTER_S = 30.0
@@ -109,9 +110,9 @@ class Rule:
     ask: Ask
     # What it looks at; a sample of another signal cannot change its verdict.
     signals: frozenset[str]
-    shares: tuple[Share, ...] = ()
-    # (signal, ns of silence): what time alone can make true.
-    silences: tuple[tuple[str, int], ...] = ()
+    windows: tuple[Remembered, ...] = ()
+    # What time alone can change.
+    dues: tuple[Due, ...] = ()
 
     @property
     def key(self) -> str:
@@ -142,8 +143,8 @@ def rule(condition: Condition) -> Rule:
         off_delay_ns=in_ns(condition.off_delay_s),
         ask=verdicts.ask_of(condition.when),
         signals=verdicts.signals(condition.when),
-        shares=verdicts.shares(condition.when),
-        silences=verdicts.silences(condition.when),
+        windows=verdicts.windows(condition.when),
+        dues=verdicts.dues(condition.when),
     )
 
 
@@ -202,14 +203,14 @@ class Detector:
         self._memory = Memory(link_since_ns=start.mono_ns)
         self._newest = start
         self._rules_of: dict[str, list[Rule]] = {}
-        self._shares_of: dict[str, list[Share]] = {}
+        self._windows_of: dict[str, list[Window]] = {}
         for rule in rules:
             for signal in rule.signals:
                 self._rules_of.setdefault(signal, []).append(rule)
-            for share in rule.shares:
-                if verdicts.share_key(share) not in self._memory.windows:
-                    self._memory.windows[verdicts.share_key(share)] = Window(share.of_last)
-                    self._shares_of.setdefault(share.signal, []).append(share)
+            for one in rule.windows:
+                if one.key not in self._memory.windows:
+                    window = self._memory.windows[one.key] = one.make(start.mono_ns)
+                    self._windows_of.setdefault(one.signal, []).append(window)
         # When to look at which rule again; only rules for which time is running.
         self._due_ns: dict[str, int] = {}
         for rule in rules:
@@ -271,6 +272,7 @@ class Detector:
         self._newest = now
         if self._memory.link_since_ns is not None:
             self._memory.link_since_ns = now.mono_ns
+        self._begin_anew()
         for key, phase in self.phases.items():
             if phase.since is not None:
                 state = State.ACTIVE if phase.active else State.NORMAL
@@ -302,11 +304,8 @@ class Detector:
 
     def _plan(self, rule: Rule) -> None:
         """When ``rule`` has to be asked again because time alone may change something."""
-        phase, due = self.phases[rule.key], []
-        for signal, silence_ns in rule.silences:
-            since_ns = self._memory.silent_since_ns(signal)
-            if since_ns is not None and since_ns + silence_ns > self._newest.mono_ns:
-                due.append(since_ns + silence_ns)
+        phase, now_ns = self.phases[rule.key], self._newest.mono_ns
+        due = [ns for one in rule.dues if (ns := one(self._memory, now_ns)) is not None]
         if phase.since is not None:
             due.append(phase.since.mono_ns + (rule.off_delay_ns if phase.active else rule.on_delay_ns))
         if due:
@@ -319,15 +318,27 @@ class Detector:
         if up == (self._memory.link_since_ns is not None):
             return {}
         self._memory.link_since_ns = self._newest.mono_ns if up else None
-        return {rule.key: rule for rule in self.rules.values() if rule.silences}
+        if up:
+            self._begin_anew()
+        return {rule.key: rule for rule in self.rules.values() if rule.dues}
+
+    def _begin_anew(self) -> None:
+        """Nobody listened: what would have been heard meanwhile is not known, and time counts from now."""
+        for key in self._memory.given_since_ns:
+            self._memory.given_since_ns[key] = self._newest.mono_ns
+        for window in self._memory.windows.values():
+            window.begin_anew(self._newest.mono_ns)
 
     def _remember(self, sample: Sample) -> None:
         self._memory.latest[sample.signal] = sample
+        now_ns = self._newest.mono_ns
         if sample.quality is Quality.GOOD:
-            self._memory.last_good_ns[sample.signal] = self._newest.mono_ns
-            for share in self._shares_of.get(sample.signal, ()):
-                hit = verdicts.equal(sample.value, share.value) is True
-                self._memory.windows[verdicts.share_key(share)].put(hit)
+            self._memory.last_good_ns[sample.signal] = now_ns
+        for window in self._windows_of.get(sample.signal, ()):
+            if sample.quality is Quality.GOOD:
+                window.put(sample.value, now_ns)
+            else:
+                window.missed()
 
 
 def _silence_is_an_answer(read: Read | None) -> bool:

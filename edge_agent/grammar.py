@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from edge_agent.wire import Id
 
+# So many samples of a signal are remembered, whatever the time they are from.
+MAX_RECENT = 10_000
+
 Scalar = bool | int | float | str
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 7, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -450,6 +453,13 @@ def _at_most_one(**given: object) -> None:
         raise ValueError(f"one of {', '.join(given)} is expected, not {' and '.join(keys)}")
 
 
+def _exactly_one(**given: float | None) -> float:
+    values = [value for value in given.values() if value is not None]
+    if len(values) != 1:
+        raise ValueError(f"exactly one of {', '.join(given)} is expected")
+    return values[0]
+
+
 def _kind_of_signal(raw: Any) -> str:
     if not isinstance(raw, Mapping):
         return type(raw).__name__
@@ -514,24 +524,71 @@ class NoData(Part):
     s: Annotated[float, Field(gt=0, le=86_400 * 7)]
 
 
+class Stuck(Part):
+    """True when the signal was read for ``s`` seconds and never moved; unknown when it is not read."""
+
+    signal: Id
+    s: Annotated[float, Field(gt=0, le=86_400 * 7)]
+    deadband: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="a number that moves by less stands")
+    ] = 0.0
+
+
 class Share(Part):
-    """True when more than ``above`` of the last ``of_last`` samples are ``value``, at least ``at_least``."""
+    """True when more than ``above`` of the last samples are ``value`` and there are ``at_least`` so many."""
 
     signal: Id
     value: Scalar
-    of_last: Annotated[int, Field(ge=2, le=10_000)]
+    of_last: Annotated[int | None, Field(ge=2, le=MAX_RECENT, description="samples")] = None
+    of_last_s: Annotated[float | None, Field(gt=0, le=86_400, description="those of so many seconds")] = None
     above: Annotated[float, Field(ge=0, lt=1)]
-    at_least: Annotated[int, Field(ge=1)] = 1
+    at_least: Annotated[int, Field(ge=1, le=MAX_RECENT)] = 1
 
     @model_validator(mode="after")
     def _reachable(self) -> Share:
-        if self.at_least > self.of_last:
+        _exactly_one(of_last=self.of_last, of_last_s=self.of_last_s)
+        if self.of_last is not None and self.at_least > self.of_last:
             raise ValueError(f"at_least: {self.at_least} is more than of_last, {self.of_last}")
         return self
 
 
+class Rate(Part):
+    """How fast a counter counts, or how often a signal has a ``value``, in the last ``of_last_s`` seconds.
+
+    Unknown before it was watched for so long. A counter that falls was reset, and nobody knows what it
+    counted in that step, unless it turned over at ``modulus``.
+    """
+
+    signal: Id
+    of_last_s: Annotated[float, Field(gt=0, le=86_400)]
+    above: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    below: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    deadband: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    per: Annotated[
+        Literal["s", "min", "h"] | None, Field(description="of above and below; in of_last_s when missing")
+    ] = None
+    modulus: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="a counter that gets there begins at 0")
+    ] = None
+    value: Annotated[Scalar | None, Field(description="count the samples with this value")] = None
+
+    @property
+    def per_s(self) -> float:
+        """In seconds, what the limits are for."""
+        return self.of_last_s if self.per is None else {"s": 1, "min": 60, "h": 3_600}[self.per]
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Rate:
+        limit = _exactly_one(above=self.above, below=self.below)
+        if self.value is not None and self.modulus is not None:
+            raise ValueError("modulus: is for a counter; samples with a value have none")
+        if self.value is not None and limit / self.per_s * self.of_last_s >= MAX_RECENT:
+            raise ValueError(f"of_last_s: at most {MAX_RECENT} samples are counted, fewer than the limit")
+        return self
+
+
 class Given(Part):
-    """``rule``, but unknown as long as ``that`` is not true."""
+    """``rule``, but unknown as long as ``that`` is not true; time in it begins when ``that`` turns true."""
 
     that: When
     rule: When
@@ -549,7 +606,9 @@ class When(Part):
     bits: Bits | None = None
     in_: Annotated[In | None, Field(alias="in")] = None
     no_data_s: NoData | None = None
+    stuck_s: Stuck | None = None
     share: Share | None = None
+    rate: Rate | None = None
     given: Given | None = None
 
     @model_validator(mode="after")

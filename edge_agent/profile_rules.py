@@ -28,6 +28,7 @@ from edge_agent.grammar import (
     NoAnswer,
     NoData,
     Profile,
+    Rate,
     Read,
     Redaction,
     RegisterSignal,
@@ -36,6 +37,7 @@ from edge_agent.grammar import (
     Share,
     Signal,
     SilenceSignal,
+    Stuck,
     TextSignal,
     TopicRead,
     When,
@@ -237,9 +239,10 @@ def _conditions_fit_signals(profile: Profile) -> Iterator[Problem]:
                 yield Problem(path=(*path, "signal"), text=text)
             else:
                 yield from _rule_misfits(path, leaf, _kinds(signal))
+                yield from _too_seldom(path, leaf, profile.reads.get(signal.read))
 
 
-_Leaf = Is | Limit | Bits | In | NoData | Share
+_Leaf = Is | Limit | Bits | In | NoData | Stuck | Share | Rate
 
 
 def _leaves(when: When, path: Path) -> Iterator[tuple[Path, _Leaf]]:
@@ -290,11 +293,23 @@ def _kind(value: Scalar) -> type:
 _KIND_NAMES = {bool: "true or false", float: "a number", str: "a text"}
 
 
+def _too_seldom(path: Path, leaf: _Leaf, read: Read | None) -> Iterator[Problem]:
+    """What is read once in that time, or less, can be seen neither to stand nor to count."""
+    span_s = {Stuck: "s", Rate: "of_last_s"}.get(type(leaf))
+    if span_s is None or not isinstance(read, RequestRead | ModbusRead):
+        return
+    if getattr(leaf, span_s) <= read.every_s:
+        every = f"{read.every_s:g}"
+        text = f"more than {every} is expected: signal {leaf.signal!r} is read every {every} s"
+        yield Problem(path=(*path, span_s), text=text)
+
+
 def _rule_misfits(path: Path, leaf: _Leaf, kinds: frozenset[type]) -> Iterator[Problem]:
-    if isinstance(leaf, Limit | Bits) and float not in kinds:
+    counts = isinstance(leaf, Rate) and leaf.value is None
+    if (isinstance(leaf, Limit | Bits) or counts) and float not in kinds:
         yield Problem(path=(*path, "signal"), text=f"signal {leaf.signal!r} is not a number")
     values: list[tuple[str | int, Scalar]] = []
-    if isinstance(leaf, Is | Share):
+    if isinstance(leaf, Is | Share | Rate) and leaf.value is not None:
         values = [("value", leaf.value)]
     if isinstance(leaf, In):
         values = list(enumerate(leaf.values))

@@ -3,40 +3,32 @@
 What is not known stays unknown: a signal without a sample or with a bad one, a share of too few samples,
 silence without a link or since too short a time. Inside the band of a deadband the answer is what it was;
 where nothing was yet (after a restart) it is what the condition's own state says.
+
+In the rule of a `given` time begins when that which is given turns true: a scanner is not silent because the
+line stood still all night.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
-from edge_agent.profile import Bits, In, Is, Limit, NoData, Scalar, Share, When
+from edge_agent.profile import Bits, Given, In, Is, Limit, NoData, Rate, Scalar, Share, Stuck, When
 from edge_agent.sample import Quality, Sample, Value
+from edge_agent.windows import Counter, Newest, Recent, Standing, Window, same
 
 NS_PER_S = 1_000_000_000
 
 # True, False, or None for unknown.
 Verdict = bool | None
 
-_Leaf = Is | Limit | Bits | In | NoData | Share
-
-
-class Window:
-    """The newest ``size`` good values of a signal, as whether each equalled the value that is counted."""
-
-    def __init__(self, size: int) -> None:
-        self.hits = 0
-        self._newest: deque[bool] = deque(maxlen=size)
-
-    def __len__(self) -> int:
-        return len(self._newest)
-
-    def put(self, hit: bool) -> None:
-        if len(self._newest) == self._newest.maxlen:
-            self.hits -= self._newest[0]
-        self._newest.append(hit)
-        self.hits += hit
+_Leaf = Is | Limit | Bits | In | NoData | Stuck | Share | Rate
+# Those that remember more of a signal than its latest sample.
+_Lasting = Stuck | Share | Rate
+# Keys of all `given` around a rule.
+_Around = tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,71 +39,97 @@ class Memory:
     link_since_ns: int | None
     latest: dict[str, Sample] = field(default_factory=dict)
     last_good_ns: dict[str, int] = field(default_factory=dict)
-    windows: dict[tuple[str, str, Scalar, int], Window] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
     # The last answer of each limit.
-    bands: dict[tuple[int, str, float, float], bool] = field(default_factory=dict)
+    bands: dict[tuple[str, bool, float, float], bool] = field(default_factory=dict)
+    # Since when that which is given is true, where it is.
+    given_since_ns: dict[str, int] = field(default_factory=dict)
 
     def value(self, signal: str) -> Value:
         """None when it is not known; a sample of uncertain quality has a value."""
         sample = self.latest.get(signal)
         return None if sample is None or sample.quality is Quality.BAD else sample.value
 
-    def silent_since_ns(self, signal: str) -> int | None:
+    def silent_since_ns(self, signal: str, around: _Around = ()) -> int | None:
         """From when on the silence of ``signal`` counts; None without a link."""
-        if self.link_since_ns is None:
+        since_ns = self.since_ns(around)
+        if self.link_since_ns is None or since_ns is None:
             return None
-        return max(self.link_since_ns, self.last_good_ns.get(signal, 0))
+        return max(self.link_since_ns, self.last_good_ns.get(signal, 0), since_ns)
+
+    def since_ns(self, around: _Around) -> int | None:
+        """From when on time counts inside of these `given`; None while one of them is not true."""
+        if not all(key in self.given_since_ns for key in around):
+            return None
+        return max((self.given_since_ns[key] for key in around), default=0)
 
 
 # (memory, now in mono_ns, whether the answer is yes as far as the condition's own state tells) -> verdict
 Ask = Callable[[Memory, int, bool], Verdict]
+# (memory, now in mono_ns) -> the next moment at which time alone may change a verdict, if there is one
+Due = Callable[[Memory, int], int | None]
+# Of a signal, from a moment on.
+Make = Callable[[int], Window]
 
 
-def ask_of(when: When) -> Ask:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """A window that a rule needs; ``key`` tells it from others, so that rules may share it."""
+
+    key: str
+    signal: str
+    make: Make
+
+
+def ask_of(when: When, around: _Around = ()) -> Ask:
     """``when`` as something that can be asked."""
     for name, build in _TESTS.items():
         if getattr(when, name) is not None:
-            return build(when)
+            return build(when, around)
     raise ValueError("a `when` needs exactly one test")
 
 
 def signals(when: When) -> frozenset[str]:
     """All that ``when`` looks at."""
-    return frozenset(leaf.signal for part in _parts(when) for leaf in _leaves(part))
+    return frozenset(leaf.signal for part, _ in _parts(when, ()) for leaf in _leaves(part))
 
 
-def shares(when: When) -> tuple[Share, ...]:
-    return tuple(part.share for part in _parts(when) if part.share)
+def windows(when: When) -> tuple[Remembered, ...]:
+    """All that has to be remembered for ``when``."""
+    return tuple(
+        Remembered(key=_key(leaf), signal=leaf.signal, make=partial(_window, leaf))
+        for part, _ in _parts(when, ())
+        for leaf in _leaves(part)
+        if isinstance(leaf, _Lasting)
+    )
 
 
-def silences(when: When) -> tuple[tuple[str, int], ...]:
-    """(signal, ns of silence) of each ``no_data_s``: what time alone can make true."""
-    return tuple((p.no_data_s.signal, in_ns(p.no_data_s.s)) for p in _parts(when) if p.no_data_s)
+def dues(when: When) -> tuple[Due, ...]:
+    """When time alone may change what ``when`` says."""
+    return tuple(
+        _DUES[type(leaf)](leaf, around)
+        for part, around in _parts(when, ())
+        for leaf in _leaves(part)
+        if type(leaf) in _DUES
+    )
 
 
 def equal(value: Value, expected: Scalar) -> Verdict:
-    """Unknown when the value is. True is not 1, as it is not in YAML or JSON."""
-    if value is None:
-        return None
-    return value == expected and isinstance(value, bool) == isinstance(expected, bool)
-
-
-def share_key(share: Share) -> tuple[str, str, Scalar, int]:
-    """What tells windows apart. The type is in it because True and 1 are one key."""
-    return (share.signal, type(share.value).__name__, share.value, share.of_last)
+    """Unknown when the value is."""
+    return None if value is None else same(value, expected)
 
 
 def in_ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
-def _is(when: When) -> Ask:
+def _is(when: When, _: _Around) -> Ask:
     assert when.is_ is not None
     signal, expected = when.is_.signal, when.is_.value
     return lambda memory, _now, _active: equal(memory.value(signal), expected)
 
 
-def _in(when: When) -> Ask:
+def _in(when: When, _: _Around) -> Ask:
     assert when.in_ is not None
     signal, values = when.in_.signal, when.in_.values
 
@@ -122,7 +140,7 @@ def _in(when: When) -> Ask:
     return ask
 
 
-def _bits(when: When) -> Ask:
+def _bits(when: When, _: _Around) -> Ask:
     assert when.bits is not None
     signal, mask = when.bits.signal, when.bits.mask
 
@@ -133,65 +151,148 @@ def _bits(when: When) -> Ask:
     return ask
 
 
-def _above(when: When) -> Ask:
+def _above(when: When, _: _Around) -> Ask:
     assert when.above is not None
-    return _limit(when.above, sign=1)
+    return _limit(when.above, above=True)
 
 
-def _below(when: When) -> Ask:
+def _below(when: When, _: _Around) -> Ask:
     assert when.below is not None
-    return _limit(when.below, sign=-1)
+    return _limit(when.below, above=False)
 
 
-def _limit(limit: Limit, *, sign: int) -> Ask:
-    key = (sign, limit.signal, limit.limit, limit.deadband)
-
+def _limit(limit: Limit, *, above: bool) -> Ask:
     def ask(memory: Memory, _now: int, active: bool) -> Verdict:
         value = memory.value(limit.signal)
         if not isinstance(value, int | float) or value != value:  # NaN is no number to compare
             return None
-        over = sign * (value - limit.limit)
-        in_band = limit.deadband > 0 and -limit.deadband <= over <= 0
-        answer = memory.bands.get(key, active) if in_band else over > 0
-        memory.bands[key] = answer
-        return answer
+        key = (limit.signal, above, limit.limit, limit.deadband)
+        return _beyond(memory, key, value, active)
 
     return ask
 
 
-def _no_data(when: When) -> Ask:
+def _beyond(memory: Memory, key: tuple[str, bool, float, float], value: float, active: bool) -> bool:
+    """``key``: of what, whether above or below, the limit, the deadband."""
+    _, above, limit, deadband = key
+    over = value - limit if above else limit - value
+    in_band = deadband > 0 and -deadband <= over <= 0
+    answer = memory.bands.get(key, active) if in_band else over > 0
+    memory.bands[key] = answer
+    return answer
+
+
+def _no_data(when: When, around: _Around) -> Ask:
     assert when.no_data_s is not None
     signal, silence_ns = when.no_data_s.signal, in_ns(when.no_data_s.s)
 
     def ask(memory: Memory, now: int, _active: bool) -> Verdict:
-        since = memory.silent_since_ns(signal)
+        since = memory.silent_since_ns(signal, around)
         if since is None:
             return None
         if now - since >= silence_ns:
             return True
-        # Unknown while it was neither silent for long enough nor heard since the link stands.
+        # Unknown while it was neither silent for long enough nor heard since time counts.
         return False if memory.last_good_ns.get(signal) == since else None
 
     return ask
 
 
-def _share(when: When) -> Ask:
-    assert when.share is not None
-    share = when.share
-    key = share_key(share)
+def _no_data_due(leaf: NoData, around: _Around) -> Due:
+    silence_ns = in_ns(leaf.s)
 
-    def ask(memory: Memory, _now: int, _active: bool) -> Verdict:
-        window = memory.windows[key]
-        if memory.value(share.signal) is None or len(window) < share.at_least:
+    def due(memory: Memory, now: int) -> int | None:
+        since = memory.silent_since_ns(leaf.signal, around)
+        return None if since is None else _if_later(since + silence_ns, now)
+
+    return due
+
+
+def _stuck(when: When, around: _Around) -> Ask:
+    assert when.stuck_s is not None
+    leaf, span_ns = when.stuck_s, in_ns(when.stuck_s.s)
+    key = _key(leaf)
+
+    def ask(memory: Memory, now: int, _active: bool) -> Verdict:
+        standing, begun = _remembered(memory, key, Standing), memory.since_ns(around)
+        if memory.value(leaf.signal) is None or begun is None:
             return None
-        return window.hits > share.above * len(window)
+        if standing.since_ns is None or standing.newest_ns is None or now - standing.newest_ns >= span_ns:
+            return None
+        if standing.newest_ns - max(standing.since_ns, begun) >= span_ns:
+            return True
+        # Unknown while it neither stood for long enough nor was seen to move since time counts.
+        return False if standing.moved and standing.since_ns >= begun else None
 
     return ask
 
 
-def _not(when: When) -> Ask:
+def _share(when: When, _: _Around) -> Ask:
+    assert when.share is not None
+    share = when.share
+    key = _key(share)
+
+    def ask(memory: Memory, now: int, _active: bool) -> Verdict:
+        window = memory.windows[key]
+        assert isinstance(window, Newest | Recent)
+        count = window.count(now)
+        if memory.value(share.signal) is None or count < share.at_least:
+            return None
+        return window.hits > share.above * count
+
+    return ask
+
+
+def _rate(when: When, around: _Around) -> Ask:
+    assert when.rate is not None
+    leaf = when.rate
+    found = _how_often if leaf.value is not None else _how_fast
+    limit = leaf.below if leaf.above is None else leaf.above
+    assert limit is not None
+    band = (_key(leaf), leaf.above is not None, limit, leaf.deadband)
+
+    def ask(memory: Memory, now: int, active: bool) -> Verdict:
+        begun = memory.since_ns(around)
+        rate = None if begun is None else found(leaf, memory, now, begun)
+        return None if rate is None else _beyond(memory, band, rate, active)
+
+    return ask
+
+
+def _how_fast(leaf: Rate, memory: Memory, now: int, begun_ns: int) -> float | None:
+    if memory.value(leaf.signal) is None:
+        return None
+    counted = _remembered(memory, _key(leaf), Counter).counted_per_ns(now, begun_ns)
+    return None if counted is None else counted * NS_PER_S * leaf.per_s
+
+
+def _how_often(leaf: Rate, memory: Memory, now: int, begun_ns: int) -> float | None:
+    window = _remembered(memory, _key(leaf), Recent)
+    window.count(now)
+    if memory.link_since_ns is None or now - max(window.begun_ns, begun_ns) < window.span_ns:
+        return None
+    return window.hits / leaf.of_last_s * leaf.per_s
+
+
+def _rate_due(leaf: Rate, around: _Around) -> Due:
+    key, span_ns = _key(leaf), in_ns(leaf.of_last_s)
+
+    def due(memory: Memory, now: int) -> int | None:
+        begun = memory.since_ns(around)
+        filled = None if begun is None or leaf.value is None else _if_later(begun + span_ns, now)
+        return _earliest(filled, memory.windows[key].due_ns(now))
+
+    return due
+
+
+def _window_due(leaf: _Lasting, _: _Around) -> Due:
+    key = _key(leaf)
+    return lambda memory, now: memory.windows[key].due_ns(now)
+
+
+def _not(when: When, around: _Around) -> Ask:
     assert when.not_ is not None
-    inner = ask_of(when.not_)
+    inner = ask_of(when.not_, around)
 
     def ask(memory: Memory, now: int, active: bool) -> Verdict:
         verdict = inner(memory, now, not active)
@@ -200,21 +301,27 @@ def _not(when: When) -> Ask:
     return ask
 
 
-def _any(when: When) -> Ask:
-    return _combined([ask_of(one) for one in when.any or ()], decides=True)
+def _any(when: When, around: _Around) -> Ask:
+    return _combined([ask_of(one, around) for one in when.any or ()], decides=True)
 
 
-def _all(when: When) -> Ask:
-    return _combined([ask_of(one) for one in when.all or ()], decides=False)
+def _all(when: When, around: _Around) -> Ask:
+    return _combined([ask_of(one, around) for one in when.all or ()], decides=False)
 
 
-def _given(when: When) -> Ask:
+def _given(when: When, around: _Around) -> Ask:
     assert when.given is not None
-    that, rule = ask_of(when.given.that), ask_of(when.given.rule)
+    key = _given_key(when.given)
+    that, rule = ask_of(when.given.that, around), ask_of(when.given.rule, (*around, key))
 
     def ask(memory: Memory, now: int, active: bool) -> Verdict:
+        holds = that(memory, now, active)
+        if holds:
+            memory.given_since_ns.setdefault(key, now)
+        else:
+            memory.given_since_ns.pop(key, None)
         # Both are asked: a deadband has to see every value.
-        holds, verdict = that(memory, now, active), rule(memory, now, active)
+        verdict = rule(memory, now, active)
         return verdict if holds else None
 
     return ask
@@ -233,8 +340,8 @@ def _combined(tests: Sequence[Ask], *, decides: bool) -> Ask:
     return ask
 
 
-# A new kind of test is one key of ``When`` and one entry here.
-_TESTS: dict[str, Callable[[When], Ask]] = {
+# A new kind of test is one key of ``When`` and one entry here; one for which time is running, one more below.
+_TESTS: dict[str, Callable[[When, _Around], Ask]] = {
     "is_": _is,
     "not_": _not,
     "above": _above,
@@ -244,19 +351,68 @@ _TESTS: dict[str, Callable[[When], Ask]] = {
     "bits": _bits,
     "in_": _in,
     "no_data_s": _no_data,
+    "stuck_s": _stuck,
     "share": _share,
+    "rate": _rate,
     "given": _given,
+}
+_DUES: dict[type[_Leaf], Callable[..., Due]] = {
+    NoData: _no_data_due,
+    Stuck: _window_due,
+    Share: _window_due,
+    Rate: _rate_due,
 }
 
 
-def _parts(when: When) -> Iterable[When]:
-    yield when
-    given = (when.given.that, when.given.rule) if when.given else ()
-    for inner in (*([when.not_] if when.not_ else ()), *(when.any or ()), *(when.all or ()), *given):
-        yield from _parts(inner)
+def _window(leaf: _Lasting, now_ns: int) -> Window:
+    """What ``leaf`` remembers, from ``now_ns`` on."""
+    if isinstance(leaf, Stuck):
+        return Standing(in_ns(leaf.s), leaf.deadband)
+    if isinstance(leaf, Share) and leaf.of_last is not None:
+        return Newest(leaf.value, leaf.of_last)
+    span_ns = in_ns(leaf.of_last_s or 0)
+    if leaf.value is None:
+        return Counter(span_ns, leaf.modulus)
+    return Recent(leaf.value, span_ns, now_ns)
+
+
+W = TypeVar("W", bound=Window)
+
+
+def _remembered(memory: Memory, key: str, kind: type[W]) -> W:
+    window = memory.windows[key]
+    assert isinstance(window, kind)
+    return window
+
+
+def _key(leaf: _Lasting) -> str:
+    """As JSON, where true is not 1."""
+    return f"{type(leaf).__name__} {leaf.model_dump_json()}"
+
+
+def _given_key(given: Given) -> str:
+    return given.model_dump_json()
+
+
+def _if_later(due_ns: int, now_ns: int) -> int | None:
+    return due_ns if due_ns > now_ns else None
+
+
+def _earliest(*due_ns: int | None) -> int | None:
+    return min((ns for ns in due_ns if ns is not None), default=None)
+
+
+def _parts(when: When, around: _Around) -> Iterable[tuple[When, _Around]]:
+    yield when, around
+    for inner in (*([when.not_] if when.not_ else ()), *(when.any or ()), *(when.all or ())):
+        yield from _parts(inner, around)
+    if when.given:
+        yield from _parts(when.given.that, around)
+        yield from _parts(when.given.rule, (*around, _given_key(when.given)))
 
 
 def _leaves(when: When) -> Iterable[_Leaf]:
-    for leaf in (when.is_, when.above, when.below, when.bits, when.in_, when.no_data_s, when.share):
+    given = (when.is_, when.above, when.below, when.bits, when.in_)
+    for leaf in (*given, when.no_data_s, when.stuck_s, when.share, when.rate):
         if leaf is not None:
             yield leaf

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import proof
-from edge_agent.profile import device_table, json_schema, parse
+from edge_agent import plain_yaml, proof
+from edge_agent.profile import When, device_table, json_schema, parse
 from edge_agent.wire import RESERVED_FAULTS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
 PROFILES = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "device_profiles").glob("*.yaml")}
 YAML = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
+RULES = [text for text in YAML if re.search("^when:", text, re.MULTILINE)]
 TOML = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
 
 
@@ -31,7 +32,12 @@ def test_every_key_of_the_grammar_is_explained(key: str) -> None:
     assert re.search(rf"`{key}\b|[{{ ,]{key}[,}}]", GUIDE)
 
 
-@pytest.mark.parametrize("text", YAML)
+@pytest.mark.parametrize("text", RULES)
+def test_a_rule_in_the_guide_can_be_asked(text: str) -> None:
+    When.model_validate_json(json.dumps(plain_yaml.load(text).value["when"]), strict=True)  # type: ignore[index,call-overload]  # a mapping
+
+
+@pytest.mark.parametrize("text", [text for text in YAML if text not in RULES])
 def test_the_profile_in_the_guide_is_sound_and_its_examples_are_true(text: str) -> None:
     assert proof.problems(text, name=str(re.findall(r"^name: (.*)$", text, re.MULTILINE)[0])) == ()
 

@@ -253,6 +253,217 @@ def test_too_many_missed_reads_raise_and_good_ones_clear() -> None:
     assert cleared == [Act.CLEAR]
 
 
+def test_too_many_missed_reads_within_minutes_raise_and_are_forgotten_when_their_time_is_over() -> None:
+    share = {"signal": "no_read", "value": True, "of_last_s": 60, "above": 0.5, "at_least": 3}
+    line = floor({"share": share}, fault="read-rate")
+    for missed in (False, False, True, True):
+        assert line.read(no_read=missed) == []
+        line.clock.go(10)
+    # The first one is forgotten after a minute: 2 of 3 are left.
+    (raised,) = line.wait(35)
+    assert raised.first.mono_ns == HandClock().mono_ns + 60 * NS_PER_S
+    # Then there are too few to tell.
+    assert line.wait(600) == []
+    assert line.detector.active() == {"belt/read-rate"}
+
+
+# --- what stands still
+# --------------------------------------------------------------------------------------------
+
+STUCK = {"stuck_s": {"signal": "position", "s": 10}}
+
+
+def test_an_encoder_that_does_not_move_is_stuck_at_the_sample_that_shows_it() -> None:
+    line = floor(STUCK, fault="stuck")
+    line.read(position=7)
+    line.clock.go(1)
+    began = line.clock.stamp()
+    for _ in range(10):
+        assert line.read(position=8) == []
+        line.clock.go(1)
+    (raised,) = line.read(position=8)
+    assert (raised.act, raised.first) == (Act.RAISE, line.clock.stamp())
+    assert raised.first.mono_ns - began.mono_ns == 10 * NS_PER_S
+    line.clock.go(1)
+    assert acts(line.read(position=9)) == [Act.CLEAR]
+
+
+def test_no_data_is_not_stuck() -> None:
+    line = floor(STUCK, fault="stuck", on_delay_s=30)
+    line.read(position=7)
+    for _ in range(11):
+        line.clock.go(1)
+        line.read(position=7)
+    assert line.detector.phases["belt/stuck"].state is State.PENDING
+    assert line.wait(600) == []
+    assert line.detector.phases["belt/stuck"].state is State.NORMAL
+    # It says the same after a long pause: nobody knows whether it moved.
+    assert line.read(position=7) == []
+    assert line.detector.phases["belt/stuck"].state is State.NORMAL
+
+
+def test_what_is_stuck_no_more_for_want_of_data_lends_no_time_to_another_reason() -> None:
+    jammed = {"any": [STUCK, {"is": {"signal": "torque", "value": "high"}}]}
+    line = floor(jammed, on_delay_s=60)
+    for _ in range(11):
+        line.read(position=7)
+        line.clock.go(1)
+    line.clock.go(29)
+    again = line.clock.stamp()
+    line.read(torque="high")
+    (raised,) = line.wait(100)
+    assert raised.first == again
+
+
+def test_one_failed_read_does_not_make_a_stuck_value_move() -> None:
+    line = floor(STUCK, fault="stuck")
+    found = []
+    for second in range(12):
+        found += line.read(position=None if second == 5 else 7)
+        line.clock.go(1)
+    assert acts(found) == [Act.RAISE]
+
+
+def test_a_value_that_moves_within_its_deadband_is_stuck_and_one_that_creeps_is_not() -> None:
+    trembling, creeping = (floor({"stuck_s": STUCK["stuck_s"] | {"deadband": 2}}) for _ in range(2))
+    found = []
+    for second in range(30):
+        found += trembling.read(position=100 + second % 3)
+        creeping.read(position=100 + second / 2)
+        trembling.clock.go(1)
+        creeping.clock.go(1)
+    assert acts(found) == [Act.RAISE]
+    assert creeping.detector.active() == frozenset()
+
+
+def test_a_value_that_stood_while_the_line_stood_is_not_stuck_when_the_line_starts() -> None:
+    running = {"is": {"signal": "running", "value": True}}
+    line = floor({"given": {"that": running, "rule": STUCK}}, fault="stuck")
+    for _ in range(100):
+        assert line.read(running=False, position=7) == []
+        line.clock.go(1)
+    for _ in range(10):
+        assert line.read(running=True, position=7) == []
+        line.clock.go(1)
+    assert acts(line.read(running=True, position=7)) == [Act.RAISE]
+    # It stops: nobody knows. It starts and moves.
+    line.clock.go(1)
+    assert line.read(running=False, position=7) == []
+    line.clock.go(1)
+    assert line.read(running=True, position=7) == []
+    line.clock.go(1)
+    assert acts(line.read(running=True, position=8)) == [Act.CLEAR]
+
+
+def test_a_stuck_encoder_is_stuck_after_a_restart_until_it_moves() -> None:
+    line = floor(STUCK, fault="stuck")
+    for _ in range(11):
+        line.read(position=7)
+        line.clock.go(1)
+    assert line.detector.active() == {"belt/stuck"}
+    line.restart()
+    for _ in range(5):
+        assert line.read(position=7) == []
+        line.clock.go(1)
+    assert acts(line.read(position=8)) == [Act.CLEAR]
+
+
+# --- rates
+# ------------------------------------------------------------------------------------------------------
+
+
+def counting(line: Floor, cartons: list[int]) -> list[Act]:
+    """One value each second."""
+    found = []
+    for value in cartons:
+        line.clock.go(1)
+        found += acts(line.read(cartons=value))
+    return found
+
+
+def test_a_line_that_makes_too_few_cartons_is_raised_once_its_window_is_full() -> None:
+    line = floor({"rate": {"signal": "cartons", "below": 60, "per": "min", "of_last_s": 10}})
+    assert counting(line, list(range(10))) == []
+    assert line.detector.unsettled() == {"belt/jam"}
+    # As many as it has to: 1/s is not below 60/min.
+    assert counting(line, [10]) == []
+    assert line.detector.unsettled() == frozenset()
+    assert counting(line, [10]) == [Act.RAISE]
+    assert counting(line, [13, 14]) == [Act.CLEAR]
+
+
+def test_a_counter_that_turns_over_or_was_reset_is_no_giant_rate() -> None:
+    rate = {"signal": "cartons", "above": 5, "per": "s", "of_last_s": 4, "modulus": 65_536}
+    line = floor({"rate": rate})
+    assert counting(line, [65_530, 65_532, 65_534, 0, 2, 4]) == []
+    assert counting(line, [3, 5, 7]) == []
+    assert counting(line, [40_000]) == [Act.RAISE]
+
+
+def test_events_are_counted_in_the_last_while_and_end_to_the_millisecond() -> None:
+    rate = {"signal": "no_read", "value": True, "above": 2, "of_last_s": 60}
+    line = floor({"rate": rate})
+    began = line.clock.stamp()
+    line.wait(60)
+    found = []
+    for _ in range(3):
+        line.clock.go(7)
+        found += line.read(no_read=True) + line.read(no_read=False)
+    (raised,) = found
+    assert raised.first.mono_ns == began.mono_ns + 81 * NS_PER_S
+    (cleared,) = line.wait(1_000)
+    assert cleared.first.mono_ns == began.mono_ns + 127 * NS_PER_S
+
+
+def test_too_few_events_are_told_by_time_alone_and_not_before_it_was_watched_for_so_long() -> None:
+    rate = {"signal": "scan", "value": True, "below": 2, "of_last_s": 60}
+    line = floor({"rate": rate})
+    began = line.clock.stamp()
+    assert line.wait(59) == []
+    (raised,) = line.wait(1)
+    assert raised.first.mono_ns == began.mono_ns + 60 * NS_PER_S
+    assert acts(line.read(scan=True) + line.read(scan=True)) == [Act.CLEAR]
+    # Without a link nobody hears anything; with it one has to listen again.
+    line.read(link_up=False)
+    assert line.wait(3_600) == []
+    line.read(link_up=True)
+    assert line.wait(59) == []
+    assert acts(line.wait(1)) == [Act.RAISE]
+
+
+def test_a_rate_after_a_standstill_is_unknown_until_its_window_is_full() -> None:
+    line = floor({"rate": {"signal": "scan", "value": True, "below": 1, "of_last_s": 10}}, off_delay_s=0)
+    line.wait(5)
+    line.detector.stood_still(line.clock.go(60))
+    assert line.wait(9) == []
+    assert acts(line.wait(1)) == [Act.RAISE]
+
+
+def test_a_rate_is_that_of_the_time_in_which_the_line_runs() -> None:
+    running = {"is": {"signal": "running", "value": True}}
+    rate = {"rate": {"signal": "scan", "value": True, "below": 1, "of_last_s": 10}}
+    line = floor({"given": {"that": running, "rule": rate}})
+    line.read(running=False)
+    assert line.wait(3_600) == []
+    line.read(running=True)
+    assert line.wait(9) == []
+    assert acts(line.wait(1)) == [Act.RAISE]
+
+
+def test_what_a_counter_did_not_count_while_the_line_stood_is_not_too_little() -> None:
+    running = {"is": {"signal": "running", "value": True}}
+    rate = {"rate": {"signal": "cartons", "below": 1, "per": "s", "of_last_s": 10}}
+    line = floor({"given": {"that": running, "rule": rate}})
+    line.read(running=False)
+    assert counting(line, [5] * 100) == []
+    line.clock.go(0.5)
+    line.read(running=True)
+    assert counting(line, list(range(6, 16))) == []
+    assert line.detector.unsettled() == {"belt/jam"}
+    assert counting(line, [16]) == []
+    assert line.detector.unsettled() == frozenset()
+
+
 # --- restart and settling
 # ----------------------------------------------------------------------------------------
 
@@ -392,6 +603,34 @@ RULES = [
         condition(
             {"share": {"signal": "scan", "value": False, "of_last": 5, "above": 0.4, "at_least": 2}},
             fault="read-rate",
+            off_delay_s=1,
+        )
+    ),
+    detect.rule(
+        condition(
+            {"share": {"signal": "scan", "value": False, "of_last_s": 4, "above": 0.4, "at_least": 2}},
+            fault="read-rate-lately",
+            on_delay_s=1,
+        )
+    ),
+    detect.rule(
+        condition({"rate": {"signal": "scan", "value": True, "below": 2, "of_last_s": 5}}, fault="few-scans")
+    ),
+    detect.rule(
+        condition(
+            {
+                "given": {
+                    "that": {"not": JAM},
+                    "rule": {
+                        "any": [
+                            {"stuck_s": {"signal": "current", "s": 3}},
+                            {"rate": {"signal": "current", "above": 3, "of_last_s": 4, "deadband": 1}},
+                            {"no_data_s": {"signal": "current", "s": 7}},
+                        ]
+                    },
+                }
+            },
+            fault="motor",
             off_delay_s=1,
         )
     ),

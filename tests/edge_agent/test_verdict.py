@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rigs.moments import HandClock, sample
 
 from edge_agent.profile import When
 from edge_agent.sample import Quality
-from edge_agent.verdict import Memory, Verdict, Window, ask_of, share_key, shares, signals, silences
+from edge_agent.verdict import Memory, Verdict, ask_of, dues, signals, windows
 
 START_NS = HandClock().mono_ns
 TRUTH: tuple[Verdict, ...] = (True, False, None)
@@ -82,9 +83,26 @@ def test_a_rule_is_unknown_as_long_as_what_it_needs_is_not_given() -> None:
     assert signals(test) == {"a", "b"}
 
 
-def test_silence_inside_of_given_is_waited_for() -> None:
+def test_silence_inside_of_given_counts_from_when_that_is_true() -> None:
     test = when(given={"that": flag("a"), "rule": {"no_data_s": {"signal": "b", "s": 5}}})
-    assert silences(test) == (("b", 5_000_000_000),)
+    memory, at = Memory(link_since_ns=START_NS), HandClock().stamp()
+    ask, (due,) = ask_of(test), dues(test)
+
+    def verdict(a: bool, after_s: float) -> Verdict:
+        memory.latest["a"] = sample("a", a, at)
+        return ask(memory, START_NS + round(after_s * 1e9), False)
+
+    # The line stood still all night, and nothing was scanned.
+    assert verdict(False, 36_000) is None
+    assert due(memory, START_NS) is None
+    assert verdict(True, 36_010) is None
+    assert due(memory, START_NS) == START_NS + 36_015_000_000_000
+    assert verdict(True, 36_014.999) is None
+    assert verdict(True, 36_015) is True
+    # It stopped for a moment: it has to move for as long again.
+    assert verdict(False, 36_016) is None
+    assert verdict(True, 36_017) is None
+    assert verdict(True, 36_022) is True
 
 
 def test_not_any_and_all_follow_kleene() -> None:
@@ -151,27 +169,17 @@ def test_silence_is_unknown_until_it_has_lasted_and_without_a_link() -> None:
 def test_a_share_is_unknown_before_there_are_enough_samples() -> None:
     given = when(share={"signal": "no_read", "value": True, "of_last": 4, "above": 0.5, "at_least": 3})
     memory, test, at = Memory(link_since_ns=START_NS), ask_of(given), HandClock().stamp()
-    window = Window(4)
-    memory.windows = dict.fromkeys(map(share_key, shares(given)), window)
+    (remembered,) = windows(given)
+    window = memory.windows[remembered.key] = remembered.make(START_NS)
     verdicts = []
     for hit in (True, True, True, False, False, False):
         memory.latest["no_read"] = sample("no_read", hit, at)
-        window.put(hit)
+        window.put(hit, START_NS)
         verdicts.append(test(memory, START_NS, False))
     # 3 of 3, 3 of 4, then 2 and 1 of the last 4.
     assert verdicts == [None, None, True, True, False, False]
     memory.latest["no_read"] = sample("no_read", None, at)
     assert test(memory, START_NS, False) is None
-
-
-def test_a_window_forgets_the_oldest() -> None:
-    window = Window(3)
-    hits = []
-    for hit in (True, True, False, False, False, True):
-        window.put(hit)
-        hits.append(window.hits)
-    assert hits == [1, 2, 2, 1, 0, 1]
-    assert len(window) == 3
 
 
 def test_a_when_knows_what_it_looks_at() -> None:
@@ -183,4 +191,38 @@ def test_a_when_knows_what_it_looks_at() -> None:
         ]
     )
     assert signals(given) == {"running", "speed", "scan", "blocked"}
-    assert silences(given) == (("scan", 2_500_000_000),)
+    memory = Memory(link_since_ns=START_NS)
+    assert [due(memory, START_NS) for due in dues(given)] == [START_NS + 2_500_000_000]
+
+
+def test_rules_that_ask_the_same_share_what_is_remembered_and_true_is_not_1() -> None:
+    share = {"signal": "no_read", "of_last": 4, "above": 0.5}
+    (one,), (other,), (number,) = (windows(when(share=share | {"value": v})) for v in (True, True, 1))
+    assert one.key == other.key != number.key
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"stuck_s": {"signal": "s", "s": 0}}, "greater than 0"),
+        ({"share": {"signal": "s", "value": 1, "above": 0.5}}, "exactly one of of_last, of_last_s"),
+        (
+            {"share": {"signal": "s", "value": 1, "above": 0.5, "of_last": 5, "of_last_s": 5}},
+            "exactly one of of_last, of_last_s",
+        ),
+        ({"rate": {"signal": "s", "of_last_s": 60}}, "exactly one of above, below"),
+        ({"rate": {"signal": "s", "of_last_s": 60, "above": 1, "below": 2}}, "exactly one of above, below"),
+        ({"rate": {"signal": "s", "of_last_s": 60, "above": 1, "per": "day"}}, "'s', 'min' or 'h'"),
+        (
+            {"rate": {"signal": "s", "of_last_s": 60, "above": 1, "value": True, "modulus": 256}},
+            "modulus: is for a counter",
+        ),
+        (
+            {"rate": {"signal": "s", "of_last_s": 3_600, "above": 10, "per": "s", "value": True}},
+            "of_last_s: at most 10000 samples",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_what_was_expected(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        when(**given)
