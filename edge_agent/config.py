@@ -98,6 +98,9 @@ class DeviceTable(Table):
         description="area/line/station inside the site",
     )
     unit: int = Field(default=1, ge=0, le=255, description="Modbus unit id")
+    max_registers: int | None = Field(
+        default=None, ge=1, le=125, description="modbus: it answers no more registers in one request"
+    )
     topic: str = Field(default="", max_length=256, description="mqtt: what {topic} in the profile stands for")
     preset: Id | None = Field(default=None, description="one of the profile's presets")
     set: dict[str, Any] = Field(
@@ -328,6 +331,7 @@ def _device(
         bus=table.bus,
         profile=profile,
         unit=table.unit,
+        max_registers=table.max_registers,
         topic=table.topic,
     )
 

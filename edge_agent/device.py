@@ -17,5 +17,12 @@ class Device:
     profile: Profile
     # Modbus unit id.
     unit: int = 1
+    # Registers that it answers in one request, where that is less than its profile says; None: as that says.
+    max_registers: int | None = None
     # MQTT: what ``{topic}`` in the profile's topics stands for.
     topic: str = ""
+
+    @property
+    def registers_at_once(self) -> int:
+        said = self.profile.max_registers
+        return said if self.max_registers is None else min(self.max_registers, said)

@@ -721,6 +721,9 @@ class Profile(Part):
     framing: Annotated[Id | None, Field(description="module of edge_agent/framing; serial and tcp only")] = (
         None
     )
+    max_registers: Annotated[
+        int, Field(ge=1, le=125, description="modbus: the device answers no more registers in one request")
+    ] = 125
     reads: Annotated[dict[Id, Read], Field(min_length=1, max_length=64)]
     signals: Annotated[dict[Id, Signal], Field(min_length=1, max_length=500)]
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1, max_length=500)]

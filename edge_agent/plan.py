@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Protocol
 
 from edge_agent.device import Device
@@ -92,12 +93,15 @@ def _planned_block(line: Line, block: Block) -> Planned:
     names = ", ".join(part.read for part in block.parts)
     shared = " in one request" if len(block.parts) > 1 else ""
     last = block.address + block.count - 1
+    requests = ceil(block.count / block.at_most) if block.in_pieces else 1
+    pieces = f" in {requests} requests" if requests > 1 else ""
+    # 5 bytes ask for a block, 2 precede its contents (Modbus Application Protocol 1.1b3, 6.1-6.4).
+    framed_bytes = requests * (line.framing_bytes + 5 + 2) + block.answer_bytes
     return Planned(
-        # 5 bytes ask for a block, 2 precede its contents (Modbus Application Protocol 1.1b3, 6.1-6.4).
-        cost_s=line.request_s + (line.framing_bytes + 5 + 2 + block.answer_bytes) * line.byte_s,
+        cost_s=requests * line.request_s + framed_bytes * line.byte_s,
         every_s=block.every_s,
         words=f"{block.device} unit {block.unit}: {FUNCTIONS[block.function]} {block.address}-{last}"
-        f" ({names}{shared})",
+        f" ({names}{shared}{pieces})",
     )
 
 

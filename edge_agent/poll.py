@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from edge_agent.device import Device
 from edge_agent.profile import Answer, ModbusRead, RequestRead, TopicRead
 
-# Modbus Application Protocol 1.1b3, 6.1-6.4: what one answer may carry.
-MAX_REGISTERS = 125
+# Modbus Application Protocol 1.1b3, 6.1-6.4: what one answer may carry. (Of registers its device says it.)
 MAX_BITS = 2_000
 # A hole costs its bytes on the wire; a request of its own costs 16 bytes and the device's time to answer.
 MAX_HOLE_REGISTERS = 8
@@ -58,6 +57,12 @@ class Block:
     parts: tuple[Part, ...]
     # The device wants it read in one piece, from its first address on.
     whole: bool = False
+    # A read that was longer than its device answers at once is asked in pieces of so many.
+    at_most: int = MAX_BITS
+
+    @property
+    def in_pieces(self) -> bool:
+        return self.count > self.at_most and not self.whole
 
     @property
     def of_bits(self) -> bool:
@@ -92,7 +97,7 @@ def blocks(device: Device) -> tuple[Block, ...]:
     reads.sort(key=lambda item: (item[1].function, item[1].every_s, item[1].address))
     found: list[list[tuple[str, ModbusRead]]] = []
     for name, read in reads:
-        if found and _fits(found[-1], read):
+        if found and _fits(found[-1], read, device.registers_at_once):
             found[-1].append((name, read))
         else:
             found.append([(name, read)])
@@ -129,7 +134,7 @@ def topic(device: Device, read: TopicRead) -> str:
     return read.topic.replace("{topic}", device.topic)
 
 
-def _fits(group: list[tuple[str, ModbusRead]], read: ModbusRead) -> bool:
+def _fits(group: list[tuple[str, ModbusRead]], read: ModbusRead, at_most: int) -> bool:
     first = group[0][1]
     end = max(one.address + one.count for _, one in group)
     of_bits = read.function in BIT_FUNCTIONS
@@ -138,7 +143,7 @@ def _fits(group: list[tuple[str, ModbusRead]], read: ModbusRead) -> bool:
         and not read.whole
         and (first.function, first.every_s) == (read.function, read.every_s)
         and read.address - end <= (MAX_HOLE_BITS if of_bits else MAX_HOLE_REGISTERS)
-        and max(end, read.address + read.count) - first.address <= (MAX_BITS if of_bits else MAX_REGISTERS)
+        and max(end, read.address + read.count) - first.address <= (MAX_BITS if of_bits else at_most)
     )
 
 
@@ -156,4 +161,5 @@ def _block(device: Device, group: list[tuple[str, ModbusRead]]) -> Block:
             Part(read=name, offset=read.address - first.address, count=read.count) for name, read in group
         ),
         whole=first.whole,
+        at_most=MAX_BITS if first.of_bits else device.registers_at_once,
     )

@@ -230,6 +230,14 @@ def _conditions_are_told_apart(profile: Profile) -> Iterator[Problem]:
         seen.setdefault(condition.key, number)
 
 
+def _reads_fit_the_device(profile: Profile) -> Iterator[Problem]:
+    at_most = profile.max_registers
+    for name, read in profile.reads.items():
+        if isinstance(read, ModbusRead) and not read.of_bits and read.count > at_most:
+            text = f"at most {at_most}, as max_registers says, not {read.count}; make two reads of it"
+            yield Problem(path=("reads", name, "count"), text=text)
+
+
 def _conditions_fit_signals(profile: Profile) -> Iterator[Problem]:
     for number, condition in enumerate(profile.conditions):
         for path, leaf in _leaves(condition.when, ("conditions", number, "when")):
@@ -323,6 +331,7 @@ def _rule_misfits(path: Path, leaf: _Leaf, kinds: frozenset[type]) -> Iterator[P
 _RULES: tuple[Callable[[Profile], Iterable[Problem]], ...] = (
     _transports_fit_reads,
     _reads_are_whole,
+    _reads_fit_the_device,
     _signals_fit_reads,
     _conditions_are_told_apart,
     _conditions_fit_signals,

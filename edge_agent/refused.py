@@ -48,6 +48,14 @@ def search(block: Block) -> Search:
     return learned(begun, answered=False)
 
 
+def cut(block: Block) -> Search:
+    """It is longer than what its device answers at once."""
+    count = block.count
+    wanted = tuple(range(block.address, block.address + count))
+    runs = tuple((at, min(at + block.at_most, count)) for at in range(0, count, block.at_most))
+    return Search(wanted=wanted, runs=runs, at=count)
+
+
 def learned(found: Search, *, answered: bool) -> Search:
     """What ``next_count`` positions said."""
     tried = found.next_count

@@ -230,7 +230,10 @@ class Transport(Bus):
         floor_s = LEAST_NETWORK_PATIENCE_S
         if self._settings.mode == "rtu":
             floor_s = LEAST_PATIENCE_S + exchange_bytes(block) * self._settings.byte_s
-        return _Manner(patience=Patience(floor_s=floor_s, ceiling_s=block.timeout_s))
+        return _Manner(
+            patience=Patience(floor_s=floor_s, ceiling_s=block.timeout_s),
+            search=refused.cut(block) if block.in_pieces else None,
+        )
 
     async def run(self) -> None:
         if self.devices:

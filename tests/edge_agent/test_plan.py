@@ -35,6 +35,14 @@ def test_the_plan_says_what_is_read_how_often_and_what_it_costs() -> None:
     ]
 
 
+def test_a_read_in_pieces_costs_a_request_each() -> None:
+    line = Line(words="any", request_s=0.01)
+    module = device("module", {"all": registers(0, 100)}, max_registers=45)
+    assert plan(bus(line), [module]).lines()[1] == (
+        "module unit 1: holding registers 0-99 (all in 3 requests) every 1 s, about 30 ms"
+    )
+
+
 def test_the_plan_says_in_words_that_a_line_cannot_carry_it() -> None:
     many = [device(f"drive-{n}", {"all": registers(0, 120)}, unit=n) for n in range(1, 9)]
     found = plan(bus(RTU), many)

@@ -56,6 +56,12 @@ def test_near_reads_of_one_kind_share_a_request(
     assert spans(reads) == expected
 
 
+def test_a_device_that_answers_few_registers_is_asked_for_no_more_at_once() -> None:
+    reads = {"a": registers(0, 20), "b": registers(20, 20), "c": registers(40, 6)}
+    made = blocks(device("module", dict(reads), max_registers=45))
+    assert [(block.address, block.count) for block in made] == [(0, 40), (40, 6)]
+
+
 @given(
     st.lists(
         st.builds(

@@ -162,6 +162,12 @@ def test_what_was_left_out_has_the_documented_value() -> None:
         ("drive", "count: 4", "count: 126", "line 10: reads.block: count: at most 125 registers"),
         (
             "drive",
+            "transports: [modbus]",
+            "transports: [modbus]\nmax_registers: 3",
+            "line 11: reads.block.count: at most 3, as max_registers says, not 4; make two reads of it",
+        ),
+        (
+            "drive",
             "address: 10",
             "address: 65533",
             "line 10: reads.block: address and count: the block ends behind",

@@ -1,6 +1,7 @@
 """Which registers a device refuses: found by halving, and what is asked in place of a refused block."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -80,6 +81,12 @@ def test_two_reads_of_which_one_is_not_there() -> None:
     search, _ = found_on(one, {106, 107})
     assert search.refused == (106, 107)
     assert spans(one, search) == [(100, 101)]
+
+
+def test_a_read_that_is_longer_than_the_device_answers_is_cut_from_the_start() -> None:
+    one = replace(block((0, 100)), at_most=45)
+    assert one.in_pieces
+    assert spans(one, refused.cut(one)) == [(100, 144), (145, 189), (190, 199)]
 
 
 @given(

@@ -24,11 +24,19 @@ def stamp() -> Stamp:
 
 
 def device(
-    name: str, reads: dict[str, Read], *, framing: str | None = None, unit: int = 1, topic: str = ""
+    name: str,
+    reads: dict[str, Read],
+    *,
+    framing: str | None = None,
+    unit: int = 1,
+    topic: str = "",
+    max_registers: int | None = None,
 ) -> Device:
     """A device of a profile that has only reads: all that a transport looks at."""
     profile = Profile.model_construct(name=name, reads=reads, framing=framing)
-    return Device(id=name, place="", bus="bus", profile=profile, unit=unit, topic=topic)
+    return Device(
+        id=name, place="", bus="bus", profile=profile, unit=unit, topic=topic, max_registers=max_registers
+    )
 
 
 class Readings(list[Reading]):

@@ -167,6 +167,21 @@ async def test_a_register_that_is_missing_inside_a_read_is_found_and_costs_no_ot
     line.unplug()
 
 
+async def test_a_device_that_answers_few_registers_at_once_is_read_in_pieces() -> None:
+    asked = set()
+
+    def answer(transaction: int, unit: int, address: int, count: int) -> list[bytes | float]:
+        asked.add((address, count))
+        return [mbap(transaction, unit, registers_pdu(address, count))]
+
+    readings = Readings()
+    one = device("module", {"all": read(0, 100)}, max_registers=45)
+    async with tcp_peer(answer) as port, running(over_tcp(port, readings, one).run()):
+        await readings.until(2)
+    assert asked == {(0, 45), (45, 45), (90, 10)}
+    assert set(readings.payloads()) == {tuple(range(100))}
+
+
 async def test_a_block_that_is_to_be_read_whole_is_never_split() -> None:
     asked = set()
 
