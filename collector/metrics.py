@@ -61,6 +61,9 @@ class Metrics:
         )
         self.gateways = Gauge("andon_gateways", "Gateways enrolled and not revoked.", registry=registry)
         self.gateways_silent = Gauge("andon_gateways_silent", "Of those, silent now.", registry=registry)
+        self.buses_behind = Gauge(
+            "andon_buses_behind", "Buses that keep less than 90 % of their reads.", registry=registry
+        )
         self.sweeps_failed = Counter(
             "andon_sweeps_failed", "Sweeps that ended in an error.", registry=registry
         )

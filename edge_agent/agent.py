@@ -7,7 +7,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
 
@@ -23,13 +23,14 @@ from edge_agent.inventory import inventory
 from edge_agent.journal import Journal, JournalError
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import Disk
+from edge_agent.plan import plan
 from edge_agent.post import http_client, http_post
 from edge_agent.provision.address import AddressError, check_url
 from edge_agent.recorder import Recorder
 from edge_agent.tap import Tap
 from edge_agent.transports import BusSettings, Transport
 from edge_agent.watch import Watch
-from edge_agent.wire import Health
+from edge_agent.wire import BusService, Health
 
 log = structlog.get_logger()
 
@@ -103,6 +104,8 @@ class _Agent:
     tap: Tap
     random: Random
     started_ns: int
+    # By the name of their bus, once they run.
+    running: dict[str, Transport] = field(default_factory=dict)
 
     async def work(self, systemd: health.Systemd) -> None:
         try:
@@ -133,6 +136,7 @@ class _Agent:
 
         async def run() -> None:
             transport: Transport = module.Transport(bus, devices, self.tap.take, self.clock.stamp)
+            self.running[bus.name] = transport
             await transport.run()
 
         return run
@@ -168,7 +172,15 @@ class _Agent:
             devices_unreachable=self.watch.devices_unreachable(),
             given_up=self.journal.given_up,
             ballast=self.journal.space.ballast if self.journal.space else None,
+            buses=self._bus_services(),
         )
+
+    def _bus_services(self) -> list[BusService]:
+        return [
+            health.bus_service(bus.name, gave, plan(bus, self.settings.on_bus(bus.name)).cycle_s)
+            for bus in self.settings.buses
+            if (running := self.running.get(bus.name)) and (gave := running.service())
+        ]
 
     async def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
         """Run ``work`` again whenever it fails; a configuration or a journal that is wrong ends the agent."""

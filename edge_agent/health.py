@@ -6,15 +6,18 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
 from edge_agent.journal import FILE as JOURNAL
-from edge_agent.wire import Health
+from edge_agent.schedule import KEPT_SHARE, Service
+from edge_agent.wire import BusService, Health
 
+# The collector hears of so many buses.
+BUSES_TOLD = 16
 # So often systemd hears that the agent is still starting, and for how much longer it should wait.
 STARTING_EVERY_S, STARTING_FOR_S = 10.0, 30
 
@@ -34,6 +37,7 @@ def measure(
     devices_unreachable: int,
     given_up: Mapping[str, int] | None = None,
     ballast: str | None = None,
+    buses: Sequence[BusService] = (),
 ) -> Health:
     """What the forwarder sends along; it adds the rows that wait itself."""
     return Health(
@@ -47,7 +51,20 @@ def measure(
         devices=devices,
         devices_unreachable=devices_unreachable,
         ballast=ballast,
+        buses_behind=sum(one.kept < KEPT_SHARE * one.due for one in buses),
+        buses=sorted(buses, key=lambda one: one.kept / one.due if one.due else 1.0)[:BUSES_TOLD] or None,
         **{name: count for name, count in (given_up or {}).items() if name in Health.model_fields},
+    )
+
+
+def bus_service(name: str, gave: Service, planned_s: float) -> BusService:
+    return BusService(
+        name=name,
+        due=gave.due,
+        kept=gave.kept,
+        cycle_ms=None if gave.cycle_s is None else round(gave.cycle_s * 1000),
+        planned_ms=round(planned_s * 1000),
+        silent=gave.silent,
     )
 
 

@@ -25,6 +25,31 @@ from edge_agent.backoff import Dice
 SILENT_ROUNDS = 3
 PROBE_MIN_S = 30.0
 PROBE_SHARE = 0.1
+# A bus that keeps a smaller share of its requests is behind.
+KEPT_SHARE = 0.9
+# What a bus gave is counted over so long.
+COUNTED_S = 60.0
+# How much one more turn weighs in what a poll takes.
+TOOK_GAIN = 1 / 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What a bus gave in the last minute that is over.
+
+    ``due``: so many polls fell due, those of quarantined units left out; ``kept``: so many of them went out
+    in their interval. ``cycle_s``: how long it takes to ask everything once, None while something was never
+    answered. ``silent``: quarantined units.
+    """
+
+    due: int
+    kept: int
+    cycle_s: float | None
+    silent: int
+
+    @property
+    def is_behind(self) -> bool:
+        return self.kept < KEPT_SHARE * self.due
 
 
 class Poll(Protocol):
@@ -49,6 +74,9 @@ class _Row(Generic[P]):
     asked: int = 0
     # Rounds without an answer, by a unit that answers others.
     missed: int = 0
+    # When it went out last, and how long a turn takes, the device's answer included.
+    began: float = 0.0
+    took: float | None = None
     # Its place in the queue; None while the unit's probe stands in for it.
     place: tuple[float, int, int, Any] | None = None
 
@@ -80,6 +108,9 @@ class Schedule(Generic[P]):
         self._ticks = count()
         self._rows: dict[int, _Row[P]] = {}
         self._units: dict[str, _Unit[P]] = {}
+        self._counted_until = now + COUNTED_S
+        self._due = self._kept = 0
+        self._last: tuple[int, int] | None = None
         for poll in polls:
             row = _Row(poll=poll, probe=probe(poll) if probe else poll, start=now, due=now)
             unit = self._units.setdefault(poll.device, _Unit(stand_in=_stand_in(row)))
@@ -98,8 +129,8 @@ class Schedule(Generic[P]):
             heappop(queue)
         return None
 
-    def asked(self, poll: P, now: float) -> None:
-        """It goes out now, and is due again at the next point of its grid."""
+    def asked(self, poll: P, now: float) -> bool:
+        """It goes out now, and is due again at the next point of its grid. True when a minute is over."""
         unit = self._units[poll.device]
         self._asked += 1
         row = unit.stand_in if unit.in_doubt else self._rows[id(poll)]
@@ -107,8 +138,17 @@ class Schedule(Generic[P]):
         if unit.in_doubt:
             row.due = _skip(unit, now)
         else:
+            due, row.began = row.due, now
             _forward(row, now)
+            self._due += max(1, round((row.due - due) / poll.every_s))
+            self._kept += 1
         self._line_up(row)
+        if now < self._counted_until:
+            return False
+        self._last = (self._due, self._kept)
+        self._due = self._kept = 0
+        self._counted_until = now + COUNTED_S
+        return True
 
     def answered(self, poll: P, now: float) -> bool:
         """The unit lives. True when it was quarantined."""
@@ -117,6 +157,8 @@ class Schedule(Generic[P]):
         row = self._rows.get(id(poll))
         if row is not None:
             row.missed = 0
+            took = now - row.began
+            row.took = took if row.took is None else row.took + TOOK_GAIN * (took - row.took)
             unit.best = unit.rows.index(row)
         if not unit.in_doubt:
             return False
@@ -158,6 +200,20 @@ class Schedule(Generic[P]):
 
     def quarantined(self, device: str) -> bool:
         return self._units[device].quarantined
+
+    def service(self) -> Service | None:
+        """None before the first minute is over."""
+        if self._last is None:
+            return None
+        took = [row.took for row in self._rows.values()]
+        return Service(
+            due=self._last[0],
+            kept=self._last[1],
+            cycle_s=sum(known)
+            if len(known := [one for one in took if one is not None]) == len(took)
+            else None,
+            silent=sum(unit.quarantined for unit in self._units.values()),
+        )
 
     def _line_up(self, row: _Row[P]) -> None:
         row.place = place = (row.due, row.asked, next(self._ticks), row)

@@ -245,6 +245,20 @@ class Inventory(Message):
     devices: Annotated[list[WatchedDevice], Field(max_length=5_000)]
 
 
+class BusService(Message):
+    """What one bus gave in the last minute, against what its configuration asks of it."""
+
+    name: Annotated[str, Field(max_length=64)]
+    # Requests that fell due, those to silent devices left out; how many of them went out in their interval.
+    due: Count
+    kept: Count
+    # How long it takes to ask everything once: as measured, as `edge-agent check` predicts.
+    cycle_ms: Count | None = None
+    planned_ms: Count | None = None
+    # Devices that are asked only from time to time because they do not answer.
+    silent: Count = 0
+
+
 class Health(Message):
     """How the agent itself is; every field may be missing."""
 
@@ -263,6 +277,9 @@ class Health(Message):
     rows_damaged: Count | None = None
     # full, released (the disk is full) or none.
     ballast: Annotated[str, Field(max_length=16)] | None = None
+    # How many buses carry less than is asked of them, and what they gave, the worst first.
+    buses_behind: Count | None = None
+    buses: Annotated[list[BusService], Field(max_length=64)] | None = None
 
 
 class SyncRequest(Message):

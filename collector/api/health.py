@@ -45,6 +45,7 @@ async def read_metrics(request: Request) -> Response:
     parts.metrics.count_tickets(found.open_tickets)
     parts.metrics.gateways.set(found.gateways)
     parts.metrics.gateways_silent.set(found.gateways_silent)
+    parts.metrics.buses_behind.set(found.buses_behind)
     parts.metrics.syncs_in_flight.set(parts.syncs.inside)
     parts.metrics.syncs_waiting.set(parts.syncs.waiting)
     parts.metrics.live_pages.set(len(parts.live))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -27,6 +28,8 @@ GATEWAY_SHAPES = {
     "never": ("notice", "Not heard yet"),
 }
 REVOKED = ("unknown", "Revoked")
+# A bus that keeps less of its reads is behind (edge_agent/schedule.py); so many of them are named.
+KEPT_SHARE, BUSES_SHOWN = 0.9, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,13 @@ def _gaps(view: GatewayView) -> str:
     return f"{said}, {counted(view.lost, 'fault')} lost" if view.lost else said
 
 
+def _behind(buses: object) -> Iterator[str]:
+    """Of the worst buses that carry less than is asked of them; the gateway tells the worst first."""
+    for bus in buses[:BUSES_SHOWN] if isinstance(buses, list) else ():
+        if bus["kept"] < KEPT_SHARE * bus["due"]:
+            yield f"bus {bus['name']} keeps {100 * bus['kept'] // bus['due']} % of its reads"
+
+
 def gateway_line(view: GatewayView) -> GatewayLine:
     shape, word = GATEWAY_SHAPES.get(view.state, REVOKED)
     health = view.health or {}
@@ -106,6 +116,7 @@ def gateway_line(view: GatewayView) -> GatewayLine:
         else "",
         f"{counted(view.quarantined, 'row')} could not be read" if view.quarantined else "",
         _gaps(view),
+        *_behind(health.get("buses")),
     ]
     return GatewayLine(
         view=view,

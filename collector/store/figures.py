@@ -17,6 +17,8 @@ class Figures:
     open_tickets: Mapping[tuple[str, str], int]
     gateways: int
     gateways_silent: int
+    # As the gateways that are not silent said last.
+    buses_behind: int
 
 
 def figures(connection: Connection) -> Figures:
@@ -29,10 +31,14 @@ def figures(connection: Connection) -> Figures:
     total, silent = connection.execute(
         select(func.count(), func.count(gateway.silent_ms)).where(gateway.revoked_ms.is_(None))
     ).one()
+    said = connection.execute(
+        select(gateway.health).where(gateway.revoked_ms.is_(None), gateway.silent_ms.is_(None))
+    ).scalars()
     return Figures(
         open_tickets={(condition, work): number for condition, work, number in by_state},
         gateways=total,
         gateways_silent=silent,
+        buses_behind=sum((health or {}).get("buses_behind") or 0 for health in said),
     )
 
 

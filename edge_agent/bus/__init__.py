@@ -19,6 +19,7 @@ from edge_agent.backoff import Backoff
 from edge_agent.device import Device
 from edge_agent.profile import ListenRead, TopicRead
 from edge_agent.sample import Deliver, Payload, Reading, Trouble
+from edge_agent.schedule import Service
 from edge_agent.wire import Stamp
 
 log = structlog.get_logger()
@@ -73,12 +74,25 @@ class Bus:
         self._told: str | None = None
         self._opened_at: float | None = None
         self._broke_soon = False
+        self._behind = False
         # When a link that has come is to be believed; inf when there is nothing to wait for.
         self.believed_at = inf
 
     def clock(self) -> float:
         """Monotonic seconds."""
         return self._clock() if self._clock else asyncio.get_running_loop().time()
+
+    def service(self) -> Service | None:
+        """What it gave in the last minute; None where nothing is polled, and before the first minute."""
+        return None
+
+    def notice(self, gave: Service | None) -> None:
+        """Say once when the bus carries less than is asked of it, and once when it carries it again."""
+        if gave is None or gave.is_behind == self._behind:
+            return
+        self._behind = gave.is_behind
+        said = "carries less than is asked of it" if gave.is_behind else "carries again what is asked of it"
+        log.warning(said, bus=self.name, due=gave.due, kept=gave.kept)
 
     async def keep(self, session: Callable[[], Awaitable[None]]) -> NoReturn:
         """Run ``session`` (open, use until LinkError) again and again; cancel to stop."""

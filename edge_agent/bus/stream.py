@@ -18,7 +18,7 @@ from edge_agent.device import Device
 from edge_agent.poll import Ask, asks
 from edge_agent.profile import ListenRead
 from edge_agent.sample import Deliver, Trouble
-from edge_agent.schedule import Schedule
+from edge_agent.schedule import Schedule, Service
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Stamp
 
@@ -76,6 +76,9 @@ class Stream(Bus, ABC):
     @abstractmethod
     async def open(self) -> Link:
         """Raises LinkError."""
+
+    def service(self) -> Service | None:
+        return self._schedule.service() if self._schedule else None
 
     async def run(self) -> None:
         if self.devices:

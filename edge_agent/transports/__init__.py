@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.sample import Deliver
+from edge_agent.schedule import Service
 from edge_agent.wire import Id, Stamp
 
 
@@ -57,6 +58,9 @@ class Transport(Protocol):
     def __init__(
         self, settings: BusSettings, devices: Sequence[Device], deliver: Deliver, stamp: Callable[[], Stamp]
     ) -> None: ...
+
+    def service(self) -> Service | None:
+        """What the bus gave in the last minute."""
 
     async def run(self) -> None:
         """Deliver readings until cancelled. A peer that goes is a reading with ``trouble``, no exception."""

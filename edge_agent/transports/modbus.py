@@ -28,7 +28,7 @@ from edge_agent.device import Device
 from edge_agent.patience import Patience
 from edge_agent.poll import Block, Line, blocks, probes
 from edge_agent.sample import Deliver, Trouble
-from edge_agent.schedule import Schedule
+from edge_agent.schedule import Schedule, Service
 from edge_agent.transports import BusSettings
 from edge_agent.transports.serial import PortSettings, claim, hints, open_port
 from edge_agent.transports.tcp import open_connection
@@ -235,6 +235,9 @@ class Transport(Bus):
             search=refused.cut(block) if block.in_pieces else None,
         )
 
+    def service(self) -> Service | None:
+        return self._schedule.service() if self._schedule else None
+
     async def run(self) -> None:
         if self.devices:
             await self.keep(self._session)
@@ -269,7 +272,8 @@ class Transport(Bus):
                 # Nobody was asked: what comes is late. Looking for it notices a hang-up.
                 self._stray(await link.read_within(min(due, self.believed_at) - self.clock()))
             elif block is not None:
-                schedule.asked(block, self.clock())
+                if schedule.asked(block, self.clock()):
+                    self.notice(schedule.service())
                 outcome = await self._ask(link, block)
                 if outcome is None:
                     schedule.answered(block, self.clock())

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.health import Systemd, measure
+from edge_agent.health import Systemd, bus_service, measure
 from edge_agent.journal_caps import Given
+from edge_agent.schedule import Service
 from edge_agent.wire import Health
 
 
@@ -102,6 +103,31 @@ def test_all_that_was_given_up_and_has_a_field_is_told(tmp_path: Path) -> None:
         for name in ("evidence_thinned", "rows_rolled_up", "rows_dropped", "rows_damaged")
     } < set(given_up.items())
     assert told.ballast == "full"
+
+
+def gave(due: int, kept: int) -> Service:
+    return Service(due=due, kept=kept, cycle_s=1.2345, silent=1)
+
+
+def test_of_the_buses_the_worst_are_told_first_and_those_behind_are_counted(tmp_path: Path) -> None:
+    buses = [bus_service(f"bus-{kept}", gave(100, kept), 0.5) for kept in (100, 40, 90, 89, *range(91, 99))]
+    buses += [
+        bus_service("idle", gave(0, 0), 0.5),
+        *(bus_service(f"b{n}", gave(10, 10), 0.5) for n in range(9)),
+    ]
+    told = measure(data_dir=tmp_path, uptime_s=3, devices=5, devices_unreachable=1, buses=buses)
+    assert told.buses_behind == 2
+    assert told.buses is not None
+    assert len(told.buses) == 16
+    assert [bus.name for bus in told.buses][:4] == ["bus-40", "bus-89", "bus-90", "bus-91"]
+    assert told.buses[0].model_dump() == {
+        "name": "bus-40",
+        "due": 100,
+        "kept": 40,
+        "cycle_ms": 1234,
+        "planned_ms": 500,
+        "silent": 1,
+    }
 
 
 def test_the_journal_counts_with_its_log_and_without_what_was_set_aside(tmp_path: Path) -> None:

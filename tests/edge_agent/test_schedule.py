@@ -275,3 +275,36 @@ def test_whatever_is_answered_or_not_everything_stays_in_turn(data: st.DataObjec
         again.add(one)
         schedule.answered(one, now)
     assert set(polls) <= again
+
+
+def test_a_bus_that_carries_what_is_asked_keeps_all_of_it_and_one_that_is_too_slow_a_share() -> None:
+    for answer_s, share in ((0.01, 1.0), (0.4, 0.625)):
+        polls = [poll(f"unit-{n}", 1.0) for n in range(4)]
+        schedule = Schedule(polls, now=0.0, random=Random(1))
+        assert schedule.service() is None
+        play(schedule, set(), until=200.0, answer_s=answer_s)
+        gave = schedule.service()
+        assert gave is not None
+        assert abs(gave.due - 240) <= 4
+        assert abs(gave.kept / gave.due - share) < 0.02
+        assert gave.is_behind == (share < 0.9)
+        assert gave.cycle_s is not None
+        assert abs(gave.cycle_s - 4 * answer_s) < 1e-6
+
+
+def test_a_silent_unit_is_told_and_does_not_count_as_a_bus_that_is_behind() -> None:
+    polls = [poll("well", 1.0), poll("dead", 1.0)]
+    schedule = Schedule(polls, now=0.0, random=Random(1))
+    play(schedule, {"dead"}, until=200.0)
+    gave = schedule.service()
+    assert gave is not None
+    assert (gave.silent, gave.cycle_s) == (1, None)
+    assert not gave.is_behind
+    assert 58 <= gave.due <= 62
+
+
+def test_each_minute_is_told_once() -> None:
+    one = poll("a", 1.0)
+    schedule = Schedule([one], now=0.0, random=Random(1))
+    over = [now for now in range(200) if schedule.asked(one, float(now))]
+    assert over == [60, 120, 180]
