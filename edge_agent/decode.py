@@ -23,6 +23,7 @@ from edge_agent.profile import (
     JsonPath,
     JsonSignal,
     ListenRead,
+    MetricSignal,
     ModbusRead,
     Profile,
     Redaction,
@@ -136,6 +137,17 @@ class _Answer:
     def at(self, path: JsonPath) -> Any:
         return _at(self._json(), path)
 
+    def metric(self, name: str) -> Any:
+        """Of what ``gather`` makes of Sparkplug; what is in neither of them was not said."""
+        metrics, bad = _at(self._json(), "metrics"), _at(self._json(), "bad")
+        if not isinstance(metrics, dict) or not isinstance(bad, dict):
+            raise _BadError("no message of a Sparkplug node")
+        if name in bad:
+            raise _BadError(str(bad[name]) or "no value")
+        if name not in metrics:
+            raise _IgnoredError
+        return metrics[name]
+
     def _json(self) -> Any:
         if self._document is None and self._problem is None:
             self._document, self._problem = _parsed(self.reading.payload)
@@ -211,6 +223,8 @@ def _value(signal: Signal, answer: _Answer) -> Scalar:
             raise _IgnoredError
         found = answer.at(signal.path)
         return _json_value(signal, found) if signal.each is None else _each(signal.each, found)
+    if isinstance(signal, MetricSignal):
+        return _json_value(signal, answer.metric(signal.metric))
     if isinstance(signal, RegisterSignal):
         return _register_value(signal, [answer.number(signal.register_ + i) for i in range(signal.width)])
     assert isinstance(signal, CoilSignal)
@@ -334,7 +348,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _json_value(signal: JsonSignal, found: object) -> Scalar:
+def _json_value(signal: JsonSignal | MetricSignal, found: object) -> Scalar:
     if not isinstance(found, bool | int | float | str):
         raise _BadError("neither a text, a number nor true or false")
     if signal.equals is not None:

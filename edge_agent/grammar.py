@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -195,10 +195,14 @@ class ModbusRead(Part):
 
 
 class TopicRead(Part):
-    """Take each message of one topic (mqtt). ``{topic}`` stands for the device's ``topic``."""
+    """Take each message of one topic (mqtt). ``{topic}`` stands for the device's ``topic``.
+
+    ``map`` takes all topics that a + stands for as one JSON object. ``sparkplug`` takes all messages of a
+    Sparkplug edge node; the topic is group/node, or group/node/device.
+    """
 
     topic: Annotated[str, Field(min_length=1, max_length=256)]
-    format: Literal["text", "json"] = "text"
+    format: Literal["text", "json", "map", "sparkplug"] = "text"
     qos: Annotated[int, Field(ge=0, le=1)] = 1
     redact: tuple[Redaction, ...] = ()
 
@@ -411,18 +415,11 @@ class Each(Part):
         return self
 
 
-class JsonSignal(Part):
-    """A value in JSON, an MQTT payload or what a printer answered.
-
-    ``path`` is ``a.b.0.c``: names of objects, numbers into lists. Without ``type`` a boolean, a number or a
-    text is taken as it is. ``words`` translates texts only.
-    """
+class _OfJson(Part):
+    """Without ``type`` a boolean, a number or a text is taken as it is. ``words`` translates texts only."""
 
     read: Id
     source: Source
-    path: JsonPath
-    only: OnlyPath | None = None
-    each: Each | None = None
     type: Literal["bool", "int", "float", "text"] | None = None
     words: Words | None = None
     otherwise: Otherwise = None
@@ -430,13 +427,32 @@ class JsonSignal(Part):
     scale: Number | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> JsonSignal:
-        _at_most_one(type=self.type, words=self.words, equals=self.equals, each=self.each)
+    def _one_way(self) -> Self:
+        _at_most_one(type=self.type, words=self.words, equals=self.equals)
         if self.scale is not None and self.type not in ("int", "float"):
             raise ValueError("scale: needs type int or float")
         if self.otherwise is not None and self.words is None:
             raise ValueError("otherwise: needs words")
         return self
+
+
+class JsonSignal(_OfJson):
+    """A value in JSON, an MQTT payload or what a printer answered, at ``path``."""
+
+    path: JsonPath
+    only: OnlyPath | None = None
+    each: Each | None = None
+
+    @model_validator(mode="after")
+    def _each_is_a_text(self) -> JsonSignal:
+        _at_most_one(type=self.type, words=self.words, equals=self.equals, each=self.each)
+        return self
+
+
+class MetricSignal(_OfJson):
+    """The metric of that name of a Sparkplug edge node or device."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class SilenceSignal(Part):
@@ -471,6 +487,7 @@ _SIGNAL_KINDS = {
     "register": "RegisterSignal",
     "coil": "CoilSignal",
     "path": "JsonSignal",
+    "metric": "MetricSignal",
     "byte": "ByteSignal",
 }
 
@@ -480,6 +497,7 @@ Signal = Annotated[
     | Annotated[CoilSignal, Tag("CoilSignal")]
     | Annotated[ByteSignal, Tag("ByteSignal")]
     | Annotated[JsonSignal, Tag("JsonSignal")]
+    | Annotated[MetricSignal, Tag("MetricSignal")]
     | Annotated[SilenceSignal, Tag("SilenceSignal")],
     Discriminator(
         _kind_of_signal,

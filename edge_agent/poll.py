@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from edge_agent import gather
 from edge_agent.device import Device
 from edge_agent.profile import Answer, ModbusRead, RequestRead, TopicRead
 
@@ -130,8 +131,9 @@ class Line:
 
 
 def topic(device: Device, read: TopicRead) -> str:
-    """The topic of a read with the device's own part filled in."""
-    return read.topic.replace("{topic}", device.topic)
+    """The topic filter of a read with the device's own part filled in. ValueError for one of Sparkplug."""
+    filled = read.topic.replace("{topic}", device.topic)
+    return gather.node_topic(filled) if read.format == "sparkplug" else filled
 
 
 def _fits(group: list[tuple[str, ModbusRead]], read: ModbusRead, at_most: int) -> bool:

@@ -24,6 +24,7 @@ from edge_agent.grammar import (
     JsonSignal,
     Limit,
     ListenRead,
+    MetricSignal,
     ModbusRead,
     NoAnswer,
     NoData,
@@ -116,18 +117,28 @@ def _is_framing(name: str) -> bool:
 
 def _reads_are_whole(profile: Profile) -> Iterator[Problem]:
     for name, read in profile.reads.items():
-        if isinstance(read, TopicRead) and any(
-            sign in read.topic.replace("{topic}", "") for sign in "#+{}\0"
-        ):
-            yield Problem(
-                path=("reads", name, "topic"),
-                text="one topic is expected: no +, no #, only {topic} stands for another text",
-            )
+        if isinstance(read, TopicRead) and not _is_topic(read):
+            yield Problem(path=("reads", name, "topic"), text=_TOPICS_OF[read.format == "map"])
         if isinstance(read, RequestRead) and read.no_answer is not None:
             signal = profile.signals.get(read.no_answer)
             if not isinstance(signal, SilenceSignal) or signal.read != name:
                 text = f"a signal {read.no_answer!r} with read: {name} and no_answer: true is expected"
                 yield Problem(path=("reads", name, "no_answer"), text=text)
+
+
+_TOPICS_OF = {
+    False: "one topic is expected: no +, no #, only {topic} stands for another text",
+    True: "a topic with one level that is + is expected: no #, only {topic} stands for another text",
+}
+
+
+def _is_topic(read: TopicRead) -> bool:
+    levels = read.topic.replace("{topic}", "").split("/")
+    if read.format == "map":
+        if levels.count("+") != 1:
+            return False
+        levels.remove("+")
+    return not any(sign in level for level in levels for sign in "#+{}\0")
 
 
 def _signals_fit_reads(profile: Profile) -> Iterator[Problem]:
@@ -160,7 +171,7 @@ def _misfits(name: str, signal: Signal, read: Read) -> Iterator[tuple[str, str]]
             yield "frame", f"read {signal.read!r} has {frames} (they count from 0)"
         if any(_hides_bytes(signal, hidden) for hidden in _redactions(read)):
             yield "", "shows what the read redacts; expected bytes before its from_byte"
-    elif isinstance(signal, JsonSignal):
+    elif isinstance(signal, JsonSignal | MetricSignal):
         if _redactions(read) and signal.words is None and signal.equals is None:
             yield "", "shows what the read redacts; expected equals or words"
     elif isinstance(read, ModbusRead):
@@ -177,10 +188,19 @@ def _misfits(name: str, signal: Signal, read: Read) -> Iterator[tuple[str, str]]
 _SHAPES: dict[type[Signal], str] = {
     TextSignal: "a field of text",
     JsonSignal: "path",
+    MetricSignal: "metric",
     RegisterSignal: "register",
     CoilSignal: "coil",
     ByteSignal: "byte",
     SilenceSignal: "no_answer",
+}
+
+
+_OF_FORMAT: dict[str, tuple[type[Signal], ...]] = {
+    "text": (TextSignal,),
+    "json": (JsonSignal,),
+    "map": (JsonSignal,),
+    "sparkplug": (MetricSignal, JsonSignal),
 }
 
 
@@ -190,7 +210,7 @@ def _fitting(read: Read) -> tuple[type[Signal], ...]:
     if isinstance(read, IppRead):
         return (JsonSignal,)
     if isinstance(read, TopicRead):
-        return (JsonSignal,) if read.format == "json" else (TextSignal,)
+        return _OF_FORMAT[read.format]
     if isinstance(read, RequestRead):
         return (TextSignal, ByteSignal, SilenceSignal)
     return (TextSignal, ByteSignal)
@@ -272,7 +292,7 @@ def _kinds(signal: Signal) -> frozenset[type]:
     """What its values can be; float stands for any number."""
     every = frozenset({bool, float, str})
     if isinstance(signal, SilenceSignal | CoilSignal) or (
-        not isinstance(signal, JsonSignal) and signal.bit is not None
+        not isinstance(signal, JsonSignal | MetricSignal) and signal.bit is not None
     ):
         return frozenset({bool})
     if isinstance(signal, RegisterSignal):
@@ -287,9 +307,11 @@ def _kinds(signal: Signal) -> frozenset[type]:
         return frozenset({str})
     if signal.words is not None:
         values = [*signal.words.values(), *([] if signal.otherwise is None else [signal.otherwise])]
-        return frozenset(map(_kind, values)) | (every if isinstance(signal, JsonSignal) else frozenset())
+        return frozenset(map(_kind, values)) | (
+            every if isinstance(signal, JsonSignal | MetricSignal) else frozenset()
+        )
     if signal.type is None:
-        return every if isinstance(signal, JsonSignal) else frozenset({str})
+        return every if isinstance(signal, JsonSignal | MetricSignal) else frozenset({str})
     kinds = {"bool": bool, "seen": bool, "text": str}
     return frozenset({kinds.get(signal.type, float)})
 

@@ -20,11 +20,12 @@ STATES = {
 class HomieDevice(MqttSimulator):
     """``root``: the id of its root; the device's own when it has none. ``version`` 5 or 4."""
 
-    faults = (*STATES, "root_lost", "power_cut")
+    faults = (*STATES, "battery_alert", "root_lost", "power_cut")
 
     def __init__(self, broker: Broker, name: str, *, root: str | None = None, version: int = 5) -> None:
         super().__init__(broker, name)
         self.root = root
+        self.version = version
         self._base = "homie/5" if version == 5 else "homie"
 
     def will(self) -> Message:
@@ -33,6 +34,10 @@ class HomieDevice(MqttSimulator):
     def words(self) -> Sequence[Message]:
         own = next((state for fault, state in STATES.items() if self.has(fault)), "ready")
         said = [self._state(self._name, own)]
+        if self.version == 5:
+            # Empty: no longer active.
+            text = b"Battery is low" if self.has("battery_alert") else b""
+            said.append(Message(topic=f"{self._base}/{self._name}/$alert/battery", payload=text))
         if self.root is not None:
             said.append(self._state(self.root, "lost" if self.has("root_lost") else "ready"))
         return said

@@ -28,8 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edge_agent.bus import Bus, LinkError, RefusedError
 from edge_agent.bus.broker import QUEUE, Arrival, Connection, Refusal
 from edge_agent.device import Device
+from edge_agent.gather import Gatherer, GatherError, Map, Node, Taker, View, device_in
 from edge_agent.poll import Line, topic
-from edge_agent.profile import TopicRead
+from edge_agent.profile import MetricSignal, TopicRead
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.transports import BusSettings
 from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
@@ -129,6 +130,7 @@ class Transport(Bus):
         for device, name, wanted, qos in _wanted(self.devices):
             self._takers.setdefault(wanted, []).append((device, name))
             self._qos[wanted] = max(qos, self._qos.get(wanted, 0))
+        self._gatherers = _gatherers(self.devices)
         self._delivered: OrderedDict[int, str] = OrderedDict()
         # Why the broker keeps a topic from us, as the log said last: it is asked again each minute.
         self._refusals: dict[str, str] = {}
@@ -142,8 +144,11 @@ class Transport(Bus):
         client = await asyncio.to_thread(_connect, self._settings)
         connection = Connection(client, self._settings.where)
         try:
-            if not await connection.accepted():
+            kept = await connection.accepted()
+            if not kept:
                 self._delivered.clear()
+            for gatherer in self._gatherers.values():
+                gatherer.reconnected(kept=kept)
             connection.subscribe(self._qos)
             await self.opened()
             while True:
@@ -161,16 +166,12 @@ class Transport(Bus):
     async def _take(self, connection: Connection, arrival: Arrival) -> None:
         if not (arrival.again and self._delivered.get(arrival.mid) == _digest(arrival)):
             at = self.stamp()
-            for device, read in self._takers_of(arrival.topic):
-                if len(arrival.payload) > MAX_PAYLOAD_BYTES:
-                    detail = (
-                        f"a message of {len(arrival.payload)} bytes; at most {MAX_PAYLOAD_BYTES} are taken"
-                    )
-                    await self.tell(device, read, trouble=Trouble.WRONG_ANSWER, detail=detail, at=at)
-                else:
-                    await self.tell(
-                        device, read, payload=(arrival.payload,), retained=arrival.retained, at=at
-                    )
+            for wanted in self._filters_of(arrival.topic):
+                for (device, read), said in self._said_to(wanted, arrival):
+                    if isinstance(said, bytes):
+                        await self.tell(device, read, payload=(said,), retained=arrival.retained, at=at)
+                    else:
+                        await self.tell(device, read, trouble=Trouble.WRONG_ANSWER, detail=str(said), at=at)
         if arrival.qos:
             self._delivered[arrival.mid] = _digest(arrival)
             self._delivered.move_to_end(arrival.mid)
@@ -190,15 +191,24 @@ class Transport(Bus):
                 await self.tell(device, read, trouble=Trouble.WRONG_ANSWER, detail=detail, at=at)
         connection.subscribe_later({wanted: self._qos[wanted] for wanted in refusal.filters})
 
-    def _takers_of(self, arrived: str | None) -> list[tuple[str, str]]:
+    def _filters_of(self, arrived: str | None) -> list[str]:
         if arrived is None:
             return []
-        return [
-            taker
-            for wanted, takers in self._takers.items()
-            if wanted == arrived or topic_matches_sub(wanted, arrived)
-            for taker in takers
-        ]
+        return [wanted for wanted in self._takers if wanted == arrived or topic_matches_sub(wanted, arrived)]
+
+    def _said_to(self, wanted: str, arrival: Arrival) -> Sequence[tuple[Taker, bytes | GatherError]]:
+        """Whom a message concerns, with what it is to him."""
+        takers, gatherer = self._takers[wanted], self._gatherers.get(wanted)
+        most = MAX_PAYLOAD_BYTES if gatherer is None else gatherer.max_bytes
+        if len(arrival.payload) > most:
+            why = GatherError(f"a message of {len(arrival.payload)} bytes; at most {most} are taken")
+            return [(taker, why) for taker in takers]
+        if gatherer is None:
+            return [(taker, arrival.payload) for taker in takers]
+        try:
+            return gatherer.take(arrival.topic or "", arrival.payload, retained=arrival.retained)
+        except GatherError as error:
+            return [(taker, error) for taker in takers]
 
 
 def _connect(settings: Settings) -> Client:
@@ -279,12 +289,34 @@ def default_client_id(bus: str, machine_id: Path = Path("/etc/machine-id")) -> s
 
 def _wanted(devices: Sequence[Device]) -> list[tuple[str, str, str, int]]:
     """Device, read, topic filter, QoS."""
-    return [
-        (device.id, name, topic(device, read), read.qos)
-        for device in devices
-        for name, read in device.profile.reads.items()
-        if isinstance(read, TopicRead)
-    ]
+    found = []
+    for device in devices:
+        for name, read in device.profile.reads.items():
+            if isinstance(read, TopicRead):
+                try:
+                    found.append((device.id, name, topic(device, read), read.qos))
+                except ValueError as error:
+                    raise ValueError(f"{device.id}: topic: {error}") from error
+    return found
+
+
+def _gatherers(devices: Sequence[Device]) -> dict[str, Gatherer]:
+    """By topic filter, for those reads that are made of several topics."""
+    maps: dict[str, list[Taker]] = {}
+    nodes: dict[str, dict[Taker, View]] = {}
+    for device in devices:
+        for name, read in device.profile.reads.items():
+            if isinstance(read, TopicRead) and read.format == "map":
+                maps.setdefault(topic(device, read), []).append((device.id, name))
+            elif isinstance(read, TopicRead) and read.format == "sparkplug":
+                signals = [signal for _, signal in device.profile.signals_by_read[name]]
+                wanted = frozenset(one.metric for one in signals if isinstance(one, MetricSignal))
+                view = View(device=device_in(read.topic.replace("{topic}", device.topic)), wanted=wanted)
+                nodes.setdefault(topic(device, read), {})[device.id, name] = view
+    return {
+        **{wanted: Map(wanted, takers) for wanted, takers in maps.items()},
+        **{wanted: Node(views) for wanted, views in nodes.items()},
+    }
 
 
 def _allowed(wanted: str) -> bool:

@@ -355,6 +355,33 @@ def test_what_was_left_out_has_the_documented_value() -> None:
         ("printer", "framing: stx_etx\n", "", "framing: missing; serial and tcp carry bytes"),
         ("printer", "framing: stx_etx", "framing: smoke", "line 9: framing: there is no framing 'smoke'"),
         ("lamp", "tele/{topic}/LWT", "tele/#", "reads.word.topic: one topic is expected: no +, no #"),
+        *(
+            (
+                "lamp",
+                '"tele/{topic}/STATE", format: json',
+                f'"{topic}", format: map',
+                "a topic with one level",
+            )
+            for topic in ("tele/x", "tele/+/+", "tele/a+", "tele/+/#")
+        ),
+        (
+            "lamp",
+            "path: Wifi.RSSI, type: int",
+            "metric: RSSI, type: int",
+            "line 14: signals.signal_strength: read 'state' brings something else; expected path",
+        ),
+        (
+            "lamp",
+            "path: Wifi.RSSI, type: int",
+            "path: Wifi, each: {values: [a], other_than: [b]}",
+            "line 14: signals.signal_strength.each: one of values and other_than is expected",
+        ),
+        (
+            "lamp",
+            "path: Wifi.RSSI, type: int",
+            "path: Wifi, type: text, each: {values: [a]}",
+            "signals.signal_strength: one of type, words, equals, each is expected, not type and each",
+        ),
         (
             "lamp",
             'word: {topic: "tele/{topic}/LWT"}',

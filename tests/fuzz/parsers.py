@@ -15,6 +15,7 @@ import ssl
 import struct
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -36,13 +37,15 @@ from collector.pages import evidence
 from collector.pages.login import safe_path
 from collector.problems import Problem
 from collector.store import tickets as ticket_store
-from edge_agent import config, credential, decode, ipp, plain_yaml, post, profile, wire
+from edge_agent import config, credential, decode, gather, ipp, plain_yaml, post, profile, wire
 from edge_agent.bus import LinkError
 from edge_agent.bus.broker import Arrival, Connection
 from edge_agent.device import Device
+from edge_agent.gather import View
 from edge_agent.poll import Block
 from edge_agent.provision import enroll
 from edge_agent.sample import Payload, Quality, Reading
+from edge_agent.sparkplug import Kind
 from edge_agent.transports import modbus, mqtt
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +132,38 @@ def ipp_answer(data: bytes) -> list[str]:
     assert isinstance(asked, profile.IppRead)
     found = ipp.answered(data, asked.attributes)
     return read("ipp-printer", ("printer",), (json.dumps(found).encode(),))
+
+
+EDGE_VIEWS = {("node", "edge"): View(device=None, wanted=frozenset({"Alarm"}))} | {
+    ("device", "edge"): View(device="belt", wanted=frozenset({"Alarm", "Value"}))
+}
+
+
+def sparkplug_messages(data: bytes) -> list[str]:
+    """A birth, then what comes, each behind a byte for its kind and two for its length: up to the samples."""
+    node = gather.Node(EDGE_VIEWS)
+    said = list(node.take("spBv1.0/g/DBIRTH/n/belt", SPARKPLUG_BIRTH, retained=False))
+    while len(data) > 3:
+        kind = list(Kind)[data[0] % len(Kind)]
+        size = int.from_bytes(data[1:3], "big")
+        message, data = data[3 : 3 + size], data[3 + size :]
+        topic = f"spBv1.0/g/{kind}/n" + ("" if kind.is_of_node else "/belt")
+        with suppress(gather.GatherError):
+            said += node.take(topic, message, retained=False)
+    return [one for _, frame in said for one in read("sparkplug-b", ("edge",), (frame,))]
+
+
+def gathered_texts(data: bytes) -> list[str]:
+    """Lines of a topic's last part and its text, up to the samples."""
+    alerts = gather.Map("homie/5/t/$alert/+", [("lamp", "alerts")])
+    said: list[str] = []
+    for line in data.split(b"\n"):
+        key, _, text = line.partition(b"=")
+        with suppress(gather.GatherError):
+            topic = f"homie/5/t/$alert/{key.decode('utf-8', 'replace').replace('/', '')}"
+            for _, frame in alerts.take(topic, text[: alerts.max_bytes], retained=False):
+                said += read("homie", ("alerts",), (frame,))
+    return said
 
 
 def json_payload(data: bytes) -> list[str]:
@@ -535,6 +570,16 @@ IPP_ANSWER = (
     b"\x34\x00\x09media-col\x00\x00\x4a\x00\x00\x00\x01a\x21\x00\x00\x00\x04\x00\x00\x00\x01\x37\x00\x00\x00\x00"
     b"\x35\x00\x15printer-state-message\x00\x08\x00\x02en\x00\x02ok\x03"
 )
+# Alarm, alias 1, Boolean; Value, alias 2, Double; sequence 1. Then both by alias, a null and a quality.
+SPARKPLUG_BIRTH = (
+    b"\x12\x0d\x0a\x05Alarm\x10\x01\x20\x0b\x70\x00"
+    b"\x12\x14\x0a\x05Value\x10\x02\x20\x0a\x69" + struct.pack("<d", 1.5) + b"\x18\x01"
+)
+SPARKPLUG_DATA = (
+    b"\x12\x04\x10\x01\x70\x01\x12\x04\x10\x02\x38\x01"
+    b"\x12\x14\x10\x01\x70\x01\x4a\x0e\x0a\x07Quality\x12\x03\x18\xf4\x03\x18\x02"
+)
+SPARKPLUG_DEATH = b"\x12\x0b\x0a\x05bdSeq\x20\x04\x58\x07"
 SITE_PROFILE = PROFILE_OF_JSON.replace("name: json", "name: p").encode()
 
 
@@ -676,6 +721,37 @@ PARSERS: tuple[Parser, ...] = (
         seeds=(IPP_ANSWER, IPP_ANSWER[:8] + b"\x03", b"\x01\x01\x04\x06" + IPP_ANSWER[4:]),
         words=(b"\x44\x00\x15printer-state-reasons", b"\x34\x00", b"\x37\x00", b"\x00\x00", b"\x04"),
         longest=64 * KIB,
+    ),
+    Parser(
+        name="sparkplug messages",
+        cost=2,
+        parse=sparkplug_messages,
+        seeds=(
+            bytes([list(Kind).index(Kind.DDATA)]) + len(SPARKPLUG_DATA).to_bytes(2, "big") + SPARKPLUG_DATA,
+            bytes([list(Kind).index(Kind.NDEATH)])
+            + len(SPARKPLUG_DEATH).to_bytes(2, "big")
+            + SPARKPLUG_DEATH,
+            bytes([list(Kind).index(Kind.DBIRTH)])
+            + len(SPARKPLUG_BIRTH).to_bytes(2, "big")
+            + SPARKPLUG_BIRTH,
+        ),
+        words=(
+            b"\x0a\x05Alarm",
+            b"\x10\x01",
+            b"\x20\x0b",
+            b"\x70\x01",
+            b"\x68",
+            b"\x52",
+            b"\x4a\x07",
+            b"\x18\x01",
+        ),
+        longest=64 * KIB,
+    ),
+    Parser(
+        name="gathered texts",
+        parse=gathered_texts,
+        seeds=(b"battery=low\nfan=blocked\nbattery=", b"=x"),
+        words=(b"battery=", b"\n", b"\xff", b'"', b"\x00"),
     ),
     Parser(
         name="modbus tcp frames",

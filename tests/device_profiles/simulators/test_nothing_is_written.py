@@ -34,7 +34,7 @@ from device_profiles.simulators.sinamics_g120_v20 import Sinamics
 from device_profiles.simulators.tsc_tspl import TscPrinter
 from device_profiles.simulators.zebra_ssi import SsiScanner
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
-from edge_agent.profile import Profile, RequestRead, TopicRead, parse
+from edge_agent.profile import Profile, Read, RequestRead, TopicRead, parse
 
 HTTP_HEADERS = {
     *(
@@ -68,7 +68,10 @@ READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int,
     "sinamics-g120-v20": (Sinamics, frozenset({(1, 3, 109, 2), (1, 3, 341, 5), (1, 3, 399, 10)})),
     "cia402-drive": (CiaDrive, frozenset({(1, 3, 3201, 1), (1, 3, 8606, 1)})),
 }
-OVER_MQTT = {"mqtt-presence", "zigbee2mqtt", "homie", "zebra-rfd40", "vda5050"}
+OVER_MQTT = {"mqtt-presence", "zigbee2mqtt", "homie", "zebra-rfd40", "vda5050", "sparkplug-b"}
+# What stands for the device's topic, and a topic and payload on which it hears something.
+LAMP = "lamp-1"
+NODE, NODE_BORN = "hall/gw-7", ("spBv1.0/hall/NBIRTH/gw-7", b"\x18\x00")
 # MQTT 3.1.1, table 2.1: what a client sends that only listens.
 CONNECT, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 4, 8, 12, 14
 # Written by hand from the manuals, not from the profiles.
@@ -198,17 +201,29 @@ async def test_nothing_is_published(mosquitto: Mosquitto, name: str) -> None:
     await plug.start(relay.session)
     relay.plug = plug
     bus = {"transport": "mqtt", "host": "127.0.0.1", "port": plug.port}
-    async with watched(name, bus, topic="lamp-1") as floor:
-        reads = profile(name).reads.values()
-        topics = {read.topic.replace("{topic}", "lamp-1") for read in reads if isinstance(read, TopicRead)}
-        for topic in topics:
-            mosquitto.publish(topic, "online", retain=True)
-        await wait_until(lambda: all(floor.latest[read].payload for read in profile(name).reads))
+    async with watched(name, bus, topic=NODE if name == "sparkplug-b" else LAMP) as floor:
+        for topic, payload in {said_to(read) for read in profile(name).reads.values()}:
+            mosquitto.publish(topic, payload, retain=topic != NODE_BORN[0])
+
+        def heard() -> bool:
+            # Births are not retained.
+            if name == "sparkplug-b":
+                mosquitto.publish(*NODE_BORN)
+            return all(floor.latest[read].payload for read in profile(name).reads)
+
+        await wait_until(heard)
     relay.close()
     await plug.stop()
     kinds = {kind for line in tap.lines for kind in packet_kinds(bytes(line))}
     assert {CONNECT, SUBSCRIBE} <= kinds
     assert kinds <= {CONNECT, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT}
+
+
+def said_to(read: Read) -> tuple[str, bytes]:
+    assert isinstance(read, TopicRead)
+    if read.format == "sparkplug":
+        return NODE_BORN
+    return read.topic.replace("{topic}", LAMP).replace("+", "x"), b"online"
 
 
 class Relay:

@@ -212,7 +212,7 @@ PLUGGED_IN = [
 ]
 
 
-ON_A_BROKER = ["homie", "mqtt_presence", "vda5050", "zebra_rfd40", "zigbee2mqtt"]
+ON_A_BROKER = ["homie", "mqtt_presence", "sparkplug_b", "vda5050", "zebra_rfd40", "zigbee2mqtt"]
 
 
 def test_every_simulator_is_started_here() -> None:

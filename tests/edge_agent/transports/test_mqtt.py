@@ -507,6 +507,14 @@ async def test_without_devices_there_is_nothing_to_connect_to() -> None:
     await Transport(Settings(name="bus", host="x"), [], Readings().deliver, stamp).run()
 
 
+def test_what_is_no_node_of_sparkplug_is_refused_by_the_devices_name() -> None:
+    edge = TopicRead(topic="{topic}", format="sparkplug")
+    settings = Settings(name="bus", host="x")
+    settings.check([device("belt-1", {"edge": edge}, topic="hall/gw-7/belt")])
+    with pytest.raises(ValueError, match="belt-1: topic: 'hall': expected group/node, or group/node/device"):
+        settings.check([device("belt-1", {"edge": edge}, topic="hall")])
+
+
 @pytest.mark.parametrize("wrong", ["a#", "a/#/b", "a+/b"])
 def test_a_topic_that_mqtt_does_not_allow_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="is no MQTT topic filter"):
