@@ -315,7 +315,7 @@ def _device(
         raise ConfigError(f"{path}: {where}.profile: {error}") from error
     except ProfileError as error:
         raise ConfigError(f"{path}: {where}: profile {table.profile}: {error}") from error
-    if bus.transport not in profile.transports:
+    if not bus.carries(profile):
         raise ConfigError(
             f"{path}: {where}.bus: {table.bus!r} is {bus.transport}, but profile {profile.name} speaks "
             f"{_choices(profile.transports)}"

@@ -6,7 +6,9 @@ are left out and counted, and the trace says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from typing import Any
 
 from edge_agent import trace
 from edge_agent.config import ConfigError, ProfileFolders, Settings
@@ -19,6 +21,7 @@ from edge_agent.wire import Stamp
 # Some seconds of a busy gateway; what waits longer has nobody who takes it.
 WAITING_BYTES = 4 << 20
 # Keys of a [[bus]] that are nobody's business.
+_USER = re.compile("://[^/]*@")
 HIDDEN = frozenset({"username", "password_file", "client_id", "tls"})
 
 
@@ -43,7 +46,7 @@ def header(settings: Settings, start: Stamp, devices: Collection[str] = ()) -> H
         gateway=settings.agent.gateway or "",
         unreachable_after_s=settings.agent.unreachable_after_s,
         bus=tuple(
-            {key: value for key, value in table.items() if key not in HIDDEN}
+            {key: _without_user(value) for key, value in table.items() if key not in HIDDEN}
             for table in settings.bus_tables
             if table["name"] in buses
         ),
@@ -82,3 +85,8 @@ class Recording:
         lines = bytes(self._waiting)
         self._waiting.clear()
         return lines
+
+
+def _without_user(value: Any) -> Any:
+    """An address without the name and password that may stand in it."""
+    return _USER.sub("://", value) if isinstance(value, str) else value

@@ -14,7 +14,7 @@ from edge_agent.config import AgentTable, CollectorTable, DeviceTable, JournalTa
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
-TRANSPORTS = ("serial", "tcp", "modbus", "mqtt", "ipp")
+TRANSPORTS = ("serial", "tcp", "modbus", "mqtt", "ipp", "replay")
 
 
 def page(name: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_agent.device import Device
 from edge_agent.poll import Line
+from edge_agent.profile import Profile
 from edge_agent.sample import Deliver
 from edge_agent.schedule import Service
 from edge_agent.wire import Id, Stamp
@@ -43,6 +44,10 @@ class BusSettings(BaseModel):
     def hints(self) -> list[str]:
         """What an installer had better change though it works; looks at this machine as it is now."""
         return []
+
+    def carries(self, profile: Profile) -> bool:
+        """Whether devices of that profile can be on this bus."""
+        return self.transport in profile.transports
 
     def as_a_guest(self) -> BusSettings:
         """The same bus for a program that is there for a while, beside the agent or in its absence."""

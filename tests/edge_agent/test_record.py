@@ -157,6 +157,24 @@ async def test_no_password_is_written(tmp_path: Path) -> None:
     assert made.device[0]["topic"] == "lamp"
 
 
+def test_no_name_and_password_of_an_address_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        """
+        [[bus]]
+        name = "printer"
+        transport = "ipp"
+        uri = "ipps://andon:very-secret@printer-7.example/ipp/print"
+        [[device]]
+        id = "printer-7"
+        bus = "printer"
+        profile = "ipp-printer"
+        """
+    )
+    made = recording.header(config.load(file), stamp())
+    assert made.bus[0]["uri"] == "ipps://printer-7.example/ipp/print"
+
+
 async def test_a_listener_that_is_too_slow_misses_readings_and_is_told_how_many(tmp_path: Path) -> None:
     one = recording.Recording(two_belts(tmp_path), stamp())
     reading = Reading(device="belt-1", read="lines", at=stamp(), payload=(b"x" * 1000,))
