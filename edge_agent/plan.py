@@ -10,6 +10,7 @@ from typing import Protocol
 from edge_agent.device import Device
 from edge_agent.poll import Ask, Block, Line, asks, blocks, topic
 from edge_agent.profile import IppRead, ListenRead, TopicRead
+from edge_agent.schedule import SILENT_ROUNDS, least_pause_s
 
 NEARLY_FULL = 0.7
 # For the prediction alone: how long a text frame is when nothing better is known.
@@ -29,6 +30,9 @@ class Planned:
     words: str
     cost_s: float
     every_s: float
+    device: str
+    # For how long an answer is waited for while others wait for their turn; 0: nobody does.
+    others_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,17 @@ class Plan:
         """How long it takes to ask everything once."""
         return sum(poll.cost_s for poll in self.polls)
 
+    @property
+    def dead_s(self) -> float | None:
+        """What a device that does not answer costs its neighbours each time it is asked; None without any."""
+        waits = {poll.device: poll.others_wait_s for poll in self.polls if poll.others_wait_s}
+        return max(poll.others_wait_s for poll in self.polls) if len(waits) > 1 else None
+
+    @property
+    def load_with_one_dead(self) -> float:
+        """At the worst: what the dead one is not asked any more may be next to nothing."""
+        return self.load + (self.dead_s / least_pause_s(self.dead_s) if self.dead_s else 0.0)
+
     def lines(self) -> list[str]:
         """For a person, one line per request and a judgement."""
         found = [self.line.words]
@@ -60,10 +75,20 @@ class Plan:
                 f"everything once takes about {_about(self.cycle_s)} (assumed: {_about(self.line.request_s)}"
                 f" for the device to answer); {self.load:.0%} of the line is used"
             )
+        if self.dead_s:
+            found.append(
+                f"a device that does not answer costs the others up to {_about(SILENT_ROUNDS * self.dead_s)}"
+                f" once, then {_about(self.dead_s)} in {_about(least_pause_s(self.dead_s))} or more:"
+                f" {self.load_with_one_dead:.0%} of the line is used with one of them"
+            )
         if self.load > 1:
             found.append(
                 f"this line cannot carry it: each second would take it {self.load:.1f} s, so reads will be"
                 " skipped; read less often, raise the baud rate, or spread the devices over more lines"
+            )
+        elif self.load_with_one_dead > 1:
+            found.append(
+                "this line is full: when a device does not answer, reads of its neighbours are skipped"
             )
         elif self.load > NEARLY_FULL:
             found.append("this line is nearly full: a device that does not answer will delay its neighbours")
@@ -83,7 +108,8 @@ def plan(bus: Bus, devices: Sequence[Device]) -> Plan:
                 heard.append(f"{device.id}: listens ({name})")
             elif isinstance(read, IppRead):
                 words = f"{device.id}: asks for {len(read.attributes)} attributes ({name})"
-                polls.append(Planned(words=words, cost_s=line.request_s, every_s=read.every_s))
+                cost_s = line.request_s
+                polls.append(Planned(words=words, cost_s=cost_s, every_s=read.every_s, device=device.id))
             elif isinstance(read, TopicRead):
                 heard.append(f"{device.id}: {topic(device, read)} ({name}), QoS {read.qos}")
     return Plan(line=line, polls=tuple(polls), heard=tuple(heard))
@@ -100,6 +126,8 @@ def _planned_block(line: Line, block: Block) -> Planned:
     return Planned(
         cost_s=requests * line.request_s + framed_bytes * line.byte_s,
         every_s=block.every_s,
+        device=block.device,
+        others_wait_s=block.timeout_s,
         words=f"{block.device} unit {block.unit}: {FUNCTIONS[block.function]} {block.address}-{last}"
         f" ({names}{shared}{pieces})",
     )
@@ -110,6 +138,7 @@ def _planned_ask(line: Line, ask: Ask) -> Planned:
         words=f"{ask.device}: asks ({ask.read})",
         cost_s=line.request_s + (len(ask.send) + ask.frames * ASSUMED_FRAME_BYTES) * line.byte_s,
         every_s=ask.every_s,
+        device=ask.device,
     )
 
 

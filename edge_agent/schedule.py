@@ -227,7 +227,12 @@ class Schedule(Generic[P]):
                 lost_s += max(row.probe.timeout_s for row in unit.rows)
             else:
                 lost_s += sum(row.poll.timeout_s for row in unit.rows if row.missed >= SILENT_ROUNDS)
-        return max(PROBE_MIN_S, lost_s / PROBE_SHARE) * (1 + self._random.random())
+        return least_pause_s(lost_s) * (1 + self._random.random())
+
+
+def least_pause_s(lost_s: float) -> float:
+    """At least so long lies between two probes of what is quarantined, when a probe of each costs so much."""
+    return max(PROBE_MIN_S, lost_s / PROBE_SHARE)
 
 
 def _stand_in(row: _Row[P]) -> _Row[P]:

@@ -52,6 +52,26 @@ def test_the_plan_says_in_words_that_a_line_cannot_carry_it() -> None:
     assert not re.search(r"\d\.\d\d", " ".join(found.lines()))
 
 
+def test_the_plan_says_what_a_dead_device_costs_the_others() -> None:
+    some = [device(f"drive-{n}", {"all": registers(0, 10, timeout_s=2)}, unit=n) for n in (1, 2)]
+    found = plan(bus(RTU), some)
+    assert found.lines()[-1] == (
+        "a device that does not answer costs the others up to 6 s once, then 2 s in 30 s or more:"
+        " 18% of the line is used with one of them"
+    )
+    # A probe takes a tenth of the line at the most.
+    slow = [device(f"drive-{n}", {"all": registers(0, 10, timeout_s=20)}, unit=n) for n in (1, 2)]
+    assert round(plan(bus(RTU), slow).load_with_one_dead - found.load, 6) == 0.1
+    assert plan(bus(RTU), some[:1]).dead_s is None
+
+
+def test_the_plan_says_that_a_line_has_no_room_for_a_dead_device() -> None:
+    many = [device(f"drive-{n}", {"all": registers(0, 40, timeout_s=5)}, unit=n) for n in range(1, 9)]
+    found = plan(bus(RTU), many)
+    assert found.load < 1 < found.load_with_one_dead
+    assert "reads of its neighbours are skipped" in found.lines()[-1]
+
+
 def test_the_plan_warns_of_a_line_that_is_nearly_full() -> None:
     some = [device(f"drive-{n}", {"all": registers(0, 120)}, unit=n) for n in range(1, 4)]
     assert "nearly full" in plan(bus(RTU), some).lines()[-1]
