@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from rigs.ports import wait_until
 from rigs.readings import running, stamp
@@ -63,6 +64,9 @@ class Watched:
         await wait_until(is_so, what=f"{active}, newest {self.newest}")
 
 
+W = TypeVar("W", bound=Watched)
+
+
 @asynccontextmanager
 async def watched(
     profile: str,
@@ -72,13 +76,14 @@ async def watched(
     overlay: Mapping[str, object] | None = None,
     unit: int = 1,
     topic: str = "",
-) -> AsyncIterator[Watched]:
+    kind: type[W] = Watched,  # type: ignore[assignment]
+) -> AsyncIterator[W]:
     text = (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")
     known = parse(text, name=profile, preset=preset, overlay=overlay)
     device = Device(id="device-1", place="", bus="bus", profile=known, unit=unit, topic=topic)
     module = transports.load(str(bus["transport"]))
     assert module is not None
-    watched = Watched(Trial(known))
+    watched = kind(Trial(known))
     settings = module.Settings.model_validate({"name": "bus", **bus})
     async with running(module.Transport(settings, [device], watched.deliver, stamp).run()):
         await asyncio.sleep(0)

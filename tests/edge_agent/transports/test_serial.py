@@ -5,7 +5,6 @@ import grp
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,19 +46,13 @@ def zebra(heard: bytearray) -> Iterator[bytes]:
         yield HS_ANSWER
 
 
-def zebra_one_byte_at_a_time(heard: bytearray) -> Iterator[bytes]:
-    for answer in zebra(heard):
-        yield from (bytes([byte]) for byte in answer)
-
-
 @pytest.fixture
 def line(tmp_path: Path) -> Line:
     return Line(tmp_path / "printer")
 
 
-@pytest.mark.parametrize("mood", [zebra, zebra_one_byte_at_a_time])
-async def test_a_printer_is_asked_again_and_again_and_its_frames_arrive_whole(line: Line, mood) -> None:
-    line.plug().answers(mood)
+async def test_a_printer_is_asked_again_and_again_and_its_frames_arrive_whole(line: Line) -> None:
+    line.plug().answers(zebra)
     readings = Readings()
     async with running(transport(line, readings, printer()).run()):
         await readings.until(5, "hs")
@@ -369,9 +362,6 @@ def test_the_plan_knows_how_long_a_byte_takes() -> None:
 @pytest.mark.parametrize(
     "story",
     [
-        partial(
-            test_a_printer_is_asked_again_and_again_and_its_frames_arrive_whole, mood=zebra_one_byte_at_a_time
-        ),
         test_pulling_the_adapter_in_the_middle_of_a_frame_is_no_link_and_plugging_it_in_heals,
         test_a_printer_that_never_reads_does_not_hold_up_the_loop,
     ],

@@ -1,0 +1,278 @@
+"""Every transport in every mood of its wire: what comes out is true or of bad quality, never wrong, and once
+the mood is over all is well again by itself.
+
+A row of the table is a device (a simulator that shares no code with the agent; those of MQTT at a real
+broker) with its shipped profile. A fault comes and goes while the mood lasts. In a text without a checksum
+nobody can see that a number lost a digit: of those only such are here whose answers have one length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvloop
+from rigs.floor import often
+from rigs.mosquitto import Broker as Mosquitto
+from rigs.ports import wait_until
+from rigs.readings import running
+from rigs.watched import Watched, watched
+from rigs.wire import (
+    LossyLine,
+    LossyNetwork,
+    Mood,
+    NoisyLine,
+    OneByteAtATime,
+    PtyWire,
+    TcpWire,
+    UnpluggedInTheMiddle,
+    Wire,
+)
+
+from device_profiles.simulators.altivar_320_340 import Altivar
+from device_profiles.simulators.conveylinx import ConveyLinx
+from device_profiles.simulators.mqtt import Broker
+from device_profiles.simulators.mqtt_presence import MqttDevice
+from device_profiles.simulators.powerflex_520 import PowerFlexLine
+from device_profiles.simulators.sato_sbpl import SatoPrinter
+from device_profiles.simulators.serving import Pty, Simulator, Tcp
+from device_profiles.simulators.zebra_ssi import SsiScanner
+from device_profiles.simulators.zebra_zpl import ZebraPrinter
+from edge_agent import bus, decode, schedule
+from edge_agent.profile import SilenceSignal
+from edge_agent.sample import Quality, Reading
+
+SEED = 20261126
+
+
+class Witness(Watched):
+    """Learns what is true while the wire is plain, and from then on finds what is not."""
+
+    def __init__(self, *known: object) -> None:
+        super().__init__(*known)  # type: ignore[arg-type]
+        self.true: defaultdict[str, set[object]] = defaultdict(set)
+        self.learning = True
+        self.wrong: list[tuple[str, object]] = []
+        # Readings that brought something.
+        self.heard = 0
+
+    async def deliver(self, reading: Reading) -> None:
+        self.heard += bool(reading.payload)
+        signals = self.trial.device.profile.signals
+        for sample in decode.samples(self.trial.device, reading):
+            # That nothing came is true whenever it is said.
+            if sample.quality is Quality.BAD or isinstance(signals[sample.signal], SilenceSignal):
+                continue
+            if self.learning:
+                self.true[sample.signal].add(sample.value)
+            elif sample.value not in self.true[sample.signal]:
+                self.wrong.append((sample.signal, sample.value))
+        await super().deliver(reading)
+
+
+Bus = dict[str, object]
+
+
+def serial(wire: PtyWire) -> Bus:
+    return {"transport": "serial", "port": str(wire.path)}
+
+
+def tcp(wire: TcpWire) -> Bus:
+    return {"transport": "tcp", "host": "127.0.0.1", "port": wire.port}
+
+
+def rtu(wire: PtyWire) -> Bus:
+    return {"transport": "modbus", "mode": "rtu", "port": str(wire.path), "baud": 115_200}
+
+
+def modbus_tcp(wire: TcpWire) -> Bus:
+    return {"transport": "modbus", "mode": "tcp", "host": "127.0.0.1", "port": wire.port}
+
+
+def rtu_over_tcp(wire: TcpWire) -> Bus:
+    return modbus_tcp(wire) | {"mode": "rtu_over_tcp"}
+
+
+def mqtt(wire: TcpWire) -> Bus:
+    return {"transport": "mqtt", "host": "127.0.0.1", "port": wire.port}
+
+
+def altivar_behind_a_device_server(outlet: Tcp) -> Altivar:
+    drive = Altivar(outlet)
+    drive.server.rtu = True
+    return drive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """``device`` is made for an outlet (mqtt: for a broker), ``bus`` says how the agent finds the near end of
+    its wire, ``fault`` raises ``condition``.
+    """
+
+    device: Callable[..., Simulator]
+    profile: str
+    bus: Callable[..., Bus]
+    fault: str
+    condition: str
+    # What a bad wire of that kind does.
+    lossy: type[LossyLine | LossyNetwork]
+    reads: tuple[str, ...] = ()
+    topic: str = ""
+
+
+ROWS = {
+    "serial": Row(
+        device=SsiScanner,
+        profile="zebra-ssi",
+        bus=serial,
+        fault="power_loss",
+        condition="scanner/restarted",
+        lossy=NoisyLine,
+        reads=("revision",),
+    ),
+    "serial, no checksum": Row(
+        device=SatoPrinter,
+        profile="sato-sbpl",
+        bus=serial,
+        fault="head_open",
+        condition="head/open",
+        lossy=LossyLine,
+        reads=("status",),
+    ),
+    "tcp": Row(
+        device=ZebraPrinter,
+        profile="zebra-zpl",
+        bus=tcp,
+        fault="ribbon_out",
+        condition="ribbon/ribbon-out",
+        lossy=LossyNetwork,
+        reads=("status", "errors", "odometer", "head"),
+    ),
+    "tcp to a device server": Row(
+        device=SatoPrinter,
+        profile="sato-sbpl",
+        bus=tcp,
+        fault="head_open",
+        condition="head/open",
+        lossy=LossyLine,
+        reads=("status",),
+    ),
+    "modbus tcp": Row(
+        device=ConveyLinx,
+        profile="conveylinx",
+        bus=modbus_tcp,
+        fault="upstream_jam",
+        condition="upstream/jam",
+        lossy=LossyNetwork,
+        reads=("zpa",),
+    ),
+    "modbus rtu": Row(
+        device=PowerFlexLine,
+        profile="powerflex-520",
+        bus=rtu,
+        fault="motor_stalled",
+        condition="motor/stalled",
+        lossy=NoisyLine,
+        reads=("status",),
+    ),
+    "rtu over tcp": Row(
+        device=altivar_behind_a_device_server,
+        profile="altivar-320-340",
+        bus=rtu_over_tcp,
+        fault="jam",
+        condition="conveyor/process-overload",
+        lossy=NoisyLine,
+        reads=("status", "load", "heat", "state", "fault", "motor_heat"),
+    ),
+    "mqtt": Row(
+        device=lambda broker: MqttDevice(broker, "lamp-1"),
+        profile="mqtt-presence",
+        bus=mqtt,
+        fault="says_offline",
+        condition="presence/offline",
+        lossy=LossyNetwork,
+        topic="lamp-1",
+    ),
+}
+# How often a mood has to happen before it is believed to change nothing; breaking connections takes longest.
+MOODS: dict[str, tuple[Callable[[Row], Mood], int]] = {
+    "plain": (lambda _: Mood(), 20),
+    "one byte at a time": (lambda _: OneByteAtATime(), 200),
+    "lossy": (lambda row: row.lossy(SEED), 6),
+    "unplugged in the middle": (lambda _: UnpluggedInTheMiddle(SEED), 4),
+}
+
+
+@asynccontextmanager
+async def on_its_wire(row: Row, folder: Path) -> AsyncIterator[tuple[Simulator, Wire]]:
+    if row.bus is mqtt:
+        broker = Mosquitto(folder / "broker").start()
+        device = row.device(Broker(port=broker.port))
+        await device.start()
+        async with TcpWire(broker.port) as wire:
+            yield device, wire
+        await device.stop()
+        broker.stop()
+        return
+    outlet = Pty(folder / "far") if row.bus in (serial, rtu) else Tcp()
+    device = row.device(outlet)
+    await device.start()
+    async with (
+        PtyWire(folder / "near", outlet.path) if isinstance(outlet, Pty) else TcpWire(outlet.port) as wire
+    ):
+        yield device, wire
+    await device.stop()
+
+
+async def comes_and_goes(row: Row, device: Simulator, floor: Witness) -> None:
+    """The fault, each time something was heard; whoever speaks only of changes is heard once of each."""
+    on = False
+    while True:
+        on = not on
+        device.set(row.fault, on)
+        enough = floor.seen.total() + (2 if row.reads else 1)
+        await wait_until(lambda: floor.seen.total() >= enough)  # noqa: B023
+
+
+async def story(row: Row, mood: Mood, enough: int, folder: Path) -> None:
+    overlay = often(*row.reads, timeout_s=0.15)
+    async with (
+        on_its_wire(row, folder) as (device, wire),
+        watched(row.profile, row.bus(wire), overlay=overlay, topic=row.topic, kind=Witness) as floor,
+    ):
+        await wait_until(lambda: floor.heard)
+        for on, active in ((True, {row.condition}), (False, frozenset())):
+            device.set(row.fault, on)
+            await floor.becomes(active)
+        floor.learning = False
+        wire.mood = mood
+        async with running(comes_and_goes(row, device, floor)):
+            await wait_until(lambda: mood.happened >= enough, what=f"{enough}, have {mood.happened}")
+        wire.mood = Mood()
+        heard = floor.heard
+        device.set(row.fault, False)
+        await wait_until(lambda: floor.heard > heard)
+        for on, active in ((True, {row.condition}), (False, frozenset())):
+            device.set(row.fault, on)
+            await floor.becomes(active)
+        assert not floor.wrong, floor.wrong
+
+
+@pytest.mark.parametrize("mood", MOODS)
+@pytest.mark.parametrize("row", ROWS)
+def test_what_comes_out_is_true_or_of_bad_quality_and_all_is_well_once_the_mood_is_over(
+    row: str, mood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else a read that was lost three times would rest for a minute, and each new attempt wait longer.
+    monkeypatch.setattr(schedule, "PROBE_MIN_S", 0.5)
+    for name in ("REOPEN_FIRST_S", "REOPEN_CAP_S", "STEADY_S"):
+        monkeypatch.setattr(bus, name, 0.1)
+    made, enough = MOODS[mood]
+    # The loop that the agent runs on.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story(ROWS[row], made(ROWS[row]), enough, tmp_path))
