@@ -1,6 +1,6 @@
 """The commands an installer types: check, ports, enroll, journal, profile.
 
-`run` is in run.py, `record` and `replay` in cli_trace.py.
+`run` is in run.py, `record` and `replay` in cli_trace.py, `profile` in cli_profile.py.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from typing import Annotated
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
-from edge_agent import cli_trace, config, credential, journal_view, plan, ports, profile, proof
-from edge_agent.config import ConfigError, ProfileFolders
+from edge_agent import cli_profile, cli_trace, config, credential, journal_view, plan, ports
+from edge_agent.config import ConfigError
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import ballast_at_most
 from edge_agent.journal_file import JournalError
-from edge_agent.profile import ProfileError
 from edge_agent.provision import discover
 from edge_agent.provision import enroll as enrolment
 from edge_agent.terminal import console
@@ -27,8 +25,7 @@ from edge_agent.terminal import refuse as _refuse
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Watches warehouse equipment and reports faults."
 )
-profiles = typer.Typer(no_args_is_help=True, help="Device profiles: check one, list all, write the schema.")
-app.add_typer(profiles, name="profile")
+app.add_typer(cli_profile.app, name="profile")
 app.command()(cli_trace.record)
 app.command()(cli_trace.replay)
 
@@ -126,65 +123,6 @@ def journal(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
     ballast_bytes = ballast_at_most(wanted.ballast_mib * MIB, disk_bytes)
     for line in journal_view.lines(view, wanted.caps(disk_bytes), ballast_bytes):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-@profiles.command("check")
-def profile_check(file: Annotated[Path, typer.Argument(help="a profile's YAML file")]) -> None:
-    """Say whether a profile is valid and its examples are true, and if not, where and what was expected."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        problems = proof.problems(text, name=file.stem)
-        found = profile.parse(text, name=file.stem)
-    except (OSError, UnicodeDecodeError) as error:
-        _refuse(f"{file}: cannot be read: {error}")
-    except ProfileError as error:
-        _refuse(f"{file}: {error}")
-    if problems:
-        _refuse("\n".join(f"{file}: {problem}" for problem in problems))
-    console.print(
-        f"{file}: {len(found.conditions)} conditions, {len(found.examples)} examples, no fault found.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-@profiles.command("list")
-def profile_list(
-    profiles_dir: Annotated[Path | None, typer.Option(help="a site's own profiles")] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="the device table of docs/profiles.md")
-    ] = False,
-) -> None:
-    """List the profiles that a device may name."""
-    try:
-        folders = ProfileFolders.of(profiles_dir)
-        found = [folders.load(name) for name in folders.names()]
-    except (ConfigError, ProfileError) as error:
-        _refuse(str(error))
-    if markdown:
-        print(profile.device_table(found))
-        return
-    table = Table("profile", "device", "transports", "conditions", "evidence")
-    for one in found:
-        table.add_row(one.name, one.title, ", ".join(one.transports), str(len(one.conditions)), one.evidence)
-    console.print(table)
-
-
-@profiles.command("schema")
-def profile_schema(
-    check_it: Annotated[
-        bool, typer.Option("--check", help="only say whether the file is up to date")
-    ] = False,
-) -> None:
-    """Write the JSON Schema of profiles, for editors, beside the shipped ones."""
-    file = config.shipped_profiles() / "profile.schema.json"
-    wanted = profile.json_schema()
-    if check_it:
-        if not file.exists() or file.read_text(encoding="utf-8") != wanted:
-            _refuse(f"{file} is not what the models say; run: edge-agent profile schema")
-        return
-    file.write_text(wanted, encoding="utf-8")
-    console.print(f"wrote {file}", highlight=False, soft_wrap=True)
 
 
 def _discover() -> str:

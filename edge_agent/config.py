@@ -24,7 +24,7 @@ from edge_agent import profile as profiles
 from edge_agent import transports
 from edge_agent.device import Device
 from edge_agent.journal_caps import DAY_MS, MIB, Caps
-from edge_agent.profile import Profile, ProfileError
+from edge_agent.profile import Finding, Profile, ProfileError
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Id
 
@@ -239,7 +239,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{file} cannot be read: {error}") from error
+        raise ProfileError(Finding(text=f"{file} cannot be read: {error}")) from error
 
 
 def shipped_profiles() -> Path:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -32,88 +33,100 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _STR_TAG = "tag:yaml.org,2002:str"
 
 
+class Place(NamedTuple):
+    """Both count from 1, as editors do."""
+
+    line: int
+    column: int
+
+
+START = Place(1, 1)
+
+
 class PlainYamlError(ValueError):
     """The text says the line and what was expected."""
 
-    def __init__(self, line: int, problem: str) -> None:
-        super().__init__(f"line {line}: {problem}")
+    def __init__(self, place: Place, problem: str) -> None:
+        super().__init__(f"line {place.line}: {problem}")
+        self.place = place
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     value: Plain
     # Where each value starts, by its path of keys and list positions.
-    lines: Mapping[Path, int]
+    places: Mapping[Path, Place]
 
 
 def load(text: str) -> Document:
     """Raises PlainYamlError."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise PlainYamlError(1, f"more than {MAX_BYTES >> 10} KiB")
+        raise PlainYamlError(START, f"more than {MAX_BYTES >> 10} KiB")
     try:
         _refuse_risky(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise PlainYamlError(
-            mark.line + 1 if mark else 1, f"not YAML: {error.problem or error.context}"
+            _place(mark) if mark else START, f"not YAML: {error.problem or error.context}"
         ) from error
     except yaml.YAMLError as error:
-        raise PlainYamlError(1, f"not YAML: {str(error).splitlines()[0]}") from error
+        raise PlainYamlError(START, f"not YAML: {str(error).splitlines()[0]}") from error
     except PlainYamlError:
         raise
     except (ValueError, OverflowError) as error:
         # "\U00110000", or a %YAML of 5,000 digits: PyYAML lets the error of chr() and int() through.
-        raise PlainYamlError(1, "not YAML: a number or an escape is too large") from error
-    lines: dict[Path, int] = {}
-    return Document(value=None if node is None else _value(node, (), lines), lines=lines)
+        raise PlainYamlError(START, "not YAML: a number or an escape is too large") from error
+    places: dict[Path, Place] = {}
+    return Document(value=None if node is None else _value(node, (), places), places=places)
 
 
 def _refuse_risky(text: str) -> None:
     depth = documents = 0
     for step in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = 1 if step.start_mark is None else step.start_mark.line + 1
+        place = START if step.start_mark is None else _place(step.start_mark)
         if isinstance(step, yaml.AliasEvent):
-            raise PlainYamlError(line, f"alias *{step.anchor}: aliases are not allowed, write the value out")
+            raise PlainYamlError(place, f"alias *{step.anchor}: aliases are not allowed, write the value out")
         if isinstance(step, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise PlainYamlError(line, "a second document (---): one file is one profile")
+                raise PlainYamlError(place, "a second document (---): one file is one profile")
         if isinstance(step, yaml.NodeEvent) and step.anchor is not None:
-            raise PlainYamlError(line, f"anchor &{step.anchor}: anchors are not allowed")
+            raise PlainYamlError(place, f"anchor &{step.anchor}: anchors are not allowed")
         if isinstance(step, yaml.ScalarEvent | yaml.CollectionStartEvent) and step.tag is not None:
-            raise PlainYamlError(line, f"tag {step.tag}: tags are not allowed")
+            raise PlainYamlError(place, f"tag {step.tag}: tags are not allowed")
         if isinstance(step, yaml.ScalarEvent) and _SURROGATE.search(step.value):
-            raise PlainYamlError(line, "half of a surrogate pair (\\ud800) is no character")
+            raise PlainYamlError(place, "half of a surrogate pair (\\ud800) is no character")
         if isinstance(step, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise PlainYamlError(line, f"nested deeper than {MAX_DEPTH}")
+                raise PlainYamlError(place, f"nested deeper than {MAX_DEPTH}")
         elif isinstance(step, yaml.CollectionEndEvent):
             depth -= 1
 
 
-def _value(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Plain:
-    lines[path] = node.start_mark.line + 1
+def _value(node: yaml.Node, path: Path, places: dict[Path, Place]) -> Plain:
+    places[path] = _place(node.start_mark)
     if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, lines)
+        return _mapping(node, path, places)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(child, (*path, number), lines) for number, child in enumerate(node.value)]
+        return [_value(child, (*path, number), places) for number, child in enumerate(node.value)]
     return _scalar(node)
 
 
-def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int]) -> Plain:
+def _mapping(node: yaml.MappingNode, path: Path, places: dict[Path, Place]) -> Plain:
     found: dict[str | int, Plain] = {}
     for key_node, child in node.value:
-        line = key_node.start_mark.line + 1
+        place = _place(key_node.start_mark)
         key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise PlainYamlError(line, "a key must be a text (quote it) or a whole number")
+            raise PlainYamlError(place, "a key must be a text (quote it) or a whole number")
         if key in found:
-            raise PlainYamlError(line, f"key {key!r} stands twice in one mapping")
-        found[key] = _value(child, (*path, key), lines)
+            raise PlainYamlError(place, f"key {key!r} stands twice in one mapping")
+        found[key] = _value(child, (*path, key), places)
         # An error about the value is looked for at its key.
-        lines[(*path, key)] = line
+        places[(*path, key)] = place
     return found
 
 
@@ -133,11 +146,15 @@ def _scalar(node: yaml.Node) -> Plain:
         return float(text)
     if node.tag != _STR_TAG or _LOOKS_LIKE_NUMBER.fullmatch(text):
         raise PlainYamlError(
-            node.start_mark.line + 1,
+            _place(node.start_mark),
             f"{text} means {_meaning(node.tag)} in YAML; quote it ('{text}') for the text, "
             "or write a boolean as true or false and a number in plain digits",
         )
     return text
+
+
+def _place(mark: Any) -> Place:  # a mark of one of PyYAML's two parsers
+    return Place(mark.line + 1, mark.column + 1)
 
 
 def _meaning(tag: str) -> str:

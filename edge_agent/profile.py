@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -55,7 +56,7 @@ from edge_agent.grammar import (
     steps,
     to_bytes,
 )
-from edge_agent.plain_yaml import Path, Plain, PlainYamlError
+from edge_agent.plain_yaml import START, Path, Place, Plain, PlainYamlError
 from edge_agent.profile_rules import Problem, choices, shortened
 
 # The grammar is read through this module.
@@ -68,6 +69,7 @@ __all__ = [
     "Each",
     "Example",
     "ExamplePayload",
+    "Finding",
     "Given",
     "In",
     "IppRead",
@@ -101,6 +103,7 @@ __all__ = [
     "json_schema",
     "merged",
     "parse",
+    "places",
     "steps",
     "to_bytes",
 ]
@@ -110,8 +113,23 @@ MAX_PROBLEMS_SHOWN = 10
 _SETTABLE = ("reads", "signals", "conditions")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a person must mend, and where; what a device sets has no place in the profile's text."""
+
+    text: str
+    place: Place | None = None
+
+    def __str__(self) -> str:
+        return f"line {self.place.line}: {self.text}" if self.place else self.text
+
+
 class ProfileError(ValueError):
     """A person must mend the profile or the device's ``set``; one line per problem."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__("\n".join(map(str, findings)))
+        self.findings = findings
 
 
 def parse(
@@ -132,15 +150,21 @@ def _as_written(text: str, name: str) -> tuple[plain_yaml.Document, Profile]:
     try:
         document = plain_yaml.load(text)
     except PlainYamlError as error:
-        raise ProfileError(str(error)) from error
+        raise ProfileError(Finding(text=error.problem, place=error.place)) from error
     if not isinstance(document.value, dict):
-        raise ProfileError(f"line 1: a mapping is expected with {', '.join(_keys(Profile))}")
-    profile = _validated(document.value, document.lines, {}, name)
+        text = f"a mapping is expected with {', '.join(_keys(Profile))}"
+        raise ProfileError(Finding(text=text, place=START))
+    profile = _validated(document.value, document.places, {}, name)
     for key, preset in profile.presets.items():
         _with_set(document, name, preset.set, ("presets", key, "set"))
     for number, example in enumerate(profile.examples):
         _check_example(document, name, number, example, profile)
     return document, profile
+
+
+def places(text: str) -> Mapping[Path, Place]:
+    """Where the values of a profile that can be parsed stand in its text."""
+    return plain_yaml.load(text).places
 
 
 def json_schema() -> str:
@@ -204,7 +228,7 @@ def _with_set(document: plain_yaml.Document, name: str, overlay: Mapping[str, ob
                 Problem(path=(*at, section), text=f"unknown key; expected {', '.join(_SETTABLE)}"), {}, {}
             )
         raw[section] = _section_with(raw[section], section, entries, (*at, section), said_at)
-    return _validated(raw, document.lines, said_at, name)
+    return _validated(raw, document.places, said_at, name)
 
 
 def _section_with(
@@ -273,48 +297,49 @@ def _check_example(
         profile = _with_set(document, name, values, (*path, "set"))
     problems = list(profile_rules.example_problems(path, example, profile))
     if problems:
-        raise _error(problems, document.lines, {})
+        raise _error(problems, document.places, {})
 
 
 # --- validation ---------------------------------------------------------------------------------------------
 
 
 def _validated(
-    raw: Mapping[str | int, Plain], lines: Mapping[Path, int], said_at: Mapping[Path, Path], name: str
+    raw: Mapping[str | int, Plain], places: Mapping[Path, Place], said_at: Mapping[Path, Path], name: str
 ) -> Profile:
     try:
         # Through JSON, where pydantic's strict mode takes lists for tuples and else nothing for another.
         profile = Profile.model_validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
-        raise _error(_explained(error, raw), lines, said_at) from error
+        raise _error(_explained(error, raw), places, said_at) from error
     problems = profile_rules.problems(profile)
     if profile.name != name:
         problems.insert(
             0, Problem(path=("name",), text=f"{profile.name!r} stands in a file named {name}.yaml")
         )
     if problems:
-        raise _error(problems, lines, said_at)
+        raise _error(problems, places, said_at)
     return profile
 
 
 def _error(
-    problems: Problem | Sequence[Problem], lines: Mapping[Path, int], said_at: Mapping[Path, Path]
+    problems: Problem | Sequence[Problem], places: Mapping[Path, Place], said_at: Mapping[Path, Path]
 ) -> ProfileError:
     if isinstance(problems, Problem):
         problems = [problems]
-    shown = [_placed(problem, lines, said_at) for problem in problems[:MAX_PROBLEMS_SHOWN]]
+    shown = [_placed(problem, places, said_at) for problem in problems[:MAX_PROBLEMS_SHOWN]]
     if len(problems) > len(shown):
-        shown.append(f"and {len(problems) - len(shown)} more")
-    return ProfileError("\n".join(shown))
+        shown.append(Finding(text=f"and {len(problems) - len(shown)} more"))
+    return ProfileError(*shown)
 
 
-def _placed(problem: Problem, lines: Mapping[Path, int], said_at: Mapping[Path, Path]) -> str:
+def _placed(problem: Problem, places: Mapping[Path, Place], said_at: Mapping[Path, Path]) -> Finding:
     prefixes = [problem.path[:length] for length in range(len(problem.path), 0, -1)]
     for prefix in prefixes:
         if prefix in said_at:
-            return f"{_dotted((*said_at[prefix], *problem.path[len(prefix) :]))}: {problem.text}"
-    line = next((f"line {lines[prefix]}: " for prefix in prefixes if prefix in lines), "")
-    return f"{line}{_dotted(problem.path)}: {problem.text}"
+            where = _dotted((*said_at[prefix], *problem.path[len(prefix) :]))
+            return Finding(text=f"{where}: {problem.text}")
+    place = next((places[prefix] for prefix in prefixes if prefix in places), None)
+    return Finding(text=f"{_dotted(problem.path)}: {problem.text}", place=place)
 
 
 def _dotted(path: Path) -> str:

@@ -15,6 +15,7 @@ from edge_agent.profile import (
     Condition,
     Example,
     ExamplePayload,
+    Finding,
     IppRead,
     ListenRead,
     ModbusRead,
@@ -24,6 +25,7 @@ from edge_agent.profile import (
     Step,
     TopicRead,
     parse,
+    places,
     steps,
     to_bytes,
 )
@@ -79,15 +81,20 @@ class Trial:
         return Stamp(boot="0" * 32, mono_ns=self._now_ns, wall_ms=self._now_ns // 1_000_000, source="example")
 
 
-def problems(text: str, *, name: str) -> tuple[str, ...]:
+def problems(text: str, *, name: str) -> tuple[Finding, ...]:
     """What is wrong with the examples of a profile; nothing is a proof. Raises ProfileError."""
-    profile = parse(text, name=name)
+    profile, where = parse(text, name=name), places(text)
     shown = {example.condition for example in profile.examples}
-    missing = [condition.key for condition in profile.conditions if condition.key not in shown]
     return (
-        *(f"conditions: {key} has no example" for key in missing),
         *(
-            f"examples[{number}] ({example.condition}): {problem}"
+            Finding(text=f"conditions: {condition.key} has no example", place=where["conditions", number])
+            for number, condition in enumerate(profile.conditions)
+            if condition.key not in shown
+        ),
+        *(
+            Finding(
+                text=f"examples[{number}] ({example.condition}): {problem}", place=where["examples", number]
+            )
             for number, example in enumerate(profile.examples)
             for problem in example_problems(
                 parse(text, name=name, preset=example.preset, overlay=example.set), example

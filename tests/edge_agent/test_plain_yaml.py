@@ -91,9 +91,9 @@ def test_an_alias_bomb_is_refused_before_anything_is_built() -> None:
         load("\n".join(rows))
 
 
-def test_every_value_knows_its_line() -> None:
-    lines = load("a:\n  b:\n    - 1\n    - c: 2\n").lines
-    assert (lines["a",], lines["a", "b"], lines["a", "b", 1], lines["a", "b", 1, "c"]) == (1, 2, 4, 4)
+def test_every_value_knows_its_line_and_column() -> None:
+    at = load("a:\n  b:\n    - 1\n    - c: 2\n").places
+    assert [at["a",], at["a", "b"], at["a", "b", 1], at["a", "b", 1, "c"]] == [(1, 1), (2, 3), (4, 7), (4, 7)]
 
 
 @given(st.text(max_size=200) | st.text(alphabet="ab:-[]{}&*!|>'\"#%@`?, \n\t0123", max_size=120))

@@ -38,7 +38,8 @@ examples:
 
 def told(was: str = "", becomes: str = "") -> tuple[str, ...]:
     assert was in LAMP
-    return proof.problems(LAMP.replace(was, becomes, 1) if was else LAMP, name="lamp")
+    found = proof.problems(LAMP.replace(was, becomes, 1) if was else LAMP, name="lamp")
+    return tuple(map(str, found))
 
 
 def test_examples_that_are_true_are_a_proof() -> None:
@@ -65,11 +66,11 @@ def test_examples_that_are_true_are_a_proof() -> None:
 def test_an_example_that_is_not_true_is_named_with_what_did_not_happen(
     was: str, becomes: str, says: str
 ) -> None:
-    assert f"examples[0] (bulb/burnt): {says}" in told(was, becomes)
+    assert f"line 23: examples[0] (bulb/burnt): {says}" in told(was, becomes)
 
 
 def test_a_condition_without_an_example_is_named() -> None:
-    assert told(LAMP[LAMP.index("examples:") :], "") == ("conditions: bulb/burnt has no example",)
+    assert told(LAMP[LAMP.index("examples:") :], "") == ("line 15: conditions: bulb/burnt has no example",)
 
 
 def test_an_example_may_set_what_a_device_would_set() -> None:
