@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,9 @@ TEXTS = {file.stem: file.read_text(encoding="utf-8") for file in FILES}
 PROFILES = {name: parse(text, name=name) for name, text in TEXTS.items()}
 AT = Stamp(boot="0" * 32, mono_ns=1, wall_ms=1, source="ntp")
 
+TO_BE_SAID = "to be said for the device"
+CONFIDENCE = re.compile(r"; [ABC]( for [^;]*)?$")
+
 every_profile = pytest.mark.parametrize("name", PROFILES)
 
 
@@ -46,6 +50,16 @@ def test_an_example_trips_its_condition_and_clears_it_again(name: str, example: 
 def test_every_condition_has_an_example(name: str) -> None:
     shown = {example.condition for example in PROFILES[name].examples}
     assert {condition.key for condition in PROFILES[name].conditions} <= shown
+
+
+@every_profile
+def test_every_signal_says_how_well_it_is_known(name: str) -> None:
+    """A, B or C of docs/profiles.md, each for what it is about; but for what the installer says."""
+    sources = {key: signal.source for key, signal in PROFILES[name].signals.items()}
+    sources = {key: source for key, source in sources.items() if source != TO_BE_SAID}
+    assert [key for key, source in sources.items() if not CONFIDENCE.search(source)] == []
+    whole = PROFILES[name].source
+    assert PROFILES[name].evidence == "simulated" or re.search(r"confidence [ABC]\b", whole, re.IGNORECASE)
 
 
 @every_profile
