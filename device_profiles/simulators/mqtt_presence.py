@@ -16,10 +16,11 @@ Style = Literal["tasmota", "json"]
 class MqttDevice(MqttSimulator):
     """``tasmota``: Online and Offline on tele/<topic>/LWT. ``json``: {"online": true} on <topic>/status.
 
-    ``says_offline`` is a device that takes its leave itself; ``babbles`` publishes what nobody can read.
+    ``says_offline`` is a device that takes its leave itself; ``babbles`` publishes what nobody can read,
+    ``unknown_word`` a word that nobody knows.
     """
 
-    faults = ("power_cut", "says_offline", "babbles")
+    faults = ("power_cut", "says_offline", "unknown_word", "babbles")
 
     def __init__(self, broker: Broker, topic: str, *, style: Style = "tasmota") -> None:
         super().__init__(broker, topic)
@@ -31,6 +32,8 @@ class MqttDevice(MqttSimulator):
 
     def words(self) -> Sequence[Message]:
         word = b"\xff\x00{" if self.has("babbles") else self._word(not self.has("says_offline"))
+        if self.has("unknown_word"):
+            word = json.dumps({"online": "napping"}).encode() if self.style == "json" else b"Napping"
         return [Message(topic=self.topic, payload=word)]
 
     def _word(self, online: bool) -> bytes:

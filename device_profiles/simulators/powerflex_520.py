@@ -39,8 +39,13 @@ FAULT_CODES = {
     "power_unit": 70,
     "dsi_network_loss": 71,
     "encoder_loss": 91,
-    # A code that a profile need not name.
+    "autotune_failed": 80,
+    "function_loss": 94,
+    "safety_hardware": 111,
     "io_board": 122,
+    "flash_update": 125,
+    # In no table.
+    "unknown_code": 199,
 }
 
 

@@ -23,7 +23,7 @@ ALERTS = {
 class Sled(MqttSimulator):
     """``topic`` is that of the connection, ``events`` that of heartbeats and alerts, which nobody retains."""
 
-    faults = (*ALERTS, "power_cut")
+    faults = (*ALERTS, "unknown_connection", "power_cut")
 
     def __init__(self, broker: Broker, topic: str, events: str) -> None:
         super().__init__(broker, topic.rpartition("/")[2])
@@ -40,7 +40,7 @@ class Sled(MqttSimulator):
         return self._connection("DISCONNECTED")
 
     def words(self) -> Sequence[Message]:
-        return [self._connection("CONNECTED")]
+        return [self._connection("ROAMING" if self.has("unknown_connection") else "CONNECTED")]
 
     def heartbeat(self) -> None:
         beat = {"eventName": "heartbeat", "uptime": 4711, "eventSequence": next(self._sequence)}

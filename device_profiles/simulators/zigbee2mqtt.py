@@ -18,7 +18,7 @@ class ZigbeeDevice(MqttSimulator):
     ``power_cut`` is the bridge's: what it said last about the device stays at the broker.
     """
 
-    faults = ("device_gone", "bridge_leaves", "power_cut", "babbles")
+    faults = ("device_gone", "bridge_leaves", "power_cut", "unknown_word", "babbles")
 
     def __init__(self, broker: Broker, name: str, *, in_json: bool = False) -> None:
         super().__init__(broker, name)
@@ -32,6 +32,7 @@ class ZigbeeDevice(MqttSimulator):
         device = (
             b"{" if self.has("babbles") else self._word("offline" if self.has("device_gone") else "online")
         )
+        device = self._word("dozing") if self.has("unknown_word") else device
         return [
             Message(topic=BRIDGE, payload=bridge),
             Message(topic=f"zigbee2mqtt/{self._name}/availability", payload=device),

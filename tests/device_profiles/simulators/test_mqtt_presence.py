@@ -80,7 +80,20 @@ async def test_what_was_said_before_we_came_counts_because_the_broker_kept_it(la
         assert later.newest.retained
 
 
-async def test_a_word_that_nobody_knows_is_neither_online_nor_offline(lamp: MqttDevice) -> None:
+async def test_a_word_that_nobody_knows_is_told_and_offline_stays_as_it_was(lamp: MqttDevice) -> None:
+    await lamp.start()
+    overlay = overlay_of(lamp.style)
+    async with watched("mqtt-presence", bus_of(lamp), overlay=overlay, topic="lamp-1") as floor:
+        lamp.set("says_offline")
+        await becomes(floor, OFFLINE)
+        lamp.set("unknown_word")
+        await floor.becomes({"presence/offline", "presence/unclassified"})
+        lamp.set("unknown_word", False)
+        lamp.set("says_offline", False)
+        await becomes(floor, frozenset())
+
+
+async def test_what_nobody_can_read_is_neither_online_nor_offline(lamp: MqttDevice) -> None:
     await lamp.start()
     lamp.set("says_offline")
     overlay = overlay_of(lamp.style)
@@ -88,7 +101,8 @@ async def test_a_word_that_nobody_knows_is_neither_online_nor_offline(lamp: Mqtt
         await becomes(floor, OFFLINE)
         lamp.set("babbles")
         await wait_until(lambda: floor.newest and floor.newest.payload == (b"\xff\x00{",))
-        await becomes(floor, OFFLINE)
+        # As a text it is a word that nobody knows, as JSON it is nothing.
+        await becomes(floor, OFFLINE | ({"presence/unclassified"} if lamp.style == "tasmota" else set()))
         lamp.set("babbles", False)
         lamp.set("says_offline", False)
         await becomes(floor, frozenset())

@@ -34,7 +34,12 @@ RAISES = {
     "power_unit": "drive/power-unit",
     "dsi_network_loss": "drive/communication-loss",
     "encoder_loss": "motor/encoder-loss",
-    "io_board": "drive/unclassified",
+    "autotune_failed": "drive/autotune-failed",
+    "function_loss": "drive/function-loss",
+    "safety_hardware": "safety/hardware",
+    "io_board": "drive/internal-fault",
+    "flash_update": "drive/flash-update",
+    "unknown_code": "drive/unclassified",
 }
 
 
