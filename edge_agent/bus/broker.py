@@ -32,6 +32,8 @@ RESUBSCRIBE_S = 60.0
 FILTERS_PER_SUBSCRIBE = 50
 # CONNACK reasons that heal by themselves (MQTT 5.0, 3.2.2.2): unavailable, busy, use another, moved, rate.
 PASSING_REASONS = frozenset({0x88, 0x89, 0x9C, 0x9F})
+# MQTT 5.0, 3.14.2.1; paho says it too when nothing answered its PINGREQ.
+KEEP_ALIVE_TIMEOUT = 0x8D
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,9 @@ class Connection:
             async with asyncio.timeout(CONNACK_TIMEOUT_S):
                 return await self._accepted
         except TimeoutError as error:
-            raise LinkError(f"what listens on {self._where} does not speak MQTT") from error
+            raise LinkError(
+                f"what listens on {self._where} does not answer: it hangs, or does not speak MQTT"
+            ) from error
 
     async def next(self) -> Arrival | Refusal:
         """In the order in which it came. Raises LinkError once the connection ended and nothing is left."""
@@ -230,7 +234,12 @@ class Connection:
     def _on_disconnect(
         self, client: Client, userdata: object, flags: DisconnectFlags, reason: ReasonCode, properties: object
     ) -> None:
-        self._farewell = str(reason) if flags.is_disconnect_packet_from_server else "the connection broke"
+        if flags.is_disconnect_packet_from_server:
+            self._farewell = str(reason)
+        elif reason.value == KEEP_ALIVE_TIMEOUT:
+            self._farewell = "it gave no sign of life: hanging, switched off, or the network is down?"
+        else:
+            self._farewell = "the connection broke: stopped, switched off, or the network is down?"
 
     def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
         try:

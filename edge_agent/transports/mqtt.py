@@ -33,7 +33,7 @@ from edge_agent.poll import Line, topic
 from edge_agent.profile import MetricSignal, TopicRead
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.transports import BusSettings
-from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
+from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain, notice_silence
 from edge_agent.wire import Stamp
 
 log = structlog.get_logger()
@@ -251,6 +251,10 @@ def _connect(settings: Settings) -> Client:
         raise LinkError(f"the name of the broker {settings.where} cannot be resolved") from error
     except OSError as error:
         raise LinkError(f"the broker {explain(settings.where, error)}") from error
+    opened = client.socket()
+    if isinstance(opened, socket.socket):
+        # paho's own keepalive notices a broker that hangs; this one that has vanished, and much sooner.
+        notice_silence(opened)
     return client
 
 

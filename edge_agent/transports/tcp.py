@@ -75,13 +75,18 @@ async def _connect(
 ) -> socket.socket:
     try:
         candidate.setblocking(False)
-        for level, option, value in KEEPALIVE:
-            candidate.setsockopt(level, option, value)
+        notice_silence(candidate)
         await loop.sock_connect(candidate, address)
     except BaseException:
         candidate.close()
         raise
     return candidate
+
+
+def notice_silence(connection: socket.socket) -> None:
+    """Have the kernel end a connection whose peer vanished, also one on which nothing is said."""
+    for level, option, value in KEEPALIVE:
+        connection.setsockopt(level, option, value)
 
 
 def explain(where: str, error: OSError | None) -> str:

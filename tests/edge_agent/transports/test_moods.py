@@ -9,8 +9,9 @@ nobody can see that a number lost a digit: of those only such are here whose ans
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,12 @@ from device_profiles.simulators.serving import Pty, Simulator, Tcp
 from device_profiles.simulators.zebra_ssi import SsiScanner
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
 from edge_agent import bus, decode, schedule
-from edge_agent.profile import SilenceSignal
-from edge_agent.sample import Quality, Reading
+from edge_agent.bus import broker
+from edge_agent.profile import RequestRead, SilenceSignal
+from edge_agent.sample import Quality, Reading, Trouble
+from edge_agent.transports import mqtt as transport_mqtt
+from edge_agent.transports import tcp as transport_tcp
+from edge_agent.transports.tcp import KEEPALIVE
 
 SEED = 20261126
 
@@ -60,6 +65,14 @@ class Witness(Watched):
         self.wrong: list[tuple[str, object]] = []
         # Readings that brought something.
         self.heard = 0
+
+    def in_trouble(self) -> bool:
+        reads = self.trial.device.profile.reads
+        return any(
+            reading.trouble
+            for name, reading in self.latest.items()
+            if not isinstance(read := reads[name], RequestRead) or read.enabled
+        )
 
     async def deliver(self, reading: Reading) -> None:
         self.heard += bool(reading.payload)
@@ -99,7 +112,7 @@ def rtu_over_tcp(wire: TcpWire) -> Bus:
 
 
 def mqtt(wire: TcpWire) -> Bus:
-    return {"transport": "mqtt", "host": "127.0.0.1", "port": wire.port}
+    return {"transport": "mqtt", "host": "127.0.0.1", "port": wire.port, "keepalive_s": 5}
 
 
 def altivar_behind_a_device_server(outlet: Tcp) -> Altivar:
@@ -123,6 +136,7 @@ class Row:
     lossy: type[LossyLine | LossyNetwork]
     reads: tuple[str, ...] = ()
     topic: str = ""
+    preset: str | None = None
 
 
 ROWS = {
@@ -211,13 +225,13 @@ MOODS: dict[str, tuple[Callable[[Row], Mood], int]] = {
 @asynccontextmanager
 async def on_its_wire(row: Row, folder: Path) -> AsyncIterator[tuple[Simulator, Wire]]:
     if row.bus is mqtt:
-        broker = Mosquitto(folder / "broker").start()
-        device = row.device(Broker(port=broker.port))
+        mosquitto = Mosquitto(folder / "broker").start()
+        device = row.device(Broker(port=mosquitto.port))
         await device.start()
-        async with TcpWire(broker.port) as wire:
+        async with TcpWire(mosquitto.port) as wire:
             yield device, wire
         await device.stop()
-        broker.stop()
+        mosquitto.stop()
         return
     outlet = Pty(folder / "far") if row.bus in (serial, rtu) else Tcp()
     device = row.device(outlet)
@@ -239,40 +253,125 @@ async def comes_and_goes(row: Row, device: Simulator, floor: Witness) -> None:
         await wait_until(lambda: floor.seen.total() >= enough)  # noqa: B023
 
 
-async def story(row: Row, mood: Mood, enough: int, folder: Path) -> None:
+@asynccontextmanager
+async def known(row: Row, folder: Path) -> AsyncIterator[tuple[Simulator, Wire, Witness]]:
+    """A device that is read over a plain wire, and what is true of it."""
     overlay = often(*row.reads, timeout_s=0.15)
     async with (
         on_its_wire(row, folder) as (device, wire),
-        watched(row.profile, row.bus(wire), overlay=overlay, topic=row.topic, kind=Witness) as floor,
+        watched(
+            row.profile, row.bus(wire), preset=row.preset, overlay=overlay, topic=row.topic, kind=Witness
+        ) as floor,
     ):
-        await wait_until(lambda: floor.heard)
-        for on, active in ((True, {row.condition}), (False, frozenset())):
-            device.set(row.fault, on)
-            await floor.becomes(active)
+        await wait_until(lambda: floor.seen.total())
+        await is_seen(row, device, floor)
         floor.learning = False
+        yield device, wire, floor
+
+
+async def is_seen(row: Row, device: Simulator, floor: Witness) -> None:
+    """The fault, when it comes and when it goes; and nothing else."""
+    for on, active in ((True, {row.condition}), (False, frozenset())):
+        device.set(row.fault, on)
+        await floor.becomes(active)
+
+
+async def is_well(row: Row, device: Simulator, floor: Witness) -> None:
+    heard = floor.heard
+    if row.reads:
+        await wait_until(lambda: floor.heard > heard)
+    await wait_until(lambda: not floor.in_trouble(), what=f"{floor.latest}")
+    await is_seen(row, device, floor)
+    assert not floor.wrong, floor.wrong
+
+
+async def in_a_mood(row: Row, mood: Mood, enough: int, folder: Path) -> None:
+    async with known(row, folder) as (device, wire, floor):
         wire.mood = mood
         async with running(comes_and_goes(row, device, floor)):
             await wait_until(lambda: mood.happened >= enough, what=f"{enough}, have {mood.happened}")
         wire.mood = Mood()
-        heard = floor.heard
-        device.set(row.fault, False)
-        await wait_until(lambda: floor.heard > heard)
-        for on, active in ((True, {row.condition}), (False, frozenset())):
-            device.set(row.fault, on)
-            await floor.becomes(active)
-        assert not floor.wrong, floor.wrong
+        await is_well(row, device, floor)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a read that was lost three times would rest for a minute, and each new attempt wait longer."""
+    monkeypatch.setattr(schedule, "PROBE_MIN_S", 0.5)
+    for name in ("REOPEN_FIRST_S", "REOPEN_CAP_S", "STEADY_S"):
+        monkeypatch.setattr(bus, name, 0.1)
 
 
 @pytest.mark.parametrize("mood", MOODS)
 @pytest.mark.parametrize("row", ROWS)
 def test_what_comes_out_is_true_or_of_bad_quality_and_all_is_well_once_the_mood_is_over(
-    row: str, mood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    row: str, mood: str, tmp_path: Path
 ) -> None:
-    # Else a read that was lost three times would rest for a minute, and each new attempt wait longer.
-    monkeypatch.setattr(schedule, "PROBE_MIN_S", 0.5)
-    for name in ("REOPEN_FIRST_S", "REOPEN_CAP_S", "STEADY_S"):
-        monkeypatch.setattr(bus, name, 0.1)
     made, enough = MOODS[mood]
-    # The loop that the agent runs on.
+    on_the_agents_loop(in_a_mood(ROWS[row], made(ROWS[row]), enough, tmp_path))
+
+
+def on_the_agents_loop(story: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(story(ROWS[row], made(ROWS[row]), enough, tmp_path))
+        runner.run(story)
+
+
+# --- a peer that is gone and has not said so ----------------------------------------------------------------
+
+# What only listens has nothing to miss but the link itself.
+ON_TCP = {name: row for name, row in ROWS.items() if row.bus not in (serial, rtu)} | {
+    "tcp, listening": Row(
+        device=SsiScanner,
+        profile="zebra-ssi",
+        preset="tapped",
+        bus=tcp,
+        fault="power_loss",
+        condition="scanner/restarted",
+        lossy=LossyNetwork,
+    )
+}
+# After so long, idle or with bytes on their way, the kernel gives up; 10 s and more are those of every day.
+SOON = {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 1, socket.TCP_USER_TIMEOUT: 1000}
+
+
+async def half_open(row: Row, folder: Path) -> None:
+    async with known(row, folder) as (device, wire, floor):
+        assert isinstance(wire, TcpWire)
+        wire.go_dark()
+        await wait_until(lambda: all(one.trouble is Trouble.NO_LINK for one in floor.latest.values()))
+        assert floor.newest is not None
+        assert "switched off, or the network is down?" in floor.newest.detail
+        wire.go_dark(False)
+        await is_well(row, device, floor)
+
+
+@pytest.mark.parametrize("row", ON_TCP)
+def test_a_peer_whose_packets_no_longer_arrive_is_no_link_also_where_nobody_asks(
+    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        transport_tcp, "KEEPALIVE", [(level, name, SOON.get(name, value)) for level, name, value in KEEPALIVE]
+    )
+    for module in (transport_tcp, transport_mqtt):
+        monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 1.0)
+    on_the_agents_loop(half_open(ON_TCP[row], tmp_path))
+
+
+async def hanging(row: Row, folder: Path) -> None:
+    async with known(row, folder) as (device, wire, floor):
+        assert isinstance(wire, TcpWire)
+        wire.get_stuck()
+        await wait_until(lambda: all(one.trouble for one in floor.latest.values()))
+        first = floor.newest
+        assert first is not None
+        assert first.trouble is Trouble.NO_ANSWER or "it gave no sign of life: hanging" in first.detail
+        wire.get_stuck(False)
+        await is_well(row, device, floor)
+
+
+@pytest.mark.parametrize("row", sorted(ON_TCP.keys() - {"tcp, listening"}))
+def test_a_peer_that_hangs_while_its_kernel_still_acknowledges_is_noticed_from_what_it_does_not_answer(
+    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "CONNACK_TIMEOUT_S", 1.0)
+    on_the_agents_loop(hanging(ON_TCP[row], tmp_path))
