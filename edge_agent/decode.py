@@ -77,19 +77,24 @@ def samples(device: Device, reading: Reading) -> tuple[Sample, ...]:
 
 def shown(device: Device, reading: Reading) -> tuple[str, ...]:
     """The payload as printable lines, redacted as the profile says, each cut to MAX_SHOWN_CHARACTERS."""
-    read = device.profile.reads.get(reading.read)
+    return lines(device, reading.read, redacted(device, reading).payload)
+
+
+def lines(device: Device, name: str, payload: Payload) -> tuple[str, ...]:
+    """A payload as printable lines, each cut to MAX_SHOWN_CHARACTERS; nothing is redacted here."""
+    read = device.profile.reads.get(name)
     if isinstance(read, ModbusRead):
-        return _shown_registers(read, [part for part in reading.payload if not isinstance(part, bytes)])
-    frames = [part for part in reading.payload if isinstance(part, bytes)]
-    return tuple(
-        _shown_frame(device.profile, reading.read, number, frame)
-        for number, frame in enumerate(frames[:MAX_SHOWN_FRAMES])
-    )
+        return _shown_registers(read, [part for part in payload if not isinstance(part, bytes)])
+    return tuple(map(_shown_frame, [part for part in payload if isinstance(part, bytes)][:MAX_SHOWN_FRAMES]))
 
 
 def redacted(device: Device, reading: Reading) -> Reading:
-    """The reading without what the profile hides; of numbers nothing is hidden."""
+    """The reading without what the profile hides, the very same when that is nothing; of numbers nothing is
+    hidden.
+    """
     frames = reading.payload
+    if not device.profile.redactions_by_read.get(reading.read):
+        return reading
     shown = tuple(
         _redacted_frame(device.profile, reading.read, number, frame) if isinstance(frame, bytes) else frame
         for number, frame in enumerate(frames)
@@ -430,8 +435,7 @@ def _short(text: str) -> str:
 # --- evidence -----------------------------------------------------------------------------------------------
 
 
-def _shown_frame(profile: Profile, read: str, number: int, frame: bytes) -> str:
-    frame = _redacted_frame(profile, read, number, frame)
+def _shown_frame(frame: bytes) -> str:
     text = escaped(frame[: MAX_SHOWN_CHARACTERS * 4])
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
