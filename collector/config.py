@@ -58,6 +58,7 @@ class Settings(BaseSettings):
 
     max_syncs: Annotated[int, Field(ge=1, le=100_000)] = 64
     gateway_rows_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    evidence_mib: Annotated[int, Field(ge=1, le=16_777_216)] = 2048
     max_live: Annotated[int, Field(ge=1, le=100_000)] = 500
 
     @field_validator("listen")

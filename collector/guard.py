@@ -48,6 +48,7 @@ TOO_MANY_BYTES = f"a request has at most {wire.MAX_WIRE_BYTES} bytes"
 MAX_LENGTH_DIGITS = 20
 FORM_TYPE = "application/x-www-form-urlencoded"
 BUSY_RETRY_AFTER_S = 5
+EVIDENCE_RETRY_AFTER_S = 10.0
 # An agent has one under way; the other is the one that it gave up and that is still being worked on.
 SYNCS_OF_ONE = 2
 # What a sync costs until it is known.
@@ -96,6 +97,7 @@ class SyncGate:
         short, long = admission.rooms(limit)
         self._short = _room(Lane(room=short, cost_s=SHORT_COST_S, line_s=admission.LINE_S))
         self._long = _room(Lane(room=long, cost_s=LONG_COST_S))
+        self._evidence = _room(Lane(room=long, cost_s=LONG_COST_S))
         self._rows_per_s = rows_per_s
         self._now_s = now_s
         self._shed = shed
@@ -107,7 +109,7 @@ class SyncGate:
 
     @property
     def inside(self) -> int:
-        return self._short.lane.inside + self._long.lane.inside
+        return self._short.lane.inside + self._long.lane.inside + self._evidence.lane.inside
 
     @property
     def waiting(self) -> int:
@@ -144,6 +146,21 @@ class SyncGate:
             yield
         finally:
             lane.left(visit, self._now_s())
+            room.places.release()
+
+    @contextlib.asynccontextmanager
+    async def enter_last(self, who: str) -> AsyncIterator[None]:
+        """Evidence: while nobody else has to wait, and never in a line. Raises Problem 503."""
+        room = self._evidence
+        room.lane.arrive(who)
+        if self.waiting or self._long.places.locked() or room.places.locked():
+            raise self._busy(room, who)
+        await room.places.acquire()
+        visit = room.lane.entered(self._now_s())
+        try:
+            yield
+        finally:
+            room.lane.left(visit, self._now_s())
             room.places.release()
 
     @contextlib.contextmanager
@@ -183,10 +200,17 @@ class SyncGate:
         return self._accounts.get(gateway_id) or Account.opened(self._now_s(), self._rows_per_s)
 
     def _busy(self, room: _Room, who: str) -> Problem:
-        self._shed("history" if room is self._long else "line")
+        self._shed("line" if room is self._short else "history" if room is self._long else wire.EVIDENCE_LANE)
         self._deaf |= room is self._short
         after_s = room.lane.turn_s(who, self._now_s())
+        if room is self._evidence:
+            after_s = max(EVIDENCE_RETRY_AFTER_S, after_s)
         return busy("too many syncs at once", retry_after_s=admission.retry_after(after_s))
+
+
+def evidence_of(gateway_id: str) -> str:
+    """Its evidence has a quota and places of its own: it takes nothing from its rows."""
+    return f"{gateway_id} {wire.EVIDENCE_LANE}"
 
 
 def _room(lane: Lane) -> _Room:
@@ -257,13 +281,16 @@ class Guard:
 
     async def _gateway(self, request: Request, declared: str | None, send: Send) -> None:
         bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
+        who = bearer.id if bearer else ""
+        is_evidence = request.headers.get(wire.LANE_HEADER) == wire.EVIDENCE_LANE
         short = admission.is_short(declared)
+        entered = self._syncs.enter_last(who) if is_evidence else self._syncs.enter(who, short=short)
         try:
-            async with self._syncs.enter(bearer.id if bearer else "", short=short):
+            async with entered:
                 gateway = await self._identities.gateway(bearer) if bearer else None
                 if bearer is None or gateway is None:
                     raise unauthorized("this needs the credential of an enrolled gateway")
-                with self._syncs.enter_as(gateway.id, bearer.id):
+                with self._syncs.enter_as(evidence_of(gateway.id) if is_evidence else gateway.id, bearer.id):
                     request.state.gateway = gateway
                     request.state.caller = bearer.id
                     await self._app(request.scope, request.receive, send)

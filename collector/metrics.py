@@ -37,6 +37,9 @@ class Metrics:
             "Of those, put aside because they could not be taken.",
             registry=registry,
         )
+        self.evidence = Counter(
+            "andon_evidence_parts", "Parts of evidence received, by outcome.", ["outcome"], registry=registry
+        )
         self.sync_seconds = Histogram(
             "andon_sync_seconds",
             "From request to answer, commit included.",

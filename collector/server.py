@@ -16,14 +16,14 @@ import structlog
 import uvicorn
 from sqlalchemy import Connection
 
-from collector import admin, clock, local
+from collector import admin, clock, evidence, local
 from collector.app import assemble, assemble_parts
 from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
 from collector.protocol import Protocol
-from collector.store import Store, UnusableError, is_full, moment, people
+from collector.store import DATABASE_AWAY, Store, UnusableError, is_full, moment, people
 from collector.sweep import Change, sweep
 
 log = structlog.get_logger()
@@ -33,6 +33,9 @@ SWEEP_EVERY_S = 1.0
 SWEEP_ON_S = 0.05
 # After a sweep that failed.
 SWEEP_AGAIN_S = 5.0
+# How often the cap of the evidence is looked at, and after one look that found too much.
+THIN_EVERY_S = 60.0
+THIN_ON_S = 0.2
 FINISH_WITHIN_S = 2
 BACKLOG = 1024
 # Objects until the garbage collector looks for rings, of which there are nearly none. At its usual 700 it
@@ -141,6 +144,8 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
         stack.enter_context(parts.hearing())
         sweeping = asyncio.create_task(_sweep(parts, shared_clock), name="sweep")
         stack.callback(sweeping.cancel)
+        thinning = asyncio.create_task(_thin(parts), name="evidence")
+        stack.callback(thinning.cancel)
         # What is there by now stays: it need not be looked at again.
         gc.collect()
         gc.freeze()
@@ -222,6 +227,17 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
 def _swept(parts: Parts, deaf: bool, connection: Connection) -> tuple[Change, ...]:
     now_ms = parts.now_ms()
     return sweep(connection, now_ms, started_ms=moment.listening_since(connection, now_ms, deaf=deaf))
+
+
+async def _thin(parts: Parts) -> None:
+    """Whatever stops it is told by the sweep, which writes every second."""
+    cap_bytes = parts.settings.evidence_mib << 20
+    while True:
+        try:
+            given_up = await parts.store.write_soon(partial(evidence.thin, cap_bytes=cap_bytes))
+        except DATABASE_AWAY:
+            given_up = 0
+        await asyncio.sleep(THIN_ON_S if given_up else THIN_EVERY_S)
 
 
 def _performer(parts: Parts, url: str) -> local.Perform:

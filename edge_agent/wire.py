@@ -6,7 +6,8 @@ the rows that changed after ``from`` up to ``to``; both are *boundaries* ``[seq,
 made durable before it sent them.
 
 Envelopes are validated strictly. Rows are validated one by one (``read_row``), so that one bad row is
-quarantined alone. Unknown fields are kept and sent on; numbers are integers only. Lasting shapes are in
+quarantined alone. Unknown fields are kept and sent on; numbers are integers only. What was recorded around a
+raise travels by itself, after the rows, in messages of the lane ``evidence``. Lasting shapes are in
 ``docs/wire.md``; golden messages of every release lie in ``tests/wire/``.
 """
 
@@ -37,6 +38,9 @@ MAX_VALUES = 200_000
 MAX_OBJECTS = 100_000
 MAX_EVIDENCE_BYTES = 8 << 10
 MAX_MEMBERS = 100
+# Of a message of evidence: parts, and the JSON of one of them.
+MAX_PARTS = 50
+MAX_PART_BYTES = 32 << 10
 MAX_INT = (1 << 63) - 1
 # From and to included.
 LINEAGE_MAX = 66
@@ -95,6 +99,22 @@ class Lane(StrEnum):
 
     FEED = "feed"
     PRESENT = "present"
+
+
+# Messages of evidence (``EvidenceRequest``). Named in this header too, so that a collector that is busy can
+# send them away unread.
+EVIDENCE_LANE = "evidence"
+LANE_HEADER = "Andon-Lane"
+
+
+class Outcome(StrEnum):
+    """What became of one part of evidence; any other word is as good as HELD."""
+
+    HELD = "held"
+    # Its occurrence is not known, or not as one of this gateway: once more, later.
+    UNKNOWN = "unknown"
+    # It cannot be read, or there is too much of it.
+    REFUSED = "refused"
 
 
 class Verdict(StrEnum):
@@ -275,6 +295,9 @@ class Health(Message):
     rows_rolled_up: Count | None = None
     rows_dropped: Count | None = None
     rows_damaged: Count | None = None
+    # Parts of evidence that were given up before the collector had them, and those that wait for it.
+    evidence_given_up: Count | None = None
+    evidence_waiting: Count | None = None
     # full, released (the disk is full) or none.
     ballast: Annotated[str, Field(max_length=16)] | None = None
     # How many buses carry less than is asked of them, and what they gave, the worst first.
@@ -322,6 +345,33 @@ class SyncAnswer(Message):
     # How long the next message of history should wait, in ms, so that every gateway gets its turn; the
     # present need not. None: not at all.
     history_ms: Annotated[int, Strict(), Field(ge=0, le=3_600_000)] | None = None
+
+
+class Part(Message):
+    """Some of what was recorded around the raise of one occurrence, told apart by ``part``: ``before``,
+    ``after``. What is in it is for people; ``given_up`` stands for what the edge did not keep.
+    """
+
+    uid: Hex128
+    part: Id
+    given_up: Annotated[bool, Strict()] = False
+    evidence: dict[str, Any] | None = None
+
+
+class EvidenceRequest(Message):
+    """A request of ``POST /api/v1/sync`` in the lane ``evidence``."""
+
+    v: Annotated[int, Strict(), Field(ge=1, le=1000)]
+    lane: Literal["evidence"]
+    # Left as parsed: each is validated alone by ``read_part``.
+    parts: Annotated[list[Any], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class EvidenceAnswer(Message):
+    """One outcome for each part, in their order."""
+
+    v: int = VERSION
+    outcomes: Annotated[list[str], Field(max_length=MAX_PARTS)]
 
 
 class EnrollRequest(Message):
@@ -386,9 +436,22 @@ def decode_sync(body: bytes, parse: Callable[[bytes], Any] = parse_json) -> Sync
     return _validate(SyncRequest, parse(body))
 
 
+def decode_message(body: bytes, parse: Callable[[bytes], Any] = parse_json) -> SyncRequest | EvidenceRequest:
+    """Whatever a gateway may say; as ``decode_sync`` in all else."""
+    found = parse(body)
+    if isinstance(found, dict) and found.get("lane") == EVIDENCE_LANE:
+        return _validate(EvidenceRequest, found)
+    return _validate(SyncRequest, found)
+
+
 def decode_answer(body: bytes) -> SyncAnswer:
     """Raises WireError."""
     return _validate(SyncAnswer, parse_json(body))
+
+
+def decode_evidence_answer(body: bytes) -> EvidenceAnswer:
+    """Raises WireError."""
+    return _validate(EvidenceAnswer, parse_json(body))
 
 
 def decode_enrolment(body: bytes) -> EnrollAnswer:
@@ -406,6 +469,16 @@ def read_row(raw: Any) -> Row:
     if row.members is not None and (row.state == "open" or row.count != len(row.members)):
         raise WireError("members: a roll-up is closed, and its count is their number")
     return row
+
+
+def read_part(raw: Any) -> Part:
+    """One part of a message of evidence. Raises WireError; the others of the message are taken."""
+    part = _validate(Part, raw)
+    if part.given_up is (part.evidence is not None):
+        raise WireError("evidence: a part has it, unless it was given up")
+    if part.evidence is not None and _longer_than(part.evidence, MAX_PART_BYTES):
+        raise WireError(f"evidence: more than {MAX_PART_BYTES} bytes")
+    return part
 
 
 def _longer_than(value: dict[str, Any], limit: int) -> bool:

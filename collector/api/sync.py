@@ -17,10 +17,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector import ingest, parsing
+from collector import evidence, ingest, parsing
 from collector.exchange import GatewayIdentity, Sync
 from collector.gathering import Gathering
-from collector.guard import ENDED_EARLY
+from collector.guard import ENDED_EARLY, evidence_of
 from collector.ingest import Applied, StreamRefusedError
 from collector.parts import Parts, gateway_of, parts_of
 from collector.problems import TOO_LARGE, Problem
@@ -30,6 +30,8 @@ from edge_agent import wire
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
 ROWS_AT_ONCE = 1_000
 ROWS_OF_A_SYNC = 4
+# What a part of evidence counts in the quota, in rows.
+ROWS_OF_A_PART = 10
 
 Outcome = Applied | StreamRefusedError
 Taking = Gathering[Sync, Applied]
@@ -68,6 +70,8 @@ async def sync(request: Request) -> Response:
         parts.metrics.syncs_refused.labels(status=str(problem.status)).inc()
         raise
     now_ms = parts.now_ms()
+    if isinstance(message, wire.EvidenceRequest):
+        return await _take_evidence(parts, gateway, message, now_ms)
     try:
         applied = await request.app.state.taking(Sync(gateway=gateway, message=message, now_ms=now_ms))
     except StreamRefusedError as refused:
@@ -99,6 +103,27 @@ async def sync(request: Request) -> Response:
             rows=applied.quarantined,
         )
     return Response(wire.encode(answer), media_type="application/json")
+
+
+async def _take_evidence(
+    parts: Parts, gateway: GatewayIdentity, message: wire.EvidenceRequest, now_ms: int
+) -> Response:
+    packed = await asyncio.to_thread(evidence.read, message)
+    taken = await parts.store.write_soon(
+        lambda connection: evidence.take(connection, gateway, packed, now_ms)
+    )
+    parts.syncs.charge(evidence_of(gateway.id), ROWS_OF_A_PART * len(packed))
+    for outcome in wire.Outcome:
+        parts.metrics.evidence.labels(outcome=outcome).inc(taken.answer.outcomes.count(outcome))
+    if taken.refused or taken.foreign:
+        log.warning(
+            "evidence could not be taken",
+            gateway=gateway.name,
+            site=gateway.site,
+            unreadable=taken.refused,
+            of_other_gateways=taken.foreign,
+        )
+    return Response(wire.encode(taken.answer), media_type="application/json")
 
 
 class Straight:
@@ -153,7 +178,7 @@ def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms
     )
 
 
-async def read_message(request: Request) -> wire.SyncRequest:
+async def read_message(request: Request) -> wire.SyncRequest | wire.EvidenceRequest:
     """Raises Problem 400, 408, 413 or 415."""
     body = await _read(request)
     encoding = request.headers.get("content-encoding", "identity").lower()
@@ -161,7 +186,7 @@ async def read_message(request: Request) -> wire.SyncRequest:
         raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
     try:
         if len(body) <= INLINE_BYTES and encoding == "identity":
-            return wire.decode_sync(body, parsing.parse)
+            return wire.decode_message(body, parsing.parse)
         return await asyncio.to_thread(_decode, body, encoding)
     except wire.WireError as error:
         raise Problem(400, str(error), reason="message") from error
@@ -182,8 +207,8 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decode(body: bytes, encoding: str) -> wire.SyncRequest:
-    return wire.decode_sync(gunzip(body) if encoding == "gzip" else body, parsing.parse)
+def _decode(body: bytes, encoding: str) -> wire.SyncRequest | wire.EvidenceRequest:
+    return wire.decode_message(gunzip(body) if encoding == "gzip" else body, parsing.parse)
 
 
 def gunzip(body: bytes) -> bytes:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -319,6 +320,30 @@ Index(
     occurrence.c.end_mono_ms,
     sqlite_where=FAR_END,
     postgresql_where=FAR_END,
+)
+
+# What a gateway recorded around the raise of an occurrence: before it, and shortly after.
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("uid", Uid, ForeignKey("occurrence.uid", ondelete="CASCADE"), nullable=False),
+    Column("part", Name, nullable=False),
+    Column("gateway_id", Name, ForeignKey("gateway.id"), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    # Of the body; 0 when it was given up, there or here.
+    Column("bytes", Integer, nullable=False),
+    # JSON, packed by zlib.
+    Column("body", LargeBinary),
+    PrimaryKeyConstraint("uid", "part"),
+)
+KEPT = text("bytes > 0")
+Index(
+    "ix_evidence_kept",
+    evidence.c.gateway_id,
+    evidence.c.received_ms,
+    evidence.c.bytes,
+    sqlite_where=KEPT,
+    postgresql_where=KEPT,
 )
 
 # Append-only: every change of a ticket, automatic or human, with its reason.

@@ -19,7 +19,7 @@ from collector.store import Store, UnusableError, tables
 from collector.store.migrate import MIGRATIONS, known_versions, migrate
 
 NUMBERS = tables.site_number
-SOME: dict[type, object] = {int: 7, bool: True, str: "7"}
+SOME: dict[type, object] = {int: 7, bool: True, str: "7", bytes: b"7"}
 
 
 def put(connection: Connection, site: str) -> None:
