@@ -201,17 +201,24 @@ class Schedule(Generic[P]):
     def quarantined(self, device: str) -> bool:
         return self._units[device].quarantined
 
+    @property
+    def cycle_s(self) -> float | None:
+        """How long it takes to ask everything once; None while something was never answered."""
+        total = 0.0
+        for row in self._rows.values():
+            if row.took is None:
+                return None
+            total += row.took
+        return total
+
     def service(self) -> Service | None:
         """None before the first minute is over."""
         if self._last is None:
             return None
-        took = [row.took for row in self._rows.values()]
         return Service(
             due=self._last[0],
             kept=self._last[1],
-            cycle_s=sum(known)
-            if len(known := [one for one in took if one is not None]) == len(took)
-            else None,
+            cycle_s=self.cycle_s,
             silent=sum(unit.quarantined for unit in self._units.values()),
         )
 

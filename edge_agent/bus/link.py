@@ -38,21 +38,25 @@ class Link:
         self._explain = explain
         self._drop_output = drop_output
         self._loop = asyncio.get_running_loop()
+        # Who waits for something to read. The loop goes on looking between two waits, which is cheaper than
+        # to begin anew each time, until something comes that nobody waits for.
+        self._waiting: asyncio.Future[bool] | None = None
+        self._looking = False
 
     async def read(self) -> bytes:
         """What came next. Raises LinkError. Gives way to the loop each time, however fast they come."""
         while True:
-            await self._ready(self._loop.add_reader, self._loop.remove_reader)
+            await self._readable(None)
             if chunk := self._read_now():
                 return chunk
 
     async def read_within(self, seconds: float) -> bytes | None:
         """As ``read``; None when nothing came in time."""
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                return await self.read()
-        except TimeoutError:
-            return None
+        until = self._loop.time() + seconds
+        while await self._readable(max(0.0, until - self._loop.time())):
+            if chunk := self._read_now():
+                return chunk
+        return None
 
     def drain(self) -> bytes:
         """What has come already. Raises LinkError."""
@@ -64,11 +68,14 @@ class Link:
     async def write(self, data: bytes, within_s: float) -> None:
         """Raises LinkError, or DeafPeerError when it was not taken in time; a part of it may have gone."""
         rest = memoryview(data)
+        if not (rest := rest[self._write_now(rest) :]):
+            return
         try:
             async with asyncio.timeout(within_s):
-                while rest := rest[self._write_now(rest) :]:
-                    await self._ready(self._loop.add_writer, self._loop.remove_writer)
+                while rest:
+                    await self._writable()
                     await asyncio.sleep(FULL_PAUSE_S)
+                    rest = rest[self._write_now(rest) :]
         except TimeoutError as error:
             raise DeafPeerError from error
 
@@ -80,7 +87,34 @@ class Link:
         return True
 
     def close(self) -> None:
+        self._look_away()
         self._close()
+
+    async def _readable(self, seconds: float | None) -> bool:
+        """Whether there may be something to read; False when the time is over."""
+        waiting: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting = waiting
+        if not self._looking:
+            self._loop.add_reader(self._fd, self._look)
+            self._looking = True
+        timer = None if seconds is None else self._loop.call_later(seconds, _settle, waiting, False)
+        try:
+            return await waiting
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
+
+    def _look(self) -> None:
+        if self._waiting is None:
+            self._look_away()
+        else:
+            _settle(self._waiting, True)
+
+    def _look_away(self) -> None:
+        if self._looking:
+            self._loop.remove_reader(self._fd)
+            self._looking = False
 
     def _read_now(self) -> bytes | None:
         try:
@@ -101,15 +135,15 @@ class Link:
         except OSError as error:
             raise LinkError(self._explain(error)) from error
 
-    async def _ready(self, add: Callable[..., None], remove: Callable[[int], object]) -> None:
+    async def _writable(self) -> None:
         ready = self._loop.create_future()
-        add(self._fd, _settle, ready)
+        self._loop.add_writer(self._fd, _settle, ready, True)
         try:
             await ready
         finally:
-            remove(self._fd)
+            self._loop.remove_writer(self._fd)
 
 
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+def _settle(waiting: asyncio.Future[bool], outcome: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(outcome)

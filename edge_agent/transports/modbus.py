@@ -235,6 +235,11 @@ class Transport(Bus):
             search=refused.cut(block) if block.in_pieces else None,
         )
 
+    @property
+    def cycle_s(self) -> float | None:
+        """How long it takes to ask everything once, as measured."""
+        return self._schedule.cycle_s if self._schedule else None
+
     def service(self) -> Service | None:
         return self._schedule.service() if self._schedule else None
 
@@ -353,7 +358,7 @@ class Transport(Bus):
             while (left := self._frames.wait_until_s(block) - self.clock()) > 0:
                 self._stray(await link.read_within(left))
             await asyncio.sleep(self._gap_s)
-        self._stray(link.drain())
+            self._stray(link.drain())
         within_s = patience.within_s if patience else block.timeout_s
         within_s += max(0.0, self._frames.busy_until_s(block) - self.clock())
         asked_s = self.clock()

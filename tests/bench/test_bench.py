@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from bench import floor, journal, lists, syncs
+from bench import bus, floor, journal, lists, syncs
 from bench.table import Figure
 
 # PostgreSQL takes the same way; each of its clusters takes some seconds to make.
@@ -16,6 +16,7 @@ KINDS = ("sqlite",)
     "figures",
     [
         pytest.param(journal.figures(transitions=40), id="journal"),
+        pytest.param(bus.figures(seconds=0.6, dead_seconds=1.0), id="bus"),
         pytest.param(floor.figures(changes=4), id="floor"),
         pytest.param(lists.figures(stored=1_500), id="lists"),
         pytest.param(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 # Long enough for a loaded machine; a test that passes never waits for it.
 PATIENCE_S = 30.0
@@ -17,6 +18,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def drops_whoever_knocks(port: int = 0) -> Iterator[int]:
+    """The queue of this port is full: the kernel drops what would open a connection, and says nothing."""
+    with ExitStack() as held, socket.create_server(("127.0.0.1", port), backlog=0) as server:
+        for _ in range(4):
+            knocking = held.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
 
 
 async def wait_until(true: Callable[[], object], deadline_s: float = PATIENCE_S, what: str = "") -> None:
