@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from collector import clones, dating, gaps, merge, presence, rows, skew
+from collector import clones, dating, gaps, merge, presence, redating, rows, skew
 from collector.exchange import Exchange, GatewayIdentity, Sync
 from collector.folding import Change, fold
 from collector.minted import MINTED
@@ -114,7 +114,7 @@ def _apply_together(
     rows.take(connection, [one for one in exchanges if one.verdict in (Verdict.OK, Verdict.SUPERSEDED)])
     for exchange in exchanges:
         if exchange.gateway.id in learnt:
-            rows.date_again(exchange)
+            redating.again(exchange)
     _advance(connection, [one for one in exchanges if one.verdict is Verdict.OK])
     telling = [one for one in exchanges if presence.tells(one)]
     open_here = occurrences.open_of(connection, [one.gateway.id for one in telling])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
 import ssl
@@ -16,7 +15,7 @@ import structlog
 import uvicorn
 from sqlalchemy import Connection
 
-from collector import admin, clock, evidence, local
+from collector import admin, clock, evidence, local, memory
 from collector.app import assemble, assemble_parts
 from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
@@ -38,9 +37,6 @@ THIN_EVERY_S = 60.0
 THIN_ON_S = 0.2
 FINISH_WITHIN_S = 2
 BACKLOG = 1024
-# Objects until the garbage collector looks for rings, of which there are nearly none. At its usual 700 it
-# looks many times while 500 rows are taken: 5 to 15 of 100 us of a row.
-RINGS_AFTER = 50_000
 # "All addresses" is where to listen, not where to go.
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
@@ -66,6 +62,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Returns after SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    memory.give_back()
     try:
         directory = DataDirectory(settings.data_dir)
     except OSError as error:
@@ -146,10 +143,7 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
         stack.callback(sweeping.cancel)
         thinning = asyncio.create_task(_thin(parts), name="evidence")
         stack.callback(thinning.cancel)
-        # What is there by now stays: it need not be looked at again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(RINGS_AFTER)
+        memory.settle()
         await server.serve(sockets=[listener])
     log.info("the collector has stopped")
 

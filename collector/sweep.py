@@ -1,4 +1,6 @@
-"""The hand of the clock: gateways that fell silent or were revoked, resolved tickets that stayed quiet."""
+"""The hand of the clock: gateways that fell silent or were revoked, resolved tickets that stayed quiet, dates
+that are still to be set right.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector import clones
+from collector import clones, redating
 from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
 from collector.minted import NOT_WATCHED, REVOKED, SILENT_MS, ended_here, over, silence
-from collector.store import moment, occurrences, streams, ticket_rows
+from collector.store import dates_due, moment, occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
 from collector.tickets import RECURS_MS, Policy, quiet
@@ -42,7 +44,8 @@ def sweep(
         silent = _named(streams.fallen_silent(connection, before_ms=before_ms, limit=MAX_SILENCED))
     alone = _named(streams.cloned(connection, quiet_since_ms=now_ms - clones.QUIET_MS))
     revoked = _named(streams.revoked_but_open(connection))
-    if found := {gateway.id for gateway in (*silent, *alone, *revoked)}:
+    undated = _named([one] if (one := dates_due.whose(connection)) else [])
+    if found := {gateway.id for gateway in (*silent, *alone, *revoked, *undated)}:
         # All before the first ticket, as messages do: else one that speaks now waits for the sweep, and the
         # sweep for it.
         streams.lock_gateways(connection, found)
@@ -53,6 +56,8 @@ def sweep(
         changed += fold(connection, gateway.site, clones.over(connection, gateway, now_ms), now_ms, policy)
     for gateway in revoked:
         changed += _revoked(connection, gateway, now_ms, policy)
+    for gateway in undated:
+        changed += _dated(connection, gateway, now_ms, policy)
     changed += _quiet(connection, now_ms, policy)
     return tuple(dict.fromkeys(changed))
 
@@ -102,6 +107,17 @@ def _revoked(
         switches=None,
         switched_ms=None,
     )
+    return fold(connection, gateway.site, pending, now_ms, policy)
+
+
+def _dated(
+    connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
+) -> tuple[Change, ...]:
+    state = streams.lock_gateway(connection, gateway.id)
+    stretch = dates_due.of(connection, gateway.id)
+    if stretch is None:
+        return ()
+    pending = redating.go_on(connection, gateway, stretch, floor_ms=state.created_ms)
     return fold(connection, gateway.site, pending, now_ms, policy)
 
 

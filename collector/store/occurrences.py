@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select
 
-from collector.dating import HOUR_MS
 from collector.grouping import Episode
 from collector.store import bulk
 from collector.store.bulk import among
+from collector.store.dates_due import Stretch
 from collector.store.tables import FAR_END, condition, document, occurrence
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, condition_key
 
@@ -36,14 +36,6 @@ _OPEN_OF = select(*_HELD).where(
 _WHOLE = select(occurrence).where(among(occurrence.c.uid, "uids"))
 _TICKETS_OF = select(occurrence.c.uid, occurrence.c.ticket_id).where(among(occurrence.c.uid, "uids"))
 _EPISODES = select(*_EPISODE).where(among(occurrence.c.ticket_id, "tickets"))
-_OF_BOOTS = select(occurrence).where(
-    occurrence.c.gateway_id == bindparam("gateway_id"),
-    occurrence.c.minted.is_(False),
-    or_(
-        among(occurrence.c.first_boot, "boots"),
-        and_(FAR_END, among(occurrence.c.end_boot, "boots")),
-    ),
-)
 _STARTS = select(occurrence.c.row).where(
     occurrence.c.site == bindparam("site"),
     occurrence.c.device == bindparam("gateway"),
@@ -107,26 +99,40 @@ def open_here_of(connection: Connection, gateway_id: str) -> list[str]:
     return list(rows.scalars())
 
 
-def of_boot(
-    connection: Connection, gateway_id: str, boot: str, from_mono_ms: int, to_mono_ms: int
-) -> Sequence[Row[Any]]:
-    """Whole rows with a first or last moment in this part of a boot, and some that lie an hour before it."""
-    first, end = occurrence.c.first_mono_ms, occurrence.c.end_mono_ms
+def of_boot(connection: Connection, gateway_id: str, stretch: Stretch) -> Sequence[Row[Any]]:
+    """Whole rows that began in this part of a boot, and those that ended in it elsewhere than they began."""
+    end = occurrence.c.end_mono_ms
     return connection.execute(
         select(occurrence).where(
             occurrence.c.gateway_id == gateway_id,
             occurrence.c.minted.is_(False),
             or_(
-                and_(occurrence.c.first_boot == boot, first >= from_mono_ms - HOUR_MS, first < to_mono_ms),
-                and_(FAR_END, occurrence.c.end_boot == boot, end >= from_mono_ms, end < to_mono_ms),
+                _begun_in(stretch),
+                and_(
+                    FAR_END,
+                    occurrence.c.end_boot == stretch.boot,
+                    end >= stretch.from_ms,
+                    end < stretch.to_ms,
+                ),
             ),
         )
     ).all()
 
 
-def of_boots(connection: Connection, gateway_id: str, boots: Collection[str]) -> Sequence[Row[Any]]:
-    """Whole rows with a first or last moment in one of them."""
-    return connection.execute(_OF_BOOTS, {"gateway_id": gateway_id, "boots": boots}).all()
+def nth_of_boot(connection: Connection, gateway_id: str, stretch: Stretch, number: int) -> int | None:
+    """When the ``number``-th (from 0) that began in this part of a boot did so, in ms of its clock."""
+    return connection.execute(
+        select(occurrence.c.first_mono_ms)
+        .where(occurrence.c.gateway_id == gateway_id, _begun_in(stretch))
+        .order_by(occurrence.c.first_mono_ms)
+        .offset(number)
+        .limit(1)
+    ).scalar()
+
+
+def _begun_in(stretch: Stretch) -> ColumnElement[bool]:
+    first = occurrence.c.first_mono_ms
+    return and_(occurrence.c.first_boot == stretch.boot, first >= stretch.from_ms, first < stretch.to_ms)
 
 
 def starts_of(connection: Connection, gateway_id: str, site: str, gateway: str) -> list[dict[str, Any]]:

@@ -126,6 +126,18 @@ boot_offset = Table(
     PrimaryKeyConstraint("gateway_id", "boot", "hour"),
 )
 
+# Where more became known of a boot's clock: this part of it is still to be dated anew, ms of its own clock.
+dates_due = Table(
+    "dates_due",
+    metadata,
+    Column("gateway_id", Name, ForeignKey("gateway.id"), nullable=False),
+    Column("boot", Uid, nullable=False),
+    Column("hour", Integer, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("gateway_id", "boot", "hour"),
+)
+
 device = Table(
     "device",
     metadata,

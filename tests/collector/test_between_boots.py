@@ -9,7 +9,9 @@ import pytest
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol, send
 from sqlalchemy import select
 
-from collector.store import Store, tables
+from collector import redating
+from collector.store import Store, dates_due, tables
+from collector.sweep import sweep
 from edge_agent.wire import Stamp
 
 # When each boot began, in minutes. The agent spoke in a, n and z, never in d and e.
@@ -71,6 +73,9 @@ def taken(
         chance.shuffle(told)
     for some, (boot, minute) in told:
         say(store, edge, first.model_copy(update={"rows": some, "head": None}), boot, minute)
+    now_ms = MONDAY_MS + int(NOW * MINUTE_MS)
+    while store.read(dates_due.whose):
+        store.write(lambda connection: sweep(connection, now_ms, started_ms=now_ms))
     found = store.read(lambda connection: connection.execute(select(tables.occurrence)).all())
     return [
         ((one.start_ms - MONDAY_MS) / MINUTE_MS, (one.end_ms - MONDAY_MS) / MINUTE_MS, one.error_ms)
@@ -98,8 +103,13 @@ def test_a_boot_that_never_spoke_lies_between_those_that_did(store: Store) -> No
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_arrives_first_the_dates_are_the_same(store: Store, seed: int) -> None:
-    assert taken(store, "gw2", seed) == taken(store, "gw1", None)
+@pytest.mark.parametrize("at_once", [redating.AT_ONCE, 1])
+def test_whatever_arrives_first_the_dates_are_the_same(
+    store: Store, seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = taken(store, "gw1", None)
+    monkeypatch.setattr(redating, "AT_ONCE", at_once)
+    assert taken(store, "gw2", seed) == in_order
 
 
 def test_a_wall_clock_that_agrees_with_it_says_it_closer(store: Store) -> None:
@@ -127,6 +137,6 @@ def test_messages_of_boots_that_all_spoke_ask_for_nothing_more(store: Store, mon
     edge.raises(0)
     edge.sync(store, 0.1)
     monkeypatch.setattr("collector.store.occurrences.starts_of", None)
-    monkeypatch.setattr("collector.store.occurrences.of_boots", None)
+    monkeypatch.setattr("collector.redating.between", None)
     edge.clears(edge.raises(1), 2)
     edge.sync(store, 70)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from collector.redating import AT_ONCE
 from edge_agent.journal_caps import Caps
 
 # Journals that are full after some dozens of rows, and some of them of evidence before that.
@@ -47,6 +48,8 @@ class Dials:
     people: bool = False
     forged: bool = False
     caps: Caps = Caps()  # noqa: RUF009  # frozen
+    # Of what is dated anew a transaction takes so much; what is more waits for sweeps.
+    dated_at_once: int = AT_ONCE
     # Every fourth world is about histories that part: disks and databases that are put back all the time.
     focus: bool = False
 
@@ -90,6 +93,7 @@ class Dials:
             people=more.random() < 0.5,
             forged=more.random() < 0.2,
             caps=more.choice([Caps(), Caps(), SMALL, TINY]),
+            dated_at_once=more.choice([AT_ONCE, AT_ONCE, 3]),
         )
         if drawn.collectors == 1:
             drawn = replace(drawn, clocks_apart_ms=0)

@@ -347,7 +347,16 @@ MUTANTS = [
     ),
     _of(
         "what was dated before its boot lay between others stays so", "time", "collector.rows:take",
-        "        if told:", "        if False:",
+        "        if fresh:", "        if False:",
+    ),
+    _of(
+        "what is left for later is never dated", "time", "collector.redating:_now_or_later",
+        "dates_due.put(work.connection, work.gateway.id, stretch)", "pass",
+    ),
+    _of(
+        "what becomes known while a stretch is dated counts for its rest alone", "time",
+        "collector.store.dates_due:put",
+        "told.from_ms < dates_due.c.from_ms", "told.from_ms > told.to_ms",
     ),
     _of(
         "durations are differences of wall clocks", "time", "collector.dating:dates",

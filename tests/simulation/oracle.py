@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from simulation.hub import EPOCH_MS, SITE, Hub
 from sqlalchemy import insert, update
 
-from collector import report
+from collector import redating, report
 from collector.report import By
 from collector.store import tables
 from edge_agent.wire import ORIGIN
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Rows of one message; the law says that it does not matter how many.
 BATCH = 12
 BOOT = "e" * 32
+LIMITLESS = 1 << 30
 SAME = (
     "rev",
     "open",
@@ -76,6 +77,8 @@ def _changed_in_between(row: dict[str, Any]) -> bool:
 
 
 def _told(world: World, rows: Sequence[Any]) -> Hub:
+    # It leaves nothing for later.
+    redating.AT_ONCE = LIMITLESS
     oracle = Hub(gateways=world.hub.gateways, name="oracle")
     offsets = [dict(row) for row in world.hub.all_of(tables.boot_offset)]
     if offsets:

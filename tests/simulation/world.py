@@ -25,6 +25,7 @@ from simulation.people import People
 from simulation.skew import Version
 from simulation.virtual import Killed, Loop, run
 
+from collector import redating
 from collector.exchange import GatewayIdentity
 from collector.store import DATABASE_AWAY
 from edge_agent.wire import MAX_ROWS
@@ -88,6 +89,7 @@ class World:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.dials = Dials.of(self.seed, self.rng)
+        redating.AT_ONCE = self.dials.dated_at_once
         self.ledger = Truth(rng=random.Random(self.rng.random()), poison=self.dials.poison)
         more = random.Random(f"world {self.seed}")
         self.net = Net(self, random.Random(more.random()))
@@ -249,6 +251,14 @@ class World:
             if self.dials.hub_kills:
                 self.hub.database.fuse = -1
 
+    def _date_all(self) -> None:
+        """What was left for later. Nothing leaves anything for later now."""
+        for _ in range(2_000):
+            if self.hub.database.raw.execute("SELECT 1 FROM dates_due").fetchone() is None:
+                return
+            self.laws.after_sweep(self.now_ms, self.hub.sweep(self.now_ms))
+        self.fail("I12: dates are never set right")
+
     # --- a gateway's lives ------------------------------------------------------------------------------
 
     async def _tend(self, box: Box) -> None:
@@ -349,6 +359,7 @@ class World:
             if self.now - began > QUIET_AT_MOST_S:
                 self.fail("I3: the gateways do not exchange any more")
         if self.failure is None:
+            self._date_all()
             # What was decided since the last heartbeat is still on its way.
             for _ in range(40):
                 if self.laws.settled():
