@@ -18,8 +18,8 @@ class Gathering(Generic[I, O]):
     its caller alone. When it raises, nothing of the batch was done, and each is tried alone, so that one that
     cannot be done is refused alone; except after ``everybodys``, which would meet each of them.
 
-    A batch weighs at most ``at_most``, or is a single one. A caller that is cancelled does not cancel the
-    work: the outcome is then unknown.
+    A batch weighs at most ``at_most``, or is a single one, and has no ``owner`` twice. A caller that is
+    cancelled does not cancel the work: the outcome is then unknown.
     """
 
     def __init__(
@@ -28,12 +28,14 @@ class Gathering(Generic[I, O]):
         *,
         at_most: int,
         weight: Callable[[I], int] = lambda _: 1,
+        owner: Callable[[I], object] = lambda _: object(),
         at_once: int = 1,
         everybodys: tuple[type[Exception], ...] = (),
     ) -> None:
         self._work = work
         self._at_most = at_most
         self._weight = weight
+        self._owner = owner
         self._at_once = at_once
         self._everybodys = everybodys
         self._waiting: deque[tuple[I, int, asyncio.Future[O]]] = deque()
@@ -91,8 +93,11 @@ class Gathering(Generic[I, O]):
 
     def _batch(self) -> list[tuple[I, asyncio.Future[O]]]:
         batch: list[tuple[I, asyncio.Future[O]]] = []
-        left = self._at_most
+        left, owners = self._at_most, set[object]()
         while self._waiting and (not batch or self._waiting[0][1] <= left):
+            if (owner := self._owner(self._waiting[0][0])) in owners:
+                break
+            owners.add(owner)
             one, weight, future = self._waiting.popleft()
             self._waiting_weight -= weight
             left -= weight

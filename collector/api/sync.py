@@ -161,6 +161,8 @@ def taking(parts: Parts) -> Taking:
         together,
         at_most=ROWS_AT_ONCE,
         weight=lambda sync: len(sync.message.rows) + ROWS_OF_A_SYNC,
+        # Gateways are locked in one order, which begins anew with a second message of one of them.
+        owner=lambda sync: sync.gateway.id,
         # SQLite has one writer.
         at_once=2 if parts.store.shared else 1,
         everybodys=DATABASE_AWAY,

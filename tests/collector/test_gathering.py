@@ -51,6 +51,14 @@ async def test_what_comes_while_a_batch_is_worked_on_is_the_next_batch() -> None
     assert desk.batches == [[1], [2, 3, 4], [5]]
 
 
+async def test_nobody_is_twice_in_a_batch() -> None:
+    desk = Desk()
+    desk.free.set()
+    gathering: Gathering[int, int] = Gathering(desk.work, at_most=9, owner=lambda one: one % 10)
+    assert await ask(gathering, 1, 2, 11, 3, 12) == [10, 20, 110, 30, 120]
+    assert desk.batches == [[1, 2], [11, 3, 12]]
+
+
 async def test_one_that_weighs_more_than_a_batch_is_a_batch() -> None:
     desk = Desk()
     desk.free.set()
