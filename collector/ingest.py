@@ -148,11 +148,13 @@ def _judge(
         # C10: it is judged as a heartbeat at its position is, and moves none.
         message = message.model_copy(update={"to": message.from_})
     if held is not None and held.gateway_id != gateway.id:
-        return StreamRefusedError(f"stream {message.stream} is not of gateway {gateway.name}")
+        return _not_of(gateway, message)
     if (held is None or held.doubted) and streams.is_heard(connection, gateway.id):
         held = held or streams.doubt(
             connection, message.stream, gateway.id, _challenge(message, now_ms), now_ms
         )
+        if held is None:
+            return _not_of(gateway, message)
     hwm: Boundary = merge.BEGINNING if held is None else held.hwm
     verdict = merge.judge(hwm, message.from_, message.to, message.lineage)
     if held is not None and held.doubted:
@@ -170,6 +172,10 @@ def _judge(
         hwm=hwm,
         told_ahead=0 if held is None else held.told_ahead,
     )
+
+
+def _not_of(gateway: GatewayIdentity, message: SyncRequest) -> StreamRefusedError:
+    return StreamRefusedError(f"stream {message.stream} is not of gateway {gateway.name}")
 
 
 def _fold(
@@ -215,7 +221,10 @@ def _advance(connection: Connection, exchanges: Sequence[Exchange]) -> None:
         before = exchange.hwm
         gaps.declare(exchange, before)
         if exchange.begins:
-            streams.begin_stream(connection, message.stream, gateway_id, message.to, message.clock, now_ms)
+            clock = message.clock
+            if not streams.begin_stream(connection, message.stream, gateway_id, message.to, clock, now_ms):
+                # Its rows are taken already: nothing of it may be committed.
+                raise _not_of(exchange.gateway, message)
         elif tuple(message.to) != tuple(before):
             moved[message.stream] = message.to
         exchange.hwm = message.to

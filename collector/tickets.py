@@ -367,7 +367,7 @@ def word(ticket: Ticket) -> str:
 
 def opened(blank: Ticket, facts: Facts, *, latest: bool, now_ms: int) -> Decision:
     """A new ticket. ``blank`` has its names and number; ``latest``: no newer ticket of its key exists."""
-    ticket = _told(blank, facts)
+    ticket = _told(blank, facts)._replace(version=now_ms, alarm_version=now_ms)
     if facts.condition is not Condition.CLEARED:
         return Decision(ticket=ticket, reasons=(Reason.OPENED,))
     work, closed_ms = (Work.RESOLVED, None) if latest else (Work.CLOSED, now_ms)
@@ -382,24 +382,24 @@ def follow(ticket: Ticket, facts: Facts, *, latest: bool, now_ms: int, policy: P
     told = _told(ticket, facts)
     reasons: list[Reason] = []
     if ticket.closed_ms is None:
-        told, reasons = _lived(ticket, told, policy)
+        told, reasons = _lived(ticket, told, now_ms, policy)
         if not latest:
             told = _close(told, now_ms)
             reasons.append(Reason.RECURRED)
     if not reasons and (told.count, told.returns, told.title) != (ticket.count, ticket.returns, ticket.title):
         reasons.append(Reason.EXTENDED)
-    return _decided(ticket, told, reasons)
+    return _decided(ticket, told, reasons, now_ms)
 
 
 def recurred(ticket: Ticket, *, now_ms: int) -> Decision:
     """A newer ticket of its key takes over."""
-    return _decided(ticket, _close(ticket, now_ms), [Reason.RECURRED])
+    return _decided(ticket, _close(ticket, now_ms), [Reason.RECURRED], now_ms)
 
 
 def absorbed(ticket: Ticket, into: str, *, now_ms: int) -> Decision:
     """Its occurrences are the other ticket's from now on."""
     closed = _close(ticket, now_ms)._replace(merged_into=into, condition=Condition.CLEARED)
-    return _decided(ticket, closed, [Reason.MERGED])
+    return _decided(ticket, closed, [Reason.MERGED], now_ms)
 
 
 def quiet(ticket: Ticket, *, now_ms: int, policy: Policy) -> Decision:
@@ -409,7 +409,7 @@ def quiet(ticket: Ticket, *, now_ms: int, policy: Policy) -> Decision:
     since_ms = max(ticket.last_ms, ticket.resolved_ms or 0)
     if ticket.condition is not Condition.CLEARED or now_ms - since_ms < policy.quiet_ms:
         return Decision(ticket=ticket)
-    return _decided(ticket, _close(ticket, now_ms), [Reason.QUIET])
+    return _decided(ticket, _close(ticket, now_ms), [Reason.QUIET], now_ms)
 
 
 def _told(ticket: Ticket, facts: Facts) -> Ticket:
@@ -429,17 +429,17 @@ def _told(ticket: Ticket, facts: Facts) -> Ticket:
     )
 
 
-def _lived(before: Ticket, told: Ticket, policy: Policy) -> tuple[Ticket, list[Reason]]:
+def _lived(before: Ticket, told: Ticket, now_ms: int, policy: Policy) -> tuple[Ticket, list[Reason]]:
     """From what an open ticket said before to what it is told now."""
     reasons: list[Reason] = []
     on = told.condition is not Condition.CLEARED
     was_on = before.condition is not Condition.CLEARED
     if on and (not was_on or (told.returns > before.returns and told.period_ms > before.period_ms)):
         reasons.append(Reason.RETURNED)
-        told = _returned(told)
+        told = _returned(told, now_ms)
     elif on and was_on and told.severity > before.severity:
         reasons.append(Reason.WORSE)
-        told = _alarmed(told)
+        told = _alarmed(told, now_ms)
     if before.condition is Condition.ACTIVE and told.condition is Condition.UNKNOWN:
         reasons.append(Reason.LOST)
     if before.condition is Condition.UNKNOWN and told.condition is Condition.ACTIVE:
@@ -452,18 +452,24 @@ def _lived(before: Ticket, told: Ticket, policy: Policy) -> tuple[Ticket, list[R
     return told, reasons
 
 
-def _returned(ticket: Ticket) -> Ticket:
+def _returned(ticket: Ticket, now_ms: int) -> Ticket:
     """A return calls again, unless people are at it already."""
     work = WORK[ticket.work, Trigger.RETURN]
     if work is Work.NEW and ticket.assignee is not None:
         work = Work.ASSIGNED
     back = ticket._replace(work=work, resolved_ms=None, resolved_by=None, history=False)
-    return back if work in (Work.IN_PROGRESS, Work.ON_HOLD) else _alarmed(back)
+    return back if work in (Work.IN_PROGRESS, Work.ON_HOLD) else _alarmed(back, now_ms)
 
 
-def _alarmed(ticket: Ticket) -> Ticket:
-    # The version that this change is going to get.
-    return ticket._replace(alarm_version=ticket.version + 1)
+def _alarmed(ticket: Ticket, now_ms: int) -> Ticket:
+    return ticket._replace(alarm_version=_next_version(ticket, now_ms))
+
+
+def _next_version(ticket: Ticket, now_ms: int) -> int:
+    """The version that a change is going to get. None is given twice, not by a database that was restored
+    from a backup either: what a page has shown before is below all that comes after.
+    """
+    return max(ticket.version + 1, now_ms)
 
 
 def _settled(ticket: Ticket, policy: Policy) -> tuple[Ticket, list[Reason]]:
@@ -482,9 +488,9 @@ def _close(ticket: Ticket, now_ms: int) -> Ticket:
     return ticket._replace(work=WORK[ticket.work, Trigger.CLOSE], closed_ms=now_ms)
 
 
-def _decided(before: Ticket, after: Ticket, reasons: list[Reason]) -> Decision:
+def _decided(before: Ticket, after: Ticket, reasons: list[Reason], now_ms: int) -> Decision:
     if reasons:
-        after = after._replace(version=before.version + 1)
+        after = after._replace(version=_next_version(before, now_ms))
     return Decision(ticket=after, reasons=tuple(reasons))
 
 
@@ -516,9 +522,9 @@ def decide(
         case Resolve():
             return _resolve(ticket, command, actor, now_ms)
         case Assign():
-            return _assign(ticket, command)
+            return _assign(ticket, command, now_ms)
         case Reopen():
-            return _reopen(ticket, command)
+            return _reopen(ticket, command, now_ms)
 
 
 def _acknowledge(
@@ -532,7 +538,7 @@ def _acknowledge(
     after, settled = _settled(after, policy)
     if after == ticket:
         return Decision(ticket=ticket, reasons=tuple(reasons))
-    return _decided(ticket, after, reasons + settled)
+    return _decided(ticket, after, reasons + settled, now_ms)
 
 
 def _seen_by(ticket: Ticket, actor: Actor, seen: int | None, at_ms: int) -> Ticket:
@@ -549,7 +555,7 @@ def _start(ticket: Ticket, actor: Actor, seen: int | None, now_ms: int) -> Decis
         refused = Reason.CLOSED_IS_FINAL if ticket.closed_ms is not None else Reason.ALREADY_RESOLVED
         return Decision(ticket=ticket, refused=refused)
     after = _seen_by(ticket, actor, seen, now_ms)._replace(work=work, assignee=actor.name)
-    return _decided(ticket, after, [Reason.STARTED])
+    return _decided(ticket, after, [Reason.STARTED], now_ms)
 
 
 def _resolve(ticket: Ticket, command: Resolve, actor: Actor, now_ms: int) -> Decision:
@@ -570,22 +576,22 @@ def _resolve(ticket: Ticket, command: Resolve, actor: Actor, now_ms: int) -> Dec
         resolved_by=actor.name,
         worked_until_ms=now_ms if worked else ticket.worked_until_ms,
     )
-    return replace(_decided(ticket, after, [reason]), text=command.note)
+    return replace(_decided(ticket, after, [reason], now_ms), text=command.note)
 
 
-def _assign(ticket: Ticket, command: Assign) -> Decision:
+def _assign(ticket: Ticket, command: Assign, now_ms: int) -> Decision:
     work = WORK.get((ticket.work, Trigger.ASSIGN))
     if work is None:
         return Decision(ticket=ticket, refused=Reason.ALREADY_RESOLVED)
     after = ticket._replace(work=work, assignee=command.assignee)
-    return replace(_decided(ticket, after, [Reason.ASSIGNED]), text=command.assignee)
+    return replace(_decided(ticket, after, [Reason.ASSIGNED], now_ms), text=command.assignee)
 
 
-def _reopen(ticket: Ticket, command: Reopen) -> Decision:
+def _reopen(ticket: Ticket, command: Reopen, now_ms: int) -> Decision:
     work = WORK.get((ticket.work, Trigger.REOPEN))
     if work is None:
         return Decision(ticket=ticket, refused=Reason.NOT_RESOLVED)
     if ticket.assignee is not None:
         work = Work.ASSIGNED
-    after = _alarmed(ticket._replace(work=work, resolved_ms=None, resolved_by=None))
-    return replace(_decided(ticket, after, [Reason.REOPENED]), text=command.note)
+    after = _alarmed(ticket._replace(work=work, resolved_ms=None, resolved_by=None), now_ms)
+    return replace(_decided(ticket, after, [Reason.REOPENED], now_ms), text=command.note)

@@ -194,6 +194,7 @@ class Forwarder:
             rows=told.rows,
             pruned_through=batch.pruned_through,
             lost=batch.lost or None,
+            losses=batch.losses or None,
             clock=self._stamp(),
             health=self._health().model_copy(update={"rows_waiting": batch.waiting}),
             head=head if batch.at_head or present is not None else None,

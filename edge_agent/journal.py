@@ -79,8 +79,8 @@ class Journal:
         self._closing = False
         self._full = False
         self._pressed = False
-        # Rows found damaged, and how many of them were reported.
-        self._damaged = self._reported = 0
+        # Rows found damaged that no occurrence tells of yet.
+        self._unreported = 0
         self._gateway: str | None = None
         self._head_seq = 0
         # Set whenever there are new rows to send; who sends them clears it.
@@ -267,9 +267,13 @@ class Journal:
                 pass
 
     async def _report_damage(self) -> None:
-        if self._damaged > self._reported and self._gateway is not None:
-            gateway, now, self._reported = self._gateway, self._stamp(), self._damaged
-            await self._commit([lambda ledger: ledger.report_damage(gateway, now=now)])
+        rows, gateway, now = self._unreported, self._gateway, self._stamp()
+        if not rows or gateway is None:
+            return
+        (outcome,) = await self._commit([lambda ledger: ledger.report_damage(gateway, rows, now=now)])
+        if not isinstance(outcome, Exception):
+            await self._writer.run(lambda ledger: ledger.reported(rows))
+            self._unreported -= rows
 
     async def _relieve(self) -> bool:
         if self._failure is not None:
@@ -315,8 +319,8 @@ class Journal:
         return made is True
 
     async def _write(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
-        outcomes, head_seq, self._pressed, self._damaged = await self._writer.run(
-            lambda ledger: (ledger.together(units), ledger.head_seq, ledger.pressed, ledger.damaged_rows)
+        outcomes, head_seq, self._pressed, self._unreported = await self._writer.run(
+            lambda ledger: (ledger.together(units), ledger.head_seq, ledger.pressed, ledger.unreported_rows)
         )
         if head_seq != self._head_seq:
             self._head_seq = head_seq

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from edge_agent import rollup, stored
+from edge_agent import losses, rollup, stored
 from edge_agent.stored import Stored
 from edge_agent.wire import MAX_MEMBERS, THINNED, Row, encode
 
@@ -81,9 +81,6 @@ class Given(StrEnum):
     OCCURRENCES_DROPPED = "occurrences_dropped"
     # Rows that were not any more what was written.
     ROWS_DAMAGED = "rows_damaged"
-    # Occurrences lost of the present stream, and the last position of one.
-    LOST = "lost"
-    LOST_THROUGH = "lost_through"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +207,7 @@ class Economy:
 
     def lose(self, mod_seq: int, occurrences: int) -> None:
         """A row is gone that nobody may have: the next messages declare it."""
-        self.count(Given.LOST, occurrences)
-        self.set(Given.LOST_THROUGH, max(mod_seq, self.counted(Given.LOST_THROUGH)))
+        losses.add(self._sql, self._new_id, mod_seq, occurrences)
         self._sql.execute("UPDATE stream SET pruned_through = max(pruned_through, ?)", (mod_seq,))
 
     def remove(self, uids: Iterable[str]) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import structlog
 
-from edge_agent import journal_salvage, occurrence, stored
+from edge_agent import journal_salvage, losses, occurrence, stored
 from edge_agent.journal_caps import Caps, Economy, Given
 from edge_agent.journal_salvage import Salvaged
 from edge_agent.occurrence import Change, Opening
 from edge_agent.stored import COLUMNS, Stored, checksum
-from edge_agent.wire import LINEAGE_MAX, ORIGIN, THINNED, Row, Stamp, SyncAnswer, Verdict, encode
+from edge_agent.wire import LINEAGE_MAX, ORIGIN, THINNED, Loss, Row, Stamp, SyncAnswer, Verdict, encode
 
 # So many announced positions are remembered: a month at 136 messages with rows a day, 0.3 MB. A collector
 # that was restored to one of them gets what it lacks, one that stands elsewhere gets everything.
@@ -65,8 +65,9 @@ class Batch:
     rows: list[object]
     head_seq: int
     pruned_through: int
-    # Occurrences of this stream that were lost here before anybody had them.
+    # Occurrences of this stream that were lost here before anybody had them; all losses after ``from_``.
     lost: int
+    losses: list[Loss]
     # Rows after ``from_``, those of this batch included.
     waiting: int
     open_uids: list[str]
@@ -126,8 +127,8 @@ class Ledger:
         self._sql = connection
         self._new_id = new_id
         self.economy = Economy(connection, new_id=new_id, caps=caps)
-        # Rows whose checksum did not fit when they were read.
-        self.damaged_rows = self._reported_rows = 0
+        # Rows whose checksum did not fit when they were read; those of them that no occurrence tells of yet.
+        self.damaged_rows = self.unreported_rows = 0
         # The newest position, as of the last ``together``.
         self.head_seq = 0
         # The row of the stream as its checksum was made.
@@ -204,12 +205,12 @@ class Ledger:
             self.economy.count(Given.ROWS_DAMAGED, found.rows_damaged)
         self._sql.execute("DELETE FROM salvage")
 
-    def report_damage(self, gateway: str, *, now: Stamp) -> None:
-        """What was found damaged while the journal was read, since the last report."""
-        rows = self.damaged_rows - self._reported_rows
-        if rows:
-            self._reported_rows = self.damaged_rows
-            self.write(occurrence.journal_damaged(gateway, {"rows_damaged": rows}, now=now), now=now)
+    def report_damage(self, gateway: str, rows: int, *, now: Stamp) -> None:
+        """``rows`` were found damaged while the journal was read; ``reported`` has to follow the commit."""
+        self.write(occurrence.journal_damaged(gateway, {"rows_damaged": rows}, now=now), now=now)
+
+    def reported(self, rows: int) -> None:
+        self.unreported_rows -= rows
 
     def open_rows(self) -> list[Row]:
         found = self._sql.execute(_OPEN_ROWS).fetchall()
@@ -311,7 +312,8 @@ class Ledger:
             head_seq=head_seq,
             # A row that was found damaged just now is declared in this very message.
             pruned_through=self._stream()[3],
-            lost=self.economy.counted(Given.LOST),
+            lost=losses.of_stream(self._sql),
+            losses=losses.after(self._sql, cursor[0]),
             waiting=int(waiting[0]),
             open_uids=self._open_uids(),
             crowded=len(_fitting(found[: min(max_rows, FEW_ROWS)], max_bytes)) < len(found),
@@ -342,13 +344,8 @@ class Ledger:
     def new_stream(self) -> str:
         """A new name: the collector knows nothing of it, so all that is here is sent again."""
         _, _, cursor, _ = self._stream()
-        lost_through = self.economy.counted(Given.LOST_THROUGH)
-        if lost_through <= cursor[0]:
-            # It was declared; the new stream begins without it.
-            lost_through = 0
-            self.economy.set(Given.LOST, 0)
-            self.economy.set(Given.LOST_THROUGH, 0)
         stream = self._new_id()
+        lost_through = losses.move(self._sql, cursor[0], stream)
         self._sql.execute("DELETE FROM boundary")
         # What was pruned was never a part of it.
         self._sql.execute(
@@ -393,6 +390,7 @@ class Ledger:
         self._give_up("anchor", "boot, mono_ns, wall_ms, source, age_ms")
         self._give_up("boundary", "seq, nonce")
         self._give_up("counter", "name, count")
+        self._give_up("loss", losses.COLUMNS)
         crc = self._sql.execute("SELECT crc FROM stream").fetchone()[0]
         if crc not in (None, checksum(*self._state())):
             self._damaged("stream")
@@ -407,7 +405,7 @@ class Ledger:
         """Nobody knows how much is missing of what was written up to now."""
         if salvaged:
             self.economy.lose(self._next_seq(), 0)
-            self.damaged_rows = self._reported_rows = sum(found.rows_damaged for found in salvaged)
+            self.damaged_rows, self.unreported_rows = sum(found.rows_damaged for found in salvaged), 0
 
     def _give_up(self, table: str, columns: str) -> None:
         """Forget damaged rows, which can be done without; seal those from before there were checksums."""
@@ -419,8 +417,12 @@ class Ledger:
                 self._sql.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))  # noqa: S608
 
     def _damaged(self, table: str) -> None:
-        self.damaged_rows += 1
+        self._count_damage()
         log.error("a row of the journal is damaged and given up", table=table)
+
+    def _count_damage(self) -> None:
+        self.damaged_rows += 1
+        self.unreported_rows += 1
 
     def _alone(self, unit: Unit) -> object | Exception:
         self._sql.execute("SAVEPOINT unit")
@@ -532,7 +534,7 @@ class Ledger:
         body = stored.whole(found)
         if body is None:
             uid, key, mod_seq = found[0], found[1], found[3]
-            self.damaged_rows += 1
+            self._count_damage()
             log.error(
                 "a row of the journal is damaged and given up", uid=uid, condition=key, position=mod_seq
             )

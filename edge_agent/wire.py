@@ -44,6 +44,7 @@ MAX_PART_BYTES = 32 << 10
 MAX_INT = (1 << 63) - 1
 # From and to included.
 LINEAGE_MAX = 66
+LOSSES_MAX = 256
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 HEX128_PATTERN = r"^[0-9a-f]{32}$"
@@ -305,6 +306,16 @@ class Health(Message):
     buses: Annotated[list[BusService], Field(max_length=64)] | None = None
 
 
+class Loss(Message):
+    """Occurrences that a journal lost before anybody had them, the last of them at position ``through``; the
+    same ``id`` for ever, and it may grow.
+    """
+
+    id: Hex128
+    through: Count
+    count: Count
+
+
 class SyncRequest(Message):
     """One request of ``POST /api/v1/sync``. No rows and an unchanged boundary is the heartbeat."""
 
@@ -320,6 +331,8 @@ class SyncRequest(Message):
     pruned_through: Count = 0
     # Occurrences of this stream that the edge lost before anybody had them, up to ``pruned_through``.
     lost: Count | None = None
+    # All that the journal ever lost before anybody had it, as far as it lies after ``from``.
+    losses: Annotated[list[Loss], Field(max_length=LOSSES_MAX)] | None = None
     clock: Stamp
     health: Health = Health()
     head: Head | None = None

@@ -35,7 +35,7 @@ TICKET: dict[str, Any] = {
     "ack": "unacked",
     "hidden": [],
     "work": "new",
-    "version": 3,
+    "version": 1767600015000,
     "occurred_at": "2026-11-22T05:12:01.250Z",
     "received_at": "2026-11-22T05:12:02.010Z",
 }
@@ -264,7 +264,7 @@ class Commanded(Shape):
                     "result": "applied",
                     "reason": "acknowledged",
                     "sentence": "Acknowledged.",
-                    "ticket": TICKET | {"ack": "acked", "version": 4},
+                    "ticket": TICKET | {"ack": "acked", "version": 1767600016000},
                 }
             ]
         }

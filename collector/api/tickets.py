@@ -31,7 +31,7 @@ from collector.tickets import Acknowledge, Assign, Command, Note, Reopen, Resolv
 router = APIRouter(prefix="/api/v1/tickets", tags=["tickets"])
 
 NO_TICKET = "there is no such ticket, or it is at a site that is not yours"
-VERSION = re.compile(r'^"([0-9]{1,9})"$')
+VERSION = re.compile(r'^"([0-9]{1,15})"$')
 
 TicketId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["5f0c1b6a9d2e4f7781c3a5b7d9e1f204"])]
 Key = Annotated[
@@ -47,8 +47,8 @@ IfMatch = Annotated[
     str | Absent,
     Header(
         alias="If-Match",
-        examples=['"3"'],
-        description='The version that was seen, in quotes: `"3"`.',
+        examples=['"1767600015000"'],
+        description='The version that was seen, in quotes: `"1767600015000"`.',
         json_schema_extra={"pattern": VERSION.pattern},
     ),
 ]
@@ -238,5 +238,6 @@ def _version(if_match: str | None) -> int | None:
         return None
     found = VERSION.match(if_match.strip())
     if found is None:
-        raise Problem(400, 'If-Match: expected one version in quotes, such as "3"', reason="if-match")
+        expected = 'If-Match: expected one version in quotes, such as "1767600015000"'
+        raise Problem(400, expected, reason="if-match")
     return int(found[1])

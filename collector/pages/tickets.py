@@ -173,7 +173,7 @@ def _command_route(prefix: str, template: str, name: str) -> Callable[..., objec
             ticket,
             _read(COMMANDS[name], form),
             idempotency_key=form.get("key", "")[:128] or None,
-            if_match=int(version) if version.isdecimal() and len(version) < 10 else None,
+            if_match=int(version) if version.isdecimal() and len(version) <= 15 else None,
         )
         problem = act.refusal(outcome, current=None)
         if problem is not None and outcome.ticket is None:

@@ -23,6 +23,7 @@ from collector.store.tables import (
     device,
     gap,
     gateway,
+    loss,
     occurrence,
     orphan,
     quarantine,
@@ -137,10 +138,13 @@ def believed(connection: Connection, gateway_id: str) -> list[Believed]:
 
 def doubt(
     connection: Connection, stream_id: str, gateway_id: str, challenge: Boundary, now_ms: int
-) -> StreamState:
-    """Nothing is taken of it until a message goes on from ``challenge``."""
-    connection.execute(
-        insert(stream).values(
+) -> StreamState | None:
+    """Nothing is taken of it until a message goes on from ``challenge``. None: another gateway has used it at
+    this moment.
+    """
+    added = connection.execute(
+        insert_for(connection)(stream)
+        .values(
             id=stream_id,
             gateway_id=gateway_id,
             hwm_seq=challenge[0],
@@ -148,14 +152,20 @@ def doubt(
             live=False,
             created_ms=now_ms,
         )
+        .on_conflict_do_nothing()
+        .returning(stream.c.id)
     )
+    if added.first() is None:
+        return None
     return StreamState(gateway_id=gateway_id, hwm=challenge, live=False)
 
 
 def begin_stream(
     connection: Connection, stream_id: str, gateway_id: str, hwm: Boundary, clock: Stamp, now_ms: int
-) -> None:
-    """It supersedes the gateway's older ones; other challenges are void."""
+) -> bool:
+    """It supersedes the gateway's older ones; other challenges are void. False: another gateway has begun it
+    at this moment.
+    """
     own = stream.c.gateway_id == gateway_id
     connection.execute(update(stream).where(own, stream.c.live).values(live=False))
     connection.execute(update(stream).where(own, stream.c.hwm_seq == 0).values(hwm_nonce=ORIGIN[1]))
@@ -167,11 +177,13 @@ def begin_stream(
         "boot": clock.boot,
         "mono_ms": mono_ms(clock),
     }
-    connection.execute(
+    began = connection.execute(
         insert_for(connection)(stream)
         .values(id=stream_id, gateway_id=gateway_id, created_ms=now_ms, **begun)
-        .on_conflict_do_update(index_elements=[stream.c.id], set_=begun)
+        .on_conflict_do_update(index_elements=[stream.c.id], set_=begun, where=own)
+        .returning(stream.c.id)
     )
+    return began.first() is not None
 
 
 def advance(connection: Connection, moved: Mapping[str, Boundary]) -> None:
@@ -345,15 +357,40 @@ def gaps(connection: Connection, stream_id: str) -> list[dict[str, int]]:
 def declare_gap(
     connection: Connection, gateway_id: str, stream_id: str, now_ms: int, values: Mapping[str, int]
 ) -> None:
-    """One that is known already gets the times that are known better."""
+    """One that is known already gets what is known better: its count, its times."""
     connection.execute(
         insert_for(connection)(gap)
         .values(stream=stream_id, gateway_id=gateway_id, at_ms=now_ms, **values)
         .on_conflict_do_update(
             index_elements=[gap.c.stream, gap.c.from_seq, gap.c.to_seq],
-            set_={"from_ms": values["from_ms"], "to_ms": values["to_ms"]},
+            set_={name: values[name] for name in ("count", "from_ms", "to_ms")},
         )
     )
+
+
+def losses(connection: Connection, gateway_id: str, ids: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Those of them that were counted: position and count by id."""
+    found = connection.execute(
+        select(loss.c.id, loss.c.through, loss.c.count).where(
+            loss.c.gateway_id == gateway_id, among(loss.c.id, "ids")
+        ),
+        {"ids": ids},
+    )
+    return {loss_id: (through, count) for loss_id, through, count in found}
+
+
+def count_losses(connection: Connection, gateway_id: str, counted: Mapping[str, tuple[int, int]]) -> None:
+    """Position and count by id."""
+    rows = [
+        {"gateway_id": gateway_id, "id": loss_id, "through": through, "count": count}
+        for loss_id, (through, count) in counted.items()
+    ]
+    if rows:
+        added = insert_for(connection)(loss)
+        taken = {name: added.excluded[name] for name in ("through", "count")}
+        connection.execute(
+            added.on_conflict_do_update(index_elements=[loss.c.gateway_id, loss.c.id], set_=taken), rows
+        )
 
 
 def fallen_silent(connection: Connection, *, before_ms: int, limit: int) -> list[tuple[str, str, str]]:

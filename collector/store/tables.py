@@ -62,6 +62,8 @@ metadata = MetaData(
 
 # SQLite counts only a plain INTEGER primary key by itself.
 Serial = BigInteger().with_variant(Integer(), "sqlite")
+# A moment, so that none is given twice. SQLite knows one kind of integers.
+Version = BigInteger().with_variant(Integer(), "sqlite")
 Name = String(64)
 Uid = String(32)
 Key = String(300)
@@ -208,11 +210,11 @@ ticket = Table(
     Column("severity", Integer, nullable=False),
     Column("condition", String(16), nullable=False),
     Column("work", String(16), nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", Version, nullable=False),
     # The version at which it last called for attention; an acknowledgement covers what was seen up to
     # `ack_seen`.
-    Column("alarm_version", Integer, nullable=False),
-    Column("ack_seen", Integer, nullable=False),
+    Column("alarm_version", Version, nullable=False),
+    Column("ack_seen", Version, nullable=False),
     Column("acked_by", String(64)),
     Column("acked_ms", BigInteger),
     Column("assignee", String(64)),
@@ -414,6 +416,17 @@ gap = Table(
     Column("from_ms", BigInteger, nullable=False, server_default="0"),
     Column("to_ms", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("stream", "from_seq", "to_seq"),
+)
+
+# Losses that gaps tell of, or that turned out to be held: each is counted once, in whatever stream it comes.
+loss = Table(
+    "loss",
+    metadata,
+    Column("gateway_id", Name, ForeignKey("gateway.id"), nullable=False),
+    Column("id", Uid, nullable=False),
+    Column("through", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("gateway_id", "id"),
 )
 
 # --- people -------------------------------------------------------------------------------------------------

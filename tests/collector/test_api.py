@@ -211,7 +211,7 @@ async def test_a_lead_assigns_overrides_and_reopens_and_a_technician_does_not(
     assert (await command(alice, "reopen", {})).status_code == 200
 
 
-@pytest.mark.parametrize("if_match", ["3", "*", '"x"', '"1", "2"', 'W/"1"', '"' + "9" * 12 + '"'])
+@pytest.mark.parametrize("if_match", ["3", "*", '"x"', '"1", "2"', 'W/"1"', '"' + "9" * 16 + '"'])
 async def test_a_version_is_one_number_in_quotes(bob: httpx.AsyncClient, if_match: str) -> None:
     path = "/api/v1/tickets/" + "0" * 32 + "/start"
     assert (await bob.post(path, headers={"If-Match": if_match})).status_code == 400

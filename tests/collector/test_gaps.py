@@ -12,7 +12,7 @@ from collector.pages.floor import gateway_line
 from collector.report import By, Interval
 from collector.store import Store, tables
 from collector.store.gateways import GatewayView, gateways
-from edge_agent.wire import MAX_INT
+from edge_agent.wire import MAX_INT, Loss, SyncRequest
 
 
 def moment(minute: float) -> int:
@@ -57,29 +57,47 @@ def forgets(edge: EdgeVoice, *uids: str) -> None:
         edge.pruned_through = max(edge.pruned_through, edge.rows.pop(uid)["mod_seq"])
 
 
+def lose(number: int, through: int, count: int) -> Loss:
+    return Loss(id=f"{number:032x}", through=through, count=count)
+
+
+def tells(store: Store, edge: EdgeVoice, minute: float, *losses: Loss, **how: Any) -> SyncRequest:
+    message = edge.message(minute, **how)
+    told = [loss for loss in losses if loss.through > message.from_[0]]
+    message = message.model_copy(update={"losses": told or None})
+    edge.hear(send(store, edge.gateway, message, minute))
+    return message
+
+
+def ended(edge: EdgeVoice, minute: float) -> str:
+    uid = edge.raises(minute)
+    edge.clears(uid, minute + 1)
+    return uid
+
+
 def says(store: Store, edge: EdgeVoice, minute: float, lost: int | None, **how: Any) -> None:
     message = edge.message(minute, **how).model_copy(update={"lost": lost})
     edge.hear(send(store, edge.gateway, message, minute))
 
 
 @pytest.mark.parametrize(
-    ("known", "held", "pruned", "lost", "fresh"),
+    ("known", "held", "gone", "lost", "fresh"),
     [
         ([], 4, 4, 0, None),
         ([], 4, 9, 3, (5, 9, 3)),
+        ([(5, 9, 3)], 6, 9, 0, None),
         # More was forgotten while the rest was on its way.
-        ([(5, 9, 3)], 6, 9, 3, None),
-        ([(5, 9, 3)], 6, 12, 8, (10, 12, 5)),
-        ([(5, 9, 3)], 20, 25, 3, (21, 25, 0)),
-        # The edge has forgotten how many.
+        ([(5, 9, 3)], 6, 12, 5, (10, 12, 5)),
+        ([(5, 9, 3)], 6, 8, 5, (5, 9, 8)),
         ([(5, 9, 3)], 20, 25, 0, (21, 25, 0)),
+        ([(5, 9, MAX_INT)], 6, 8, 5, (5, 9, MAX_INT)),
     ],
 )
 def test_a_gap_is_what_was_not_declared_before(
-    known: list[tuple[int, int, int]], held: int, pruned: int, lost: int, fresh: tuple[int, ...] | None
+    known: list[tuple[int, int, int]], held: int, gone: int, lost: int, fresh: tuple[int, ...] | None
 ) -> None:
     before = [Gap(from_seq=a, to_seq=b, count=n, from_ms=0, to_ms=1) for a, b, n in known]
-    found = declared(before, held_seq=held, pruned_through=pruned, lost=lost, caught_up_ms=100, now_ms=200)
+    found = declared(before, held_seq=held, gone_through=gone, lost=lost, caught_up_ms=100, now_ms=200)
     assert (found and (found.from_seq, found.to_seq, found.count)) == fresh
 
 
@@ -148,3 +166,77 @@ def test_a_gateway_that_says_that_it_lost_more_than_there_is_can_be_looked_at(
         edge.begin_again()
     assert [gap.count for gap in kept(store)] == [MAX_INT, MAX_INT]
     assert (shown(store).gaps, shown(store).lost) == (2, 2 * (MAX_INT + 1))
+
+
+def test_what_was_lost_is_counted_once_in_whatever_stream_it_is_told(store: Store, edge: EdgeVoice) -> None:
+    gone = edge.raises(10)
+    edge.clears(gone, 11)
+    edge.clears(edge.raises(20), 21)
+    forgets(edge, gone)
+    loss = lose(1, edge.pruned_through, 2)
+    tells(store, edge, 30, loss)
+    before = kept(store)
+    assert [(gap.count, gap.from_ms, gap.to_ms) for gap in before] == [(2, moment(1), moment(21))]
+    # All is sent again, of what is gone there is only this.
+    edge.begin_again()
+    edge.pruned_through = 0
+    for minute in (40, 41):
+        tells(store, edge, minute, loss)
+    assert edge.cursor[0] == edge.seq
+    assert kept(store) == before
+
+
+def test_a_collector_that_never_heard_of_a_loss_declares_it_in_a_later_stream(
+    store: Store, edge: EdgeVoice
+) -> None:
+    """It was declared, and then the database was restored from a backup that knows nothing of it."""
+    gone = edge.raises(10)
+    edge.clears(gone, 11)
+    edge.clears(edge.raises(20), 21)
+    forgets(edge, gone)
+    loss = lose(1, edge.pruned_through, 2)
+    edge.begin_again()
+    edge.pruned_through = 0
+    for minute in (40, 41):
+        tells(store, edge, minute, loss)
+    assert [(gap.count, gap.from_ms, gap.to_ms) for gap in kept(store)] == [(2, moment(1), moment(21))]
+    (span,) = unknown(store, "printer-1", 50)
+    assert (span.from_ms, span.to_ms) == (moment(1), moment(21))
+
+
+def test_of_a_loss_that_has_grown_only_what_is_new_is_counted(store: Store, edge: EdgeVoice) -> None:
+    one, _, three, _ = [ended(edge, minute) for minute in (10, 15, 20, 25)]
+    edge.rows.pop(one)
+    # The answer to this is lost, and then more is.
+    message = edge.message(30, limit=1)
+    losses = [lose(1, through=4, count=1)]
+    send(store, edge.gateway, message.model_copy(update={"losses": losses}), 30)
+    edge.rows.pop(three)
+    for minute in (31, 32):
+        tells(store, edge, minute, lose(1, through=8, count=2))
+        assert [(gap.from_seq, gap.to_seq, gap.count) for gap in kept(store)] == [(3, 4, 1), (7, 8, 1)]
+
+
+def test_what_had_been_sent_before_it_was_lost_is_in_no_gap(store: Store, edge: EdgeVoice) -> None:
+    gone = ended(edge, 10)
+    # The answer to this is lost.
+    send(store, edge.gateway, edge.message(12), 12)
+    edge.rows.pop(gone)
+    ended(edge, 20)
+    tells(store, edge, 30, lose(1, through=4, count=1))
+    edge.begin_again()
+    for minute in (40, 41):
+        tells(store, edge, minute, lose(1, through=4, count=1))
+    assert edge.cursor[0] == edge.seq
+    assert kept(store) == []
+
+
+def test_an_edge_that_has_forgotten_how_much_it_lost_takes_nothing_back(
+    store: Store, edge: EdgeVoice
+) -> None:
+    for minute, lost in ((10, 3), (20, 0)):
+        gone = ended(edge, minute)
+        ended(edge, minute + 2)
+        forgets(edge, gone)
+        says(store, edge, minute + 4, lost)
+    assert [gap.count for gap in kept(store)] == [3, 0]

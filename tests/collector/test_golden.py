@@ -67,6 +67,16 @@ def test_what_a_later_agent_adds_to_a_row_is_stored_as_it_came(sqlite_store: Sto
     assert list(stored) == exchange["request"]["rows"]
 
 
+def test_a_loss_that_is_told_again_is_one_gap(store: Store) -> None:
+    gateway = enrol(store)
+    for exchange in spoken(next(file for file in FILES if file.stem == "loss-told-again")):
+        message = decode_sync(raw(exchange["request"]))
+        store.write(partial(apply, gateway=gateway, message=message, now_ms=exchange["at_ms"]))
+    gap = tables.gap.c
+    held = select(gap.from_seq, gap.to_seq, gap.count)
+    assert store.read(lambda connection: connection.execute(held).all()) == [(3, 4, 2)]
+
+
 def test_every_verdict_is_in_a_conversation() -> None:
     verdicts = {exchange["answer"]["verdict"] for file in CONVERSATIONS for exchange in spoken(file)}
     assert verdicts == set(Verdict)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from rigs import postgres
+from rigs.edge_voice import MONDAY_MS, EdgeVoice, enrol
 from rigs.web import PASSWORD, ROOT, House, csrf_in, house
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, text
 
 from collector import admin, auth
+from collector.ingest import Applied, StreamRefusedError, apply
 from collector.store import Store, tables
 from collector.tickets import Role
 from edge_agent import wire
@@ -108,3 +112,43 @@ async def test_guessing_at_both_gains_nothing(houses: tuple[House, House]) -> No
 async def test_guesses_at_the_same_moment_are_counted_too(houses: tuple[House, House]) -> None:
     statuses = await asyncio.gather(*(guess(houses[number % 2], f"wrong-{number}") for number in range(10)))
     assert sorted(statuses) == [403] * 5 + [429] * 5
+
+
+@pytest.mark.parametrize("heard_before", [False, True])
+def test_a_stream_that_two_gateways_begin_at_two_collectors_at_once_belongs_to_one(
+    postgres_url: str, made_database: str, heard_before: bool
+) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    with contextlib.closing(Store.open(url)) as here, contextlib.closing(Store.open(url)) as there:
+        one, thief = (EdgeVoice(enrol(here, name), seed=place) for place, name in enumerate(("gw1", "gw2")))
+        if heard_before:
+            for voice in (one, thief):
+                voice.sync(here, 0)
+                voice.begin_again()
+        thief.stream = one.stream
+        one.raises(1, "printer-1")
+        thief.raises(1, "printer-2")
+        taken, waited_for = Event(), Event()
+
+        def first(connection: Connection) -> Applied:
+            applied = apply(connection, one.gateway, one.message(2), MONDAY_MS)
+            taken.set()
+            assert waited_for.wait(60)
+            return applied
+
+        with ThreadPoolExecutor(2) as pool:
+            begun = pool.submit(here.write, first)
+            assert taken.wait(60)
+            second = pool.submit(there.write, lambda c: apply(c, thief.gateway, thief.message(2), MONDAY_MS))
+            waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not here.read(lambda c: c.execute(waits).scalar_one()):
+                assert not second.done()
+            waited_for.set()
+            assert begun.result().answer.verdict == ("behind" if heard_before else "ok")
+            with pytest.raises(StreamRefusedError):
+                second.result()
+        stream = tables.stream.c
+        held = select(stream.gateway_id).where(stream.id == one.stream)
+        assert here.read(lambda c: c.execute(held).scalar_one()) == one.gateway.id
+        told = here.read(lambda c: c.execute(select(tables.occurrence.c.device)).scalars().all())
+        assert told == ([] if heard_before else ["printer-1"])

@@ -248,6 +248,18 @@ def test_quiet_closes_only_what_is_resolved_and_over(
     assert (decision.ticket.work is Work.CLOSED and decision.ticket != ticket) is closes
 
 
+def test_no_version_is_given_twice() -> None:
+    """Not by a database that was restored from a backup either: each is at least the moment of its change."""
+    ticket = new()
+    assert (ticket.version, ticket.alarm_version) == (NOW, NOW)
+    returned = follow(resolved(), said(returns=1, period_ms=50), latest=True, now_ms=NOW + 500, policy=POLICY)
+    assert (returned.ticket.version, returned.ticket.alarm_version) == (NOW + 500, NOW + 500)
+    # In one moment, or when the clock went back.
+    for now_ms in (NOW, NOW - 500):
+        ended = follow(ticket, ENDED, latest=True, now_ms=now_ms, policy=POLICY)
+        assert ended.ticket.version == NOW + 1
+
+
 # --- people ----------------------------------------------------------------------------------------
 
 

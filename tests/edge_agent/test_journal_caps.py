@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rigs.journals import InMemory, at_ledger, closing, opened, opening
 from rigs.moments import HandClock, ids
 
-from edge_agent import journal_caps
+from edge_agent import journal_caps, losses
 from edge_agent.journal import FILE, Journal
 from edge_agent.journal_caps import MIB, Caps, Given
 from edge_agent.ledger import Batch, Ledger
@@ -231,9 +231,60 @@ def test_only_when_nothing_else_is_left_the_oldest_are_dropped_counted_and_decla
         gone = [row.mod_seq for uid, row in floor.produced.items() if uid not in floor.delivered]
         # The oldest, but for those that a roll-up of younger ones has saved.
         assert max(gone) < sorted(row.mod_seq for row in floor.delivered.values())[len(floor.delivered) // 2]
-        # Told once: a new stream begins without it.
+        assert sum(loss.count for loss in batch.losses) == dropped
+        # A collector that counts by stream is told of it in one.
         await floor.journal.new_stream()
         assert (await floor.sync()).lost == 0
+
+    on_a_floor(SMALL, month)
+
+
+def test_what_was_lost_is_told_again_to_whoever_holds_less_and_in_every_new_stream() -> None:
+    async def month(floor: Floor) -> None:
+        await floor.turn(6_000)
+        told = (await floor.sync()).losses
+        await floor.sync_all()
+        batch = await floor.sync()
+        assert batch.losses == []
+        # The collector was restored from a backup of before all this.
+        await floor.answer(batch.stream, ORIGIN)
+        assert (await floor.sync()).losses == told
+        for _ in range(2):
+            await floor.journal.new_stream()
+            assert (await floor.sync()).losses == told
+            await floor.sync_all()
+
+    on_a_floor(SMALL, month)
+
+
+def test_a_loss_that_nobody_has_confirmed_grows_and_else_another_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(losses, "LOSSES_MAX", 2)
+
+    async def month(floor: Floor) -> None:
+        async def lose(mod_seq: int) -> list[tuple[str, int, int]]:
+            await at_ledger(floor.journal, lambda ledger: ledger.economy.lose(mod_seq, 1))
+            batch = await floor.journal.batch(max_rows=MAX_ROWS, max_bytes=MIB)
+            return [(loss.id, loss.through, loss.count) for loss in batch.losses]
+
+        async def confirmed() -> None:
+            await floor.turn(4)
+            await floor.sync_all()
+
+        await floor.turn(9)
+        ((first, *_),) = await lose(3)
+        assert await lose(2) == [(first, 3, 2)]
+        assert await lose(5) == [(first, 5, 3)]
+        await confirmed()
+        ((second, *_),) = await lose(14)
+        assert await lose(15) == [(second, 15, 2)]
+        assert second != first
+        await confirmed()
+        ((third, *_),) = await lose(18)
+        await floor.journal.new_stream()
+        # No more than can be told: the oldest two are one, and none is forgotten.
+        assert await lose(1) == [(second, 15, 5), (third, 18, 2)]
 
     on_a_floor(SMALL, month)
 

@@ -24,6 +24,7 @@ from rigs.moments import HandClock, ids
 from edge_agent import journal_salvage
 from edge_agent.journal import FILE, Journal
 from edge_agent.journal_caps import Given
+from edge_agent.ledger import Ledger
 from edge_agent.wire import MAX_ROWS, Row
 
 # `make disk-full` takes more of both.
@@ -339,3 +340,31 @@ async def test_a_row_that_is_found_damaged_while_the_agent_runs_is_reported_and_
         )
         assert [row.device for row in rows if row.fault == "jam"] == ["belt-2"]
         assert isinstance(journal, Journal)
+
+
+async def test_damage_is_reported_until_the_report_is_written_and_then_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+        await journal.commit([opening(clock, "belt-1"), closing(clock, "belt-1"), opening(clock, "belt-2")])
+    change_file(
+        tmp_path, "UPDATE occurrence SET body = replace(body, 'Clear it', 'Clear ut') WHERE mod_seq = 2"
+    )
+    report, tries = Ledger.report_damage, []
+
+    def fails_at_first(ledger: Ledger, *told: Any, **more: Any) -> None:
+        tries.append(told)
+        report(ledger, *told, **more)
+        if len(tries) < 3:
+            raise OSError("not written")
+
+    monkeypatch.setattr(Ledger, "report_damage", fails_at_first)
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+        for _ in range(9):
+            batch = await journal.batch(max_rows=MAX_ROWS, max_bytes=1 << 20)
+        found = [Row.model_validate(row) for row in batch.rows]
+    assert tries == [("gw-1", 1)] * 3
+    assert [row.evidence for row in found if row.fault == "journal"] == [{"rows_damaged": 1}]

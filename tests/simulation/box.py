@@ -25,6 +25,7 @@ from edge_agent import clock, journal_file
 from edge_agent.forward import Forwarder
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal, JournalError
+from edge_agent.journal_caps import Given
 from edge_agent.ledger import Ledger
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Reading, Trouble
@@ -389,6 +390,7 @@ class DiskWriter:
         self.disk = life.box.disk
         self.ledger: Ledger | None = None
         self.seen = 0
+        self.dropped = self._counted()
 
     async def run(self, work: Callable[[Ledger], T]) -> T:
         world, rng = self.life.box.world, self.life.box.rng
@@ -416,8 +418,13 @@ class DiskWriter:
             raise Killed
         return done
 
+    def _counted(self) -> int:
+        return self.disk.counted()[Given.OCCURRENCES_DROPPED]
+
     def _note(self, head_seq: int) -> None:
         """What is durable from now on, whether anybody was told or not."""
+        before, self.dropped = self.dropped, self._counted()
+        self.life.box.world.dropped[self.life.box.gateway.id] += self.dropped - before
         if head_seq != self.seen:
             fresh = self.disk.rows(after=self.seen)
             self.seen = head_seq

@@ -160,8 +160,16 @@ MUTANTS = [
     # --- journals that are full
     _of("the file has no limit", "E6", ECONOMY + "_limit", "{max(pages, 1) + spare}", "{1 << 30}"),
     _of(
-        "what is dropped is not told", "E6", ECONOMY + "lose",
-        "max(pruned_through, ?)", "max(pruned_through, 0 * ?)",
+        "what is dropped is not told", "E6", ECONOMY + "_drop",
+        "self.lose(mod_seq, count)", "pass",
+    ),
+    _of(
+        "what was lost is told in one stream alone", "E6", "edge_agent.losses:after",
+        "WHERE through > ?", "WHERE through > ? AND stream = (SELECT id FROM stream)",
+    ),
+    _of(
+        "what was lost is counted in every stream", "C8", "collector.gaps:_by_loss",
+        "counted.get(loss.id, (-1, 0))", "(-1, 0)",
     ),
     _of(
         "what is dropped is not counted", "E6", ECONOMY + "_drop",
@@ -270,6 +278,10 @@ MUTANTS = [
     _of(
         "an acknowledgement covers what nobody has seen", "P10", "collector.tickets:_seen_by",
         "covers = ticket.version if seen is None else min(seen, ticket.version)", "covers = ticket.version",
+    ),
+    _of(
+        "versions begin again where a backup stands", "P10", "collector.tickets:_next_version",
+        "max(ticket.version + 1, now_ms)", "ticket.version + 1",
     ),
     _of(
         "an acknowledgement is dated when it arrives", "P10", "collector.tickets:_acknowledge",

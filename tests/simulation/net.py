@@ -64,6 +64,7 @@ class Net:
                 status=rng.choice([429, 503, 503, 500, 502]), retry_after_s=rng.choice([1.0, 3.0, None])
             )
         body = world.ledger.spoil(box, skew.said(body, box.version))
+        world.laws.sent(body)
         if self.cut.get(box.name, 0.0) > world.now:
             world.count("requests into a partition")
         elif chaos and rng.random() < dials.lose:

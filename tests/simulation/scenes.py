@@ -173,6 +173,40 @@ class FullJournal(Scene):
 
 
 @dataclass(slots=True)
+class LossToldAgain(Scene):
+    """A full disk makes a gateway drop what nobody has yet, and it says so. Then it begins a new stream, the
+    database is put back to before all that, and it begins another stream: told each time, counted once.
+    """
+
+    def __post_init__(self) -> None:
+        Scene.__post_init__(self)
+        self.dials.full_disks = True
+
+    async def play(self) -> None:
+        box, empty = self.boxes[0], self.backups[0]
+        await asyncio.sleep(5.0)
+        self.net.cut[box.name] = float("inf")
+        box.disk.has_room(False)
+        await self.turn([(6.0 + 4 * number, "belt-1", "jam") for number in range(40)])
+        box.disk.has_room(True)
+        self.net.cut.clear()
+        await self.until(self.laws.settled)
+        if not self.dropped[box.gateway.id]:
+            self.fail("nothing was dropped: the scene plays nothing")
+        await self._new_stream(box)
+        self.restore(empty)
+        # Until its next heartbeat at least.
+        await asyncio.sleep(20.0)
+        await self._new_stream(box)
+
+    async def _new_stream(self, box: Box) -> None:
+        assert box.life is not None
+        assert box.life.journal is not None
+        await box.life.journal.new_stream()
+        await self.until(self.laws.settled)
+
+
+@dataclass(slots=True)
 class LatePresent(Scene):
     """The present is told in several messages ahead of a history that does not move meanwhile. A fault begins
     after the first of them, and that comes once more when the fault has been told.
@@ -386,6 +420,32 @@ class OldLook(Scene):
 
 
 @dataclass(slots=True)
+class LookBeforeARestore(Scene):
+    """Somebody acknowledges what was on the screen before the database was put back; the fault has returned
+    since, and what happened is told anew in one message.
+    """
+
+    async def play(self) -> None:
+        self.people.enrol()
+        alice = self.people.persons[0]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(3.0)
+        self.back_up()
+        await self.turn([(10.0, "belt-1", "jam"), (16.0, "belt-1", "jam"), (22.0, "belt-1", "jam")])
+        await asyncio.sleep(6.0)
+        self.people._look(alice)
+        ((ticket_id, look),) = alice.seen.items()
+        given = Acknowledge(given_ms=self.now_ms)
+        await self.turn([(30.0, "belt-1", "jam")])
+        await asyncio.sleep(6.0)
+        self.restore(self.backups[-1])
+        await asyncio.sleep(30.0)
+        wanted = Wanted(actor=alice.actor, ticket_id=ticket_id, command=given, key="a" * 32, look=look)
+        if not self.people._arrives(wanted):
+            self.fail("nobody answered: the scene plays nothing")
+
+
+@dataclass(slots=True)
 class SilentBoots(Scene):
     """Two boots that never spoke lie between two that did, long after the first of these. The clock of one
     was never set, that of the other is a month ahead; what is told of them comes row by row.
@@ -472,9 +532,11 @@ SCENES = (
     Unreadable,
     ToldAhead,
     OldLook,
+    LookBeforeARestore,
     SilentBoots,
     LateHour,
     FewerBelts,
+    LossToldAgain,
     EverybodyWakes,
     LongSilence,
     FullJournal,

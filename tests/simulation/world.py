@@ -80,6 +80,8 @@ class World:
     unwatched_at: dict[tuple[str, str], float] = field(default_factory=dict)
     # Gateway -> by how much the wall clocks of its boxes were off, and from when on.
     wall_errors: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
+    # Gateway -> how many occurrences its disks have dropped, those that were put back or copied included.
+    dropped: Counter[str] = field(default_factory=Counter)
     # Gateways of which a second box ran, and until when.
     cloned: dict[str, float] = field(default_factory=dict)
     backups: list[Backup] = field(default_factory=list)
