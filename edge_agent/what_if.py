@@ -51,13 +51,13 @@ def with_change(header: Header, typed: str) -> Header:
     found = _CHANGE.fullmatch(typed.strip())
     if found is None:
         raise ChangeError(f"{typed!r}: expected [DEVICE:]KEY=VALUE, for example belt-1:belt/jam.on_delay_s=5")
-    device, key, value = found["device"], _full(found["key"].strip()), _value(found["value"])
+    device, key, wanted = found["device"], _full(found["key"].strip()), value(found["value"])
     if key == OF_THE_AGENT and device is None:
-        return _unreachable_after(header, typed, value)
+        return _unreachable_after(header, typed, wanted)
     ids = [str(table["id"]) for table in header.device]
     if device is not None and device not in ids:
         raise ChangeError(f"{typed!r}: the trace has no device {device!r}; there are: {_choices(ids)}")
-    changes = {one: _overlay(header, one, key, value) for one in ids if device in (None, one)}
+    changes = {one: _overlay(header, one, key, wanted) for one in ids if device in (None, one)}
     if not any(changes.values()):
         keys = sorted({rule for one in changes for rule in conditions(header, one)})
         raise ChangeError(
@@ -124,7 +124,7 @@ def _full(key: str) -> str:
     return f"{key}_s" if f"{key}_s" in DELAYS else key
 
 
-def _value(typed: str) -> object:
+def value(typed: str) -> object:
     """A value of TOML, a duration (5s, 2 min), or else the text itself."""
     if found := _DURATION.fullmatch(typed.strip()):
         return float(found["number"]) * UNITS_S[found["unit"]]

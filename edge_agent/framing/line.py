@@ -43,3 +43,8 @@ class Framer:
             self._partial.clear()
             self._too_long = True
             self.dropped += 1
+
+
+def wrapped(frame: bytes) -> bytes:
+    """The frame as it comes over the line."""
+    return frame + b"\r\n"

@@ -13,6 +13,9 @@ LENGTH_MIN = 4
 CHECKSUM_BYTES = 2
 DECODER, HOST = 0, 4
 CONTINUED = 0x02
+# Opcode, source, status.
+HEADER_BYTES = 3
+MAX_DATA_BYTES = 255 - 1 - HEADER_BYTES
 # DS2208 product reference guide, p. 110: all opcodes that a header can have.
 OPCODES = frozenset(
     b"\x12\x73\x74\x80\xa3\xa4\xb1\xb4\xc0\xc1\xc4\xc5\xc6\xc7\xc8\xd0\xd1\xd2\xd3\xd4\xd5\xd6"
@@ -83,6 +86,23 @@ class Framer:
     def _forget_begun(self) -> None:
         self._begun.clear()
         self._too_long = False
+
+
+def wrapped(frame: bytes) -> bytes:
+    """The message as it comes over the line, in packets of at most 255 bytes and their checksum."""
+    head, data = frame[:HEADER_BYTES], frame[HEADER_BYTES:]
+    parts = [data[at : at + MAX_DATA_BYTES] for at in range(0, len(data), MAX_DATA_BYTES)] or [b""]
+    last = bytes([*head[:2], head[2] & ~CONTINUED])
+    first = bytes([*head[:2], head[2] | CONTINUED]) if len(parts) > 1 else head
+    return b"".join(
+        _packet((last if number and number == len(parts) - 1 else first) + part)
+        for number, part in enumerate(parts)
+    )
+
+
+def _packet(part: bytes) -> bytes:
+    counted = bytes([len(part) + 1]) + part
+    return counted + checksum(counted).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def checksum(counted: bytes) -> int:

@@ -48,3 +48,8 @@ class Framer:
         if len(self._partial) > self._max_frame:
             self._partial = None
             self.dropped += 1
+
+
+def wrapped(frame: bytes) -> bytes:
+    """The frame as it comes over the line."""
+    return bytes([STX]) + frame + bytes([ETX])

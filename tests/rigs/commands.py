@@ -8,7 +8,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 WITHIN_S = 60
 
 
@@ -40,13 +42,14 @@ class Command:
 
 
 @asynccontextmanager
-async def command(*words: object) -> AsyncIterator[Command]:
+async def command(*words: object, folder: Path | None = None) -> AsyncIterator[Command]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "edge_agent", *map(str, words)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=os.environ | {"COLUMNS": "160"},
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "160", "PYTHONPATH": str(ROOT)},
     )
     started = Command(process)
     try:
@@ -55,7 +58,7 @@ async def command(*words: object) -> AsyncIterator[Command]:
         await started.end()
 
 
-async def typed(*words: object, code: int = 0) -> str:
+async def typed(*words: object, code: int = 0, folder: Path | None = None) -> str:
     """stdout and stderr of a command that ends by itself."""
-    async with command(*words) as started:
+    async with command(*words, folder=folder) as started:
         return await started.ends(code)
