@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run clean-run test peers check format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
+.PHONY: help run clean-run test peers check device-table format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
   late-answers storm noise fuzz bench
 
 help: ## list the targets
@@ -53,6 +53,9 @@ check: $(VENV)/.installed-dev ## format, lint, types, import laws, generated fil
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m edge_agent profile schema --check
+
+device-table: $(VENV)/.installed-dev peers ## run all simulators and peers, and write down what that has proven
+	@PROVEN=write $(BIN)/python -m pytest tests/device_profiles/simulators tests/peers tests/device_profiles/test_device_table.py -q
 
 format: $(VENV)/.installed-dev ## format and mend what can be mended
 	@$(BIN)/ruff format .

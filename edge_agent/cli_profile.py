@@ -15,7 +15,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edge_agent import config, log, profile, profile_draft, proof, rehearsal, visit, visit_view, what_if
+from edge_agent import (
+    config,
+    device_table,
+    log,
+    profile,
+    profile_draft,
+    proof,
+    rehearsal,
+    visit,
+    visit_view,
+    what_if,
+)
 from edge_agent.config import ConfigError, DeviceTable, ProfileFolders
 from edge_agent.profile import Finding, Profile, ProfileError
 from edge_agent.replay import Texts
@@ -204,12 +215,20 @@ def list_all(
     except (ConfigError, ProfileError) as error:
         refuse(str(error))
     if markdown:
-        typer.echo(profile.device_table(found))
+        typer.echo(device_table.table(found, _proven()))
         return
     table = Table("profile", "device", "transports", "conditions", "evidence")
     for one in found:
         table.add_row(one.name, one.title, ", ".join(one.transports), str(len(one.conditions)), one.evidence)
     console.print(table)
+
+
+def _proven() -> device_table.Record:
+    file = config.shipped_profiles() / device_table.RECORD
+    try:
+        return device_table.read(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        refuse(f"{file} cannot be read: {error}")
 
 
 @app.command("schema")

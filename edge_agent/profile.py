@@ -1,13 +1,13 @@
 """Profile text becomes a frozen ``Profile``, or an error that names line, key and what was expected.
 
 The models are in ``grammar``, what none of them can see alone in ``profile_rules``. Here they are put
-together: text to profile, the values that a device lays over it, the JSON Schema, the device table.
+together: text to profile, the values that a device lays over it, the JSON Schema.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -99,7 +99,6 @@ __all__ = [
     "TextSignal",
     "TopicRead",
     "When",
-    "device_table",
     "json_schema",
     "merged",
     "parse",
@@ -171,26 +170,6 @@ def json_schema() -> str:
     """``device_profiles/profile.schema.json``, for editors; ``parse`` is stricter."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Profile.model_json_schema()
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
-
-
-def device_table(profiles: Iterable[Profile]) -> str:
-    """A Markdown table, one row a profile, by name."""
-    rows = [
-        "| profile | device | maker | models | over | conditions | evidence |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for profile in sorted(profiles, key=lambda p: p.name):
-        cells = (
-            f"`{profile.name}`",
-            profile.title,
-            profile.maker,
-            ", ".join(profile.models),
-            ", ".join(profile.transports),
-            str(len(profile.conditions)),
-            profile.evidence,
-        )
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(rows) + "\n"
 
 
 # --- presets and a device's own values ----------------------------------------------------------------------

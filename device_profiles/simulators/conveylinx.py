@@ -44,13 +44,15 @@ RIGHT_BITS = {
     for name, bit in LEFT_BITS.items()
     if name not in ("was_reset", "ethernet_broken")
 }
+# The sum without any of its bits; a bit that is reserved in word 2.
+LEFT_UNNAMED, RIGHT_UNNAMED = {"left_motor_unexplained": 3}, {"right_motor_unexplained": 3, "reserved_bit": 4}
 CLEAR_STOPPED, CLEAR_RUNNING, BLOCKED_STOPPED = 1, 2, 5
 
 
 class ConveyLinx(Simulator):
     """Boxes pass every ``box_every_s``; 0: only when ``box`` is called."""
 
-    faults = (*LEFT_BITS, *RIGHT_BITS, "mute")
+    faults = (*LEFT_BITS, *RIGHT_BITS, *LEFT_UNNAMED, *RIGHT_UNNAMED, "mute")
 
     def __init__(self, outlet: Outlet, *, unit: int = 1, box_every_s: float = 0) -> None:
         super().__init__()
@@ -93,7 +95,7 @@ class ConveyLinx(Simulator):
             BLOCKED_STOPPED if self.has(f"{side}_jam") else CLEAR_RUNNING if self.boxes else CLEAR_STOPPED
             for side in ("upstream", "downstream")
         ]
-        words = [self._status(LEFT_BITS), self._status(RIGHT_BITS)]
+        words = [self._status(LEFT_BITS | LEFT_UNNAMED), self._status(RIGHT_BITS | RIGHT_UNNAMED)]
         used = [*zones, *[self.boxes] * 4, *words]
         return used + [0] * (ASSEMBLY_REGISTERS - len(used))
 

@@ -16,7 +16,6 @@ from edge_agent.profile import (
     ProfileError,
     RegisterSignal,
     RequestRead,
-    device_table,
     json_schema,
     parse,
     steps,
@@ -601,15 +600,6 @@ def test_the_json_schema_takes_sound_profiles_and_refuses_unknown_keys() -> None
         raw = json.loads(json.dumps(load(text).value))
         schema.validate(raw)
         assert not schema.is_valid(raw | {"extra": 1})
-
-
-def test_the_device_table_has_a_row_a_profile_and_survives_bars() -> None:
-    profiles = [
-        parse(text.replace("maker: Somebody", "maker: A|B"), name=name) for name, text in TEXTS.items()
-    ]
-    rows = device_table(profiles).splitlines()
-    assert [row.split("|")[1].strip() for row in rows[2:]] == ["`drive`", "`lamp`", "`printer`"]
-    assert rows[2] == "| `drive` | A drive | A\\|B | one, two | modbus | 1 | manual |"
 
 
 def test_a_profile_is_frozen() -> None:

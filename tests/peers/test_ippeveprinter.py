@@ -25,7 +25,7 @@ def printer(tmp_path: Path) -> Iterator[IppEvePrinter]:
 
 async def test_a_printer_of_another_maker_is_read_and_its_empty_tray_told(printer: IppEvePrinter) -> None:
     bus = {"transport": "ipp", "uri": printer.uri}
-    async with watched("ipp-printer", bus, overlay=often("printer")) as floor:
+    async with watched("ipp-printer", bus, overlay=often("printer"), by="ippeveprinter") as floor:
         assert await floor.settled() == frozenset()
         said = {one.signal: one.value for one in decode.samples(floor.trial.device, floor.latest["printer"])}
         assert (said["state"], said["message"], said["accepting"], said["jobs"]) == (3, "Idle.", True, 0)
@@ -41,7 +41,7 @@ async def test_a_printer_of_another_maker_is_read_and_its_empty_tray_told(printe
 
 async def test_a_printer_that_is_switched_off_is_no_link(printer: IppEvePrinter) -> None:
     bus = {"transport": "ipp", "uri": printer.uri}
-    async with watched("ipp-printer", bus, overlay=often("printer")) as floor:
+    async with watched("ipp-printer", bus, overlay=often("printer"), by="ippeveprinter") as floor:
         await floor.settled()
         await asyncio.to_thread(printer.stop)
         await wait_until(lambda: floor.newest is not None and floor.newest.trouble is Trouble.NO_LINK)
@@ -51,7 +51,7 @@ async def test_a_path_where_there_is_no_printer_is_told_as_the_printer_says_it(
     printer: IppEvePrinter,
 ) -> None:
     bus = {"transport": "ipp", "uri": f"ipp://localhost:{printer.port}/printers/labels"}
-    async with watched("ipp-printer", bus, overlay=often("printer")) as floor:
+    async with watched("ipp-printer", bus, overlay=often("printer"), by="ippeveprinter") as floor:
         await wait_until(lambda: floor.newest is not None and floor.newest.trouble is Trouble.WRONG_ANSWER)
         assert floor.newest is not None
         assert "0x0406" in floor.newest.detail

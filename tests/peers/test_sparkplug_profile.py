@@ -55,7 +55,9 @@ def told(floor: Watched) -> dict[str, object]:
 
 
 async def test_births_data_and_deaths_of_another_maker_are_what_they_are(broker: Broker) -> None:
-    async with watched("sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC) as floor:
+    async with watched(
+        "sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC, by="pysparkplug"
+    ) as floor:
         await subscribed(floor, broker)
         with EdgeNode(broker, "hall", "gw-7", [metric("Uptime", 1, alias=1)]) as node:
             node.device("belt", metrics(False, 5.5))
@@ -77,7 +79,9 @@ async def test_births_data_and_deaths_of_another_maker_are_what_they_are(broker:
 
 
 async def test_data_by_alias_alone_and_a_number_that_is_missing(broker: Broker) -> None:
-    async with watched("sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC) as floor:
+    async with watched(
+        "sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC, by="pysparkplug"
+    ) as floor:
         await subscribed(floor, broker)
         with EdgeNode(broker, "hall", "gw-7") as node:
             node.device("belt", metrics(False, 5.5))
@@ -95,7 +99,9 @@ async def test_a_watcher_that_comes_late_knows_nothing_by_alias(broker: Broker) 
     with EdgeNode(broker, "hall", "gw-7") as node:
         node.device("belt", metrics(False, 5.5))
         await asyncio.to_thread(node.connect)
-        async with watched("sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC) as floor:
+        async with watched(
+            "sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC, by="pysparkplug"
+        ) as floor:
             await subscribed(floor, broker)
             node.message("DDATA", "belt", [metric(None, True, alias=10)], seq=2)
             await wait_until(lambda: told(floor)["message"] == "DDATA")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from rigs import proven
 from rigs.ports import wait_until
 from rigs.readings import running, stamp
 
@@ -32,11 +33,17 @@ class Watched:
         self.newest: Reading | None = None
         # The newest of each read.
         self.latest: defaultdict[str, Reading] = defaultdict(lambda: NOTHING)
+        self.proof = proven.Seen()
 
     async def deliver(self, reading: Reading) -> None:
         self.newest = self.latest[reading.read] = reading
         self.trial.take(reading)
         self.seen[reading.read] += 1
+
+    def active(self) -> frozenset[str]:
+        """Keys of the conditions that are raised; what a test has looked at is what it has proven."""
+        self.proof.active(self.trial.active())
+        return self.trial.active()
 
     async def settled(self) -> frozenset[str]:
         """What is active once everything was read anew and every delay is over."""
@@ -48,7 +55,7 @@ class Watched:
             lambda: all(self.seen[read] >= before[read] + 2 for read in reads), what=f"{self.seen}"
         )
         self.trial.wait(LONG_S)
-        return self.trial.active()
+        return self.active()
 
     async def becomes(self, active: Collection[str]) -> None:
         """Sooner or later exactly these are active, whatever each delay; for what speaks by itself."""
@@ -62,6 +69,7 @@ class Watched:
             return self.trial.active() == set(active)
 
         await wait_until(is_so, what=f"{active}, newest {self.newest}")
+        self.active()
 
 
 W = TypeVar("W", bound=Watched)
@@ -76,8 +84,10 @@ async def watched(
     overlay: Mapping[str, object] | None = None,
     unit: int = 1,
     topic: str = "",
+    by: str = "",
     kind: type[W] = Watched,  # type: ignore[assignment]
 ) -> AsyncIterator[W]:
+    """``by``: the program of another maker that is the device; empty for one of our simulators."""
     text = (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")
     known = parse(text, name=profile, preset=preset, overlay=overlay)
     device = Device(id="device-1", place="", bus="bus", profile=known, unit=unit, topic=topic)
@@ -88,3 +98,4 @@ async def watched(
     async with running(module.Transport(settings, [device], watched.deliver, stamp).run()):
         await asyncio.sleep(0)
         yield watched
+    proven.add(profile, bus, by, watched.proof)

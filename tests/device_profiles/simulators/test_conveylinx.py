@@ -35,7 +35,12 @@ RAISES = (
     }
     | {f"{side}_over_voltage": "power/over-voltage" for side in ("left", "right")}
     | {f"{side}_low_voltage": "power/low-voltage" for side in ("left", "right")}
-    | {"was_reset": "module/was-reset", "ethernet_broken": "module/ethernet"}
+    | {f"{side}_motor_unexplained": f"{side}-motor/unclassified" for side in ("left", "right")}
+    | {
+        "was_reset": "module/was-reset",
+        "ethernet_broken": "module/ethernet",
+        "reserved_bit": "module/unclassified",
+    }
 )
 
 
@@ -76,7 +81,7 @@ async def test_a_module_that_falls_silent_is_no_answer_and_raises_nothing_of_its
         module.set("mute")
         await wait_until(lambda: floor.newest and floor.newest.trouble is Trouble.NO_ANSWER)
         floor.trial.wait(300)
-        assert floor.trial.active() == {"upstream/jam"}, "silence clears nothing"
+        assert floor.active() == {"upstream/jam"}, "silence clears nothing"
     await module.stop()
 
 

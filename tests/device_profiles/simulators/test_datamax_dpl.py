@@ -50,7 +50,7 @@ async def test_a_letter_that_the_printer_says_by_itself_shifts_no_flag(plug: Out
             printer.job_done()
             before = floor.seen["status"]
             await wait_until(lambda: floor.seen["status"] >= before + 2)  # noqa: B023
-            assert "rewinder/fault" not in floor.trial.active()
+            assert "rewinder/fault" not in floor.active()
         assert await floor.settled() == {"printer/label-not-taken"}
     await printer.stop()
 

@@ -24,7 +24,7 @@ async def a_line(device: LineSender, floor: Watched) -> frozenset[str]:
     device.line()
     await wait_until(lambda: floor.seen["lines"] > before)
     floor.trial.wait(60)
-    return floor.trial.active()
+    return floor.active()
 
 
 async def test_each_fault_is_one_condition_where_the_device_says_what_its_lines_mean(plug: Outlet) -> None:
@@ -41,7 +41,7 @@ async def test_each_fault_is_one_condition_where_the_device_says_what_its_lines_
         assert await a_line(device, floor) == frozenset()
         device.set("mute")
         floor.trial.wait(901)
-        assert floor.trial.active() == {"device/gone-quiet"}
+        assert floor.active() == {"device/gone-quiet"}
         device.set("mute", False)
         assert await a_line(device, floor) == frozenset()
     await device.stop()

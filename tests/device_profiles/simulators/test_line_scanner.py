@@ -48,18 +48,18 @@ async def test_a_dirty_window_and_a_blind_reader_are_two_conditions(outlet: Outl
     async with watched("line-scanner", bus_of(outlet)) as floor:
         await connected(floor)
         await parcels(scanner, floor, 40)
-        assert floor.trial.active() == frozenset()
+        assert floor.active() == frozenset()
         scanner.set("dirty_window")
         await parcels(scanner, floor, 24)
-        assert floor.trial.active() == {"reader/no-read-share"}
+        assert floor.active() == {"reader/no-read-share"}
         scanner.set("blind")
         await parcels(scanner, floor, 10)
-        assert floor.trial.active() == {"reader/no-read-share", "reader/no-read-series"}
+        assert floor.active() == {"reader/no-read-share", "reader/no-read-series"}
         scanner.set("blind", False)
         scanner.set("dirty_window", False)
         await parcels(scanner, floor, 100)
         floor.trial.wait(20)
-        assert floor.trial.active() == frozenset()
+        assert floor.active() == frozenset()
     await scanner.stop()
 
 
@@ -74,10 +74,10 @@ async def test_a_heartbeat_keeps_an_idle_reader_from_being_missed() -> None:
             floor.trial.wait(20)
             before = floor.seen["scan"]
             await wait_until(lambda: floor.seen["scan"] > before)  # noqa: B023
-        assert floor.trial.active() == frozenset()
+        assert floor.active() == frozenset()
         scanner.set("quiet")
         floor.trial.wait(31)
-        assert floor.trial.active() == {"reader/gone-quiet"}
+        assert floor.active() == {"reader/gone-quiet"}
     await scanner.stop()
 
 
@@ -91,11 +91,11 @@ async def test_each_makers_word_for_nothing_read_is_understood(preset: str, no_r
     async with watched("line-scanner", bus_of(scanner.outlet), preset=preset) as floor:
         await connected(floor)
         await parcels(scanner, floor, 10)
-        assert floor.trial.active() == frozenset()
+        assert floor.active() == frozenset()
         scanner.set("blind")
         await parcels(scanner, floor, 10)
         floor.trial.wait(20)
-        assert floor.trial.active() == {"reader/no-read-series"}
+        assert floor.active() == {"reader/no-read-series"}
     await scanner.stop()
 
 

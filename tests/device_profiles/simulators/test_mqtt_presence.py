@@ -44,6 +44,7 @@ async def becomes(floor: Watched, active: frozenset[str]) -> None:
         return floor.trial.active() == active and "presence/offline" not in floor.trial.detector.unsettled()
 
     await wait_until(is_so, what=f"{active}, newest {floor.newest}")
+    floor.active()
 
 
 async def test_a_power_cut_is_offline_by_the_devices_will_and_ends_when_it_is_back(lamp: MqttDevice) -> None:

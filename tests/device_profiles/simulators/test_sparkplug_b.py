@@ -102,7 +102,7 @@ async def test_a_value_that_is_null_or_of_bad_quality_raises_nothing_and_clears_
             await wait_until(lambda: told(floor)["bad"] == {"Value": why})  # noqa: B023
             node.set("too_high", False)
             await wait_until(lambda: told(floor)["bad"] == {"Value": why})  # noqa: B023
-            assert floor.trial.active() == {"value/too-high"}
+            assert floor.active() == {"value/too-high"}
             node.set(unknown, False)
             await floor.becomes(set())
     await node.stop()

@@ -96,7 +96,7 @@ async def test_a_vehicle_that_is_connected_and_says_nothing_is_missed(
         # What was said before may still be on its way.
         await floor.becomes({"presence/no-state"})
         vehicle.set("mute", False)
-        await wait_until(lambda: not floor.trial.active())
+        await wait_until(lambda: not floor.active())
     await vehicle.stop()
 
 

@@ -49,10 +49,10 @@ async def test_each_event_of_the_scanner_is_one_condition_until_the_next_scan(
         for fault, condition in RAISES.items():
             scanner.set(fault)
             await heard(floor, 0xF6)
-            assert floor.trial.active() == {condition}, fault
+            assert floor.active() == {condition}, fault
             scanner.set(fault, False)
             await heard(floor, 0xF3)
-            assert floor.trial.active() == frozenset(), fault
+            assert floor.active() == frozenset(), fault
         assert floor.latest["scan"].payload == (b"\xf3\x00%c\x0b" % (2 if pieces > 1 else 0) + CODE,)
     await scanner.stop()
 
@@ -85,7 +85,7 @@ async def test_a_scanner_that_is_connected_and_answers_nothing_is_a_fault_of_its
             before = floor.seen["revision"]
             await wait_until(lambda: floor.seen["revision"] >= before + 2)  # noqa: B023
             floor.trial.wait(60)
-            assert floor.trial.active() == active
+            assert floor.active() == active
     await scanner.stop()
 
 
@@ -117,11 +117,11 @@ async def test_on_a_tapped_line_the_agent_says_nothing_at_all() -> None:
         await wait_until(lambda: floor.seen["scan"])
         scanner.set("power_loss")
         await heard(floor, 0xF6)
-        assert floor.trial.active() == {"scanner/restarted"}
+        assert floor.active() == {"scanner/restarted"}
         scanner.set("power_loss", False)
         await heard(floor, 0xF3)
         floor.trial.wait(60)
-        assert floor.trial.active() == frozenset()
+        assert floor.active() == frozenset()
     assert [bytes(line) for line in tap.lines] == [b""]
     await scanner.stop()
 

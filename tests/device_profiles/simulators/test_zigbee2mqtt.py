@@ -42,5 +42,5 @@ async def test_what_the_bridge_said_last_means_nothing_while_it_is_away(
         await floor.becomes(set())
         button.set("babbles")
         await wait_until(lambda: floor.latest["device"].payload == (b"{",))
-        assert floor.trial.active() == frozenset()
+        assert floor.active() == frozenset()
     await button.stop()
