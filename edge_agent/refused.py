@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from edge_agent.poll import Block
 
-# More than so many in one block, and what was not searched yet counts as refused: this is another device.
-MAX_REFUSED = 8
+# So many one after another, and what was not searched yet counts as refused: this is another device.
+MAX_IN_A_ROW = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,8 @@ def learned(found: Search, *, answered: bool) -> Search:
         end = found.at + found.answered
         return replace(found, runs=(*found.runs, (found.at, end)), at=end, answered=0, too_many=None)
     refused = (*found.refused, found.wanted[found.at])
-    if len(refused) == MAX_REFUSED:
+    answered_until = found.runs[-1][1] if found.runs else 0
+    if found.at + 1 - answered_until == MAX_IN_A_ROW:
         return replace(found, refused=(*refused, *found.wanted[found.at + 1 :]), at=len(found.wanted))
     return replace(found, refused=refused, at=found.at + 1, answered=0, too_many=None)
 

@@ -198,6 +198,13 @@ class Schedule(Generic[P]):
         if row.place is not None:
             self._line_up(row)
 
+    def put_off(self, poll: P, until: float) -> None:
+        """Not before then; others have their turn meanwhile."""
+        unit = self._units[poll.device]
+        row = unit.stand_in if unit.in_doubt else self._rows[id(poll)]
+        row.due = max(row.due, until)
+        self._line_up(row)
+
     def quarantined(self, device: str) -> bool:
         return self._units[device].quarantined
 

@@ -276,6 +276,8 @@ class Transport(Bus):
             if self.clock() < due:
                 # Nobody was asked: what comes is late. Looking for it notices a hang-up.
                 self._stray(await link.read_within(min(due, self.believed_at) - self.clock()))
+            elif block is not None and (earliest_s := self._frames.wait_until_s(block)) > self.clock():
+                schedule.put_off(block, earliest_s)
             elif block is not None:
                 if schedule.asked(block, self.clock()):
                     self.notice(schedule.service())
@@ -436,13 +438,11 @@ class Transport(Bus):
             await self._tell_values(block, outcome)
             return
         reads = self._reads_of[id(block)]
+        self._unanswered = 0 if outcome.alive or outcome.refusal else self._unanswered + 1
         if outcome.alive:
-            self._unanswered = 0
             schedule.answered(block, now)
-        else:
-            self._unanswered += 1
-            if schedule.silent(block, now):
-                reads = self._reads[block.device]
+        elif schedule.silent(block, now):
+            reads = self._reads[block.device]
         at = self.stamp()
         for read in reads:
             await self.tell(block.device, read, trouble=outcome.trouble, detail=outcome.detail, at=at)

@@ -73,7 +73,14 @@ def test_a_device_that_refuses_everything_is_not_asked_for_each_register() -> No
     search, asked = found_on(one, set(range(100, 225)))
     assert search.refused == tuple(range(100, 225))
     assert search.runs == ()
-    assert asked <= 70
+    assert asked <= 120
+
+
+def test_every_second_register_missing_costs_no_other_its_value() -> None:
+    one = block((0, 60))
+    search, _ = found_on(one, set(range(101, 160, 2)))
+    assert search.refused == tuple(range(101, 160, 2))
+    assert spans(one, search) == [(address, address) for address in range(100, 160, 2)]
 
 
 def test_two_reads_of_which_one_is_not_there() -> None:
@@ -95,7 +102,7 @@ def test_a_read_that_is_longer_than_the_device_answers_is_cut_from_the_start() -
         min_size=1,
         max_size=4,
     ),
-    missing=st.sets(st.integers(min_value=100, max_value=190), max_size=refused.MAX_REFUSED - 1),
+    missing=st.sets(st.integers(min_value=100, max_value=190), max_size=refused.MAX_IN_A_ROW - 1),
     at_most=st.integers(min_value=1, max_value=125),
 )
 def test_what_is_there_is_read_and_what_is_not_is_not_asked_for(

@@ -308,3 +308,18 @@ def test_each_minute_is_told_once() -> None:
     schedule = Schedule([one], now=0.0, random=Random(1))
     over = [now for now in range(200) if schedule.asked(one, float(now))]
     assert over == [60, 120, 180]
+
+
+def test_what_is_put_off_lets_others_have_their_turn() -> None:
+    one, other = poll("a"), poll("b")
+    schedule = Schedule([one, other], now=0.0, random=Random(1))
+    schedule.put_off(one, 1.5)
+    assert due(schedule) == (0.0, other)
+    schedule.asked(other, 0.0)
+    schedule.asked(other, 1.0)
+    assert due(schedule) == (1.5, one)
+    schedule.asked(one, 1.5)
+    schedule.silent(one, 1.6)
+    schedule.put_off(one, 2.5)
+    schedule.asked(other, 2.0)
+    assert due(schedule)[0] == 2.5

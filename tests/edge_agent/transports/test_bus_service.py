@@ -1,6 +1,7 @@
 """What a serial bus gives its units, hours of it in simulated time: with a dead one, a slow one, too many."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -82,6 +83,22 @@ def test_five_dead_units_together_leave_the_others_nine_tenths_of_their_rate() -
         # One register each time, and seldom.
         assert set(asked) == {1}
         assert len(asked) <= 0.1 * 1200
+
+    in_simulated_time(story)
+
+
+def test_a_dead_unit_whose_answers_all_look_alike_does_not_hold_up_the_others() -> None:
+    async def story() -> None:
+        line = PacedLine(settings(), {unit: Unit() for unit in TEN})
+        readings = Readings()
+        # One register: no shorter question tells a late answer from the next one.
+        async with running(OnLine(line, drives(0.5, count=1), readings.deliver, stamp).run()):
+            await asyncio.sleep(60)
+            line.units[5].dead = True
+            await asyncio.sleep(120)
+        # Longer than its timeout the line waits for nobody.
+        moments = [moment for moment, _, _ in line.requests]
+        assert max(later - sooner for sooner, later in itertools.pairwise(moments)) <= 1.1
 
     in_simulated_time(story)
 
