@@ -23,7 +23,7 @@ from edge_agent import tap, transports
 from edge_agent.clock import Clock
 from edge_agent.config import ConfigError, Settings
 from edge_agent.journal import LOCK
-from edge_agent.recording import WAITING_BYTES, Recording
+from edge_agent.recording import WAITING_BYTES, Recording, beating
 from edge_agent.sample import Reading
 from edge_agent.tap import TapError
 from edge_agent.trace_file import TraceFile
@@ -234,7 +234,7 @@ async def _buses(settings: Settings, devices: Collection[str]) -> AsyncIterator[
         on_bus = [device for device in wanted if device.bus == bus.name]
         transport: Transport = module.Transport(bus.as_a_guest(), on_bus, source.deliver, clock.stamp)
         work.append(transport.run())
-    async with _running(work):
+    async with _running([*work, beating(recording, clock.stamp)]):
         yield source
 
 

@@ -6,8 +6,9 @@ are left out and counted, and the trace says so.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from edge_agent import trace
@@ -16,8 +17,10 @@ from edge_agent.health import agent_version
 from edge_agent.profile import ProfileError
 from edge_agent.sample import Reading
 from edge_agent.trace import Header, Scribe
+from edge_agent.watch import LATE_NS
 from edge_agent.wire import Stamp
 
+BEAT_EVERY_S = 1.0
 # Some seconds of a busy gateway; what waits longer has nobody who takes it.
 WAITING_BYTES = 4 << 20
 # Keys of a [[bus]] that are nobody's business.
@@ -65,9 +68,16 @@ class Recording:
         self._scribe = Scribe(made, start, [one for one in settings.devices if one.id in recorded])
         self._waiting = bytearray(trace.dumped(made))
         self._missing = 0
-        self.buses = frozenset(str(table["bus"]) for table in made.device)
+        self._alive = start
+
+    def beat(self, now: Stamp) -> None:
+        """We run; to be told each second, or it is taken for a standstill."""
+        if now.mono_ns - self._alive.mono_ns >= LATE_NS:
+            self._waiting += self._scribe.stood_still(self._alive, now)
+        self._alive = now
 
     def take(self, reading: Reading) -> None:
+        self.beat(reading.at)
         if len(self._waiting) > WAITING_BYTES:
             self._missing += 1
             return
@@ -90,3 +100,10 @@ class Recording:
 def _without_user(value: Any) -> Any:
     """An address without the name and password that may stand in it."""
     return _USER.sub("://", value) if isinstance(value, str) else value
+
+
+async def beating(recording: Recording, stamp: Callable[[], Stamp]) -> None:
+    """Until cancelled: silence of devices is told from a machine that was suspended."""
+    while True:
+        recording.beat(stamp())
+        await asyncio.sleep(BEAT_EVERY_S)

@@ -18,7 +18,7 @@ from edge_agent.journal import Journal
 from edge_agent.journal_memory import InMemory
 from edge_agent.profile import Profile
 from edge_agent.recorder import Recorder
-from edge_agent.trace import Header, Missing, Trace, moved
+from edge_agent.trace import Header, Missing, StoodStill, Trace, moved
 from edge_agent.transports import BusSettings
 from edge_agent.watch import Watch
 from edge_agent.wire import Row, Stamp
@@ -95,6 +95,11 @@ async def play(trace: Trace, rules: Header, *, tell: Callable[[Stamp], None] = l
                 continue
             if isinstance(one, Stamp):
                 await _until(watch, clock, one)
+                continue
+            if isinstance(one, StoodStill):
+                await _until(watch, clock, one.since)
+                clock.now = one.until
+                watch.stood_still(one.until)
                 continue
             readings += 1
             tell(one.at)

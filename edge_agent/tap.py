@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from edge_agent.config import ConfigError, Settings
-from edge_agent.recording import Recording
+from edge_agent.recording import Recording, beating
 from edge_agent.sample import Deliver, Reading
 from edge_agent.trace import MAX_LINE_BYTES
 from edge_agent.wire import Stamp
@@ -93,6 +93,7 @@ class Tap:
         log.info("somebody records what devices say", listeners=len(self._listeners) + 1)
         self._listeners.add(listener)
         hung_up = asyncio.ensure_future(reader.read(1))
+        beat = asyncio.ensure_future(beating(listener, self._stamp))
         try:
             while not hung_up.done():
                 writer.write(listener.taken())
@@ -104,6 +105,7 @@ class Tap:
             await writer.drain()
         finally:
             hung_up.cancel()
+            beat.cancel()
             self._listeners.discard(listener)
             log.info("the recording has ended", listeners=len(self._listeners))
 

@@ -93,11 +93,29 @@ class MissingLine(_Line):
     missing: Annotated[int, Strict(), Field(ge=1)]
 
 
+class StillLine(_Line):
+    """Whoever listens stood still from ``still_since`` to ``t`` (suspended, starved)."""
+
+    t: Seconds
+    still_since: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoodStill:
+    """Nobody listened in this time."""
+
+    since: Stamp
+    until: Stamp
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """So many readings are not in the trace."""
 
     count: int
+
+
+Happening = Reading | Missing | StoodStill | Stamp
 
 
 class Scribe:
@@ -121,6 +139,9 @@ class Scribe:
 
     def missing(self, count: int, at: Stamp) -> bytes:
         return _dumped({"t": self._t(at), "missing": count})
+
+    def stood_still(self, since: Stamp, until: Stamp) -> bytes:
+        return self._clock(until) + _dumped({"t": self._t(until), "still_since": self._t(since)})
 
     def _t(self, at: Stamp) -> float:
         return max(0, at.mono_ns - self._start.mono_ns) // NS_PER_US / 1_000_000
@@ -170,7 +191,7 @@ class Trace:
         self.cut_off = False
         self.changed = 0
 
-    def happened(self) -> Iterator[Reading | Missing | Stamp]:
+    def happened(self) -> Iterator[Happening]:
         """A stamp is a moment at which nothing else happened than that time had gone on to it."""
         clock = self.start
         for number, raw in self._lines:
@@ -185,6 +206,9 @@ class Trace:
                 yield clock
             elif isinstance(line, MissingLine):
                 yield Missing(count=line.missing)
+            elif isinstance(line, StillLine):
+                since, until = (moved(clock, _mono_ns(t)) for t in (line.still_since, line.t))
+                yield StoodStill(since=since, until=until)
             else:
                 self.changed += line.changed
                 yield self._reading(number, line, moved(clock, _mono_ns(line.t)))
@@ -206,7 +230,7 @@ class Trace:
         except ValidationError as error:
             raise TraceError(f"{self.name}: line 1: {_explained(error)}") from error
 
-    def _line(self, number: int, raw: bytes) -> ReadingLine | ClockLine | MissingLine:
+    def _line(self, number: int, raw: bytes) -> ReadingLine | ClockLine | MissingLine | StillLine:
         try:
             found = json.loads(raw)
             model = next((model for key, model in _BY_KEY.items() if key in found), ReadingLine)
@@ -232,7 +256,11 @@ class Trace:
         )
 
 
-_BY_KEY: dict[str, type[ClockLine] | type[MissingLine]] = {"wall_ms": ClockLine, "missing": MissingLine}
+_BY_KEY: dict[str, type[ClockLine] | type[MissingLine] | type[StillLine]] = {
+    "wall_ms": ClockLine,
+    "missing": MissingLine,
+    "still_since": StillLine,
+}
 
 
 def _values(device: Device, reading: Reading) -> list[tuple[str, Value, Quality]]:

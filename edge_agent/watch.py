@@ -218,6 +218,10 @@ class Watch:
         late_s = (now.mono_ns - self._sleeps_until_ns) // NS_PER_S
         self._sleeps_until_ns = None
         log.warning("the agent stood still; silence and delays count anew", for_at_least_s=late_s)
+        self.stood_still(now)
+
+    def stood_still(self, now: Stamp) -> None:
+        """Nobody listened for a while, until ``now``; ``run`` and ``take`` notice it by themselves."""
         for watched in self._watched.values():
             watched.detector.stood_still(now)
 

@@ -21,7 +21,7 @@ from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.profile import Profile
 from edge_agent.sample import Deliver, Reading
-from edge_agent.trace import Missing, TraceError, t_s
+from edge_agent.trace import Happening, TraceError, t_s
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Stamp
 
@@ -95,11 +95,10 @@ class Transport(Bus):
         await self.opened()
         while some := await asyncio.to_thread(_next, happened):
             for one in some:
-                at = one.at if isinstance(one, Reading) else one
-                if isinstance(at, Missing):
+                if not isinstance(one, Reading):
                     continue
-                await self._until(began + t_s(at) / self._settings.speed)
-                if isinstance(one, Reading) and (one.device, one.read) in self._reads:
+                await self._until(began + t_s(one.at) / self._settings.speed)
+                if (one.device, one.read) in self._reads:
                     await self.tell(
                         one.device,
                         one.read,
@@ -114,5 +113,5 @@ class Transport(Bus):
         await asyncio.sleep(max(0.0, due - self.clock()))
 
 
-def _next(happened: Iterator[Reading | Missing | Stamp]) -> list[Reading | Missing | Stamp]:
+def _next(happened: Iterator[Happening]) -> list[Happening]:
     return list(islice(happened, AT_ONCE))

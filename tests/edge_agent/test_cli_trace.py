@@ -100,6 +100,14 @@ def test_what_is_to_be_known_before_it_is_believed_is_said(tmp_path: Path) -> No
     assert "No occurrence." in shown
 
 
+def test_a_terminal_obeys_nothing_that_stands_in_a_trace(tmp_path: Path) -> None:
+    tape = Tape().status()
+    tape.lines[0] = tape.lines[0].replace(b'"agent":"0.1.0"', b'"agent":"\\u001b[2J\\u001b]0;owned"')
+    shown = typed("replay", tape.written(tmp_path / "evil.gz"), code=0)
+    assert "edge-agent \\x1b[2J\\x1b]0;owned" in shown
+    assert "\x1b" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rigs.commands import command, typed
+from rigs.moments import HandClock
 from rigs.mosquitto import Broker
 from rigs.ports import wait_until
 from rigs.readings import running, stamp
@@ -173,6 +174,20 @@ def test_no_name_and_password_of_an_address_is_written(tmp_path: Path) -> None:
     )
     made = recording.header(config.load(file), stamp())
     assert made.bus[0]["uri"] == "ipps://printer-7.example/ipp/print"
+
+
+async def test_a_machine_that_was_suspended_is_told_from_devices_that_were_silent(tmp_path: Path) -> None:
+    clock = HandClock()
+    one = recording.Recording(two_belts(tmp_path), clock.stamp())
+    one.taken()
+    for _ in range(20):
+        one.beat(clock.go(1))
+    assert one.taken() == b"", "silence alone"
+    at = clock.go(3_600)
+    one.take(Reading(device="belt-1", read="lines", at=at, payload=(b"hello",)))
+    still, said = (json.loads(line) for line in one.taken().splitlines())
+    assert (still["still_since"], still["t"]) == (20.0, 3_620.0)
+    assert said["read"] == "lines"
 
 
 async def test_a_listener_that_is_too_slow_misses_readings_and_is_told_how_many(tmp_path: Path) -> None:

@@ -123,6 +123,13 @@ async def test_silence_alone_raises_while_nothing_comes() -> None:
     assert (one.fault, one.raised_s) == ("quiet", 60.0)
 
 
+async def test_silence_while_nobody_listened_raises_nothing() -> None:
+    tape = Tape().says("voice", b"hello").go(20).stands_still(3_600).go(59).status()
+    assert await tape.raised() == []
+    (one,) = await tape.go(2).status().raised()
+    assert (one.fault, one.raised_s) == ("quiet", 3_680.0)
+
+
 async def test_a_bus_that_dies_is_unreachable_after_the_time_of_its_agent() -> None:
     tape = Tape()
     for read in ("status", "voice"):

@@ -37,7 +37,20 @@ from collector.pages import evidence
 from collector.pages.login import safe_path
 from collector.problems import Problem
 from collector.store import tickets as ticket_store
-from edge_agent import config, credential, decode, gather, ipp, plain_yaml, post, profile, wire
+from edge_agent import (
+    config,
+    credential,
+    decode,
+    gather,
+    ipp,
+    plain_yaml,
+    post,
+    profile,
+    replay,
+    trace,
+    trace_file,
+    wire,
+)
 from edge_agent.bus import LinkError
 from edge_agent.bus.broker import Arrival, Connection
 from edge_agent.device import Device
@@ -50,6 +63,7 @@ from edge_agent.transports import modbus, mqtt
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "device_profiles"
+TRACES = sorted((ROOT / "tests" / "traces").glob("*/trace.gz"))
 GOLDEN = sorted((ROOT / "tests" / "wire" / "v1").glob("*.json"))
 KIB = 1 << 10
 
@@ -401,6 +415,19 @@ def yaml(data: bytes) -> plain_yaml.Document:
 
 def profile_text(data: bytes) -> profile.Profile:
     return profile.parse(data.decode("utf-8", "replace"), name="p")
+
+
+def trace_lines(data: bytes) -> list[str]:
+    """What a trace holds, and the devices that it speaks of."""
+    found = trace.Trace("x.gz", iter(data.splitlines(keepends=True)))
+    _, devices = replay.equipment("x.gz", found.header)
+    known = {device.id: device for device in devices}
+    shown: list[str] = []
+    for one in found.happened():
+        if isinstance(one, Reading) and one.device in known:
+            shown += decode.shown(known[one.device], one)
+    assert all(line.isprintable() for line in shown)
+    return shown
 
 
 @cache
@@ -865,6 +892,15 @@ PARSERS: tuple[Parser, ...] = (
         refuses=(profile.ProfileError, config.ConfigError),
         seeds=(SITE_PROFILE, b"name: \xfcber\n"),
         words=YAML_WORDS,
+    ),
+    Parser(
+        name="trace",
+        cost=20,
+        parse=trace_lines,
+        refuses=(trace.TraceError, config.ConfigError),
+        seeds=tuple(b"".join(trace_file.lines(file)) for file in TRACES),
+        words=JSON_WORDS,
+        longest=64 * KIB,
     ),
     Parser(
         name="agent.toml",

@@ -57,6 +57,11 @@ class Tape:
         self.lines.append(self._scribe.missing(count, self.clock.stamp()))
         return self
 
+    def stands_still(self, seconds: float) -> Tape:
+        since = self.clock.stamp()
+        self.lines += self._scribe.stood_still(since, self.clock.go(seconds)).splitlines(keepends=True)
+        return self
+
     def says(
         self,
         read: str,
