@@ -98,6 +98,8 @@ class Plan:
 def plan(bus: Bus, devices: Sequence[Device]) -> Plan:
     """What will be asked on that bus, how often, and what it costs."""
     line = bus.line
+    if not line.asks:
+        return Plan(line=line, polls=(), heard=tuple(f"{device.id}: as recorded" for device in devices))
     polls: list[Planned] = []
     heard: list[str] = []
     for device in devices:

@@ -128,6 +128,8 @@ class Line:
     request_s: float = 0.010
     # Bytes that the framing adds to request and answer together.
     framing_bytes: int = 0
+    # False: nobody is asked; what comes was said before (replay).
+    asks: bool = True
 
 
 def topic(device: Device, read: TopicRead) -> str:

@@ -42,7 +42,7 @@ class Settings(BusSettings):
     def line(self) -> Line:
         fast = "" if self.speed == 1 else f", {self.speed:g} times as fast"
         return Line(
-            words=f"replay of {self.file}{fast}{', again and again' if self.loop else ''}", request_s=0
+            words=f"replay of {self.file}{fast}{', again and again' if self.loop else ''}", asks=False
         )
 
     def carries(self, profile: Profile) -> bool:

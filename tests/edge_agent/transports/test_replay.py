@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from rigs.commands import typed
 from rigs.ports import wait_until
 from rigs.readings import Readings, device, running, stamp
 from rigs.traces import Tape, jammed
@@ -126,6 +127,14 @@ def test_a_configuration_names_a_device_that_the_trace_has(tmp_path: Path) -> No
     toml.write_text(configured(tmp_path, tmp_path / "nothing.gz"))
     with pytest.raises(ConfigError, match=r"nothing.gz: cannot be read"):
         config.load(toml)
+
+
+async def test_the_check_of_an_installer_says_that_nobody_is_asked(tmp_path: Path) -> None:
+    file = jammed().written(tmp_path / "jam.gz")
+    toml = tmp_path / "agent.toml"
+    toml.write_text(configured(tmp_path, file))
+    said = await typed("check", "--config", toml)
+    assert f"  replay of {file}, 100 times as fast\n  belt-1: as recorded\n" in said
 
 
 async def test_a_running_agent_raises_what_the_trace_shows(tmp_path: Path) -> None:
