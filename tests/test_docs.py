@@ -94,3 +94,11 @@ def _while_empty_head(rows: list[str]) -> list[str]:
 def _anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_program_of_others_that_checks_us_is_named() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    missing = [
+        file.name for file in (ROOT / "tests" / "peers").glob("test_*.py") if f"`{file.name}`" not in text
+    ]
+    assert missing == []
