@@ -54,8 +54,10 @@ check: $(VENV)/.installed-dev ## format, lint, types, import laws, generated fil
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m edge_agent profile schema --check
 
+# ONLY=tests/... of a new device: adds what those tests prove; the whole run also takes out what is proven no more.
 device-table: $(VENV)/.installed-dev peers ## run all simulators and peers, and write down what that has proven
-	@PROVEN=write $(BIN)/python -m pytest tests/device_profiles/simulators tests/peers tests/device_profiles/test_device_table.py -q
+	@PROVEN=write $(BIN)/python -m pytest $(or $(ONLY),tests/device_profiles/simulators tests/peers) \
+	  tests/device_profiles/test_device_table.py -q
 
 format: $(VENV)/.installed-dev ## format and mend what can be mended
 	@$(BIN)/ruff format .

@@ -144,6 +144,21 @@ def conveylinx() -> Iterator[Unknown]:
         yield Unknown(profile="conveylinx", reads=reads, raises=raises, shows=f"{word:04x}")
 
 
+def conveylinx_plc_io() -> Iterator[Unknown]:
+    """ConveyStop status has bits 5 to 10; a motor's status bits 0 to 2 and 5 to 14."""
+    words = [("conveystop", 1699, bit) for bit in (*range(5), *range(11, 16))]
+    words += [
+        (f"{side}-motor", reg, bit) for side, reg in (("left", 1706), ("right", 1710)) for bit in (3, 4, 15)
+    ]
+    for component, register, bit in words:
+        yield Unknown(
+            profile="conveylinx-plc-io",
+            reads={"plc_io": {register: 1 << bit}},
+            raises=f"{component}/unclassified",
+            shows=f"{1 << bit:04x}",
+        )
+
+
 def texts() -> Iterator[Unknown]:
     def one(
         profile: str, reads: dict[str, Any], raises: str, shows: str, preset: str | None = None
@@ -214,7 +229,11 @@ def generic() -> Iterator[Unknown]:
 
 
 EVERY = [
-    *(each for said in (zebra, sato, tspl, ssi, drives, conveylinx, texts, generic) for each in said()),
+    *(
+        each
+        for said in (zebra, sato, tspl, ssi, drives, conveylinx, conveylinx_plc_io, texts, generic)
+        for each in said()
+    ),
 ]
 
 

@@ -57,6 +57,17 @@ def of_this_run() -> Record:
     }
 
 
+def together(one: Record, other: Record) -> Record:
+    nothing = Proven(simulated={})
+    return {
+        name: Proven(
+            simulated=_both(one.get(name, nothing).simulated, other.get(name, nothing).simulated),
+            by=_both(one.get(name, nothing).by, other.get(name, nothing).by),
+        )
+        for name in {*one, *other}
+    }
+
+
 def write(record: Record) -> None:
     """The record, and the table that is made of it."""
     RECORD.write_text(device_table.written(record), encoding="utf-8")
@@ -70,6 +81,12 @@ def write(record: Record) -> None:
 
 def _sorted(found: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
     return {who: tuple(sorted(found[who])) for who in sorted(found)}
+
+
+def _both(
+    one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    return _sorted({who: {*one.get(who, ()), *other.get(who, ())} for who in {*one, *other}})
 
 
 def _over(bus: Mapping[str, object]) -> str:

@@ -20,6 +20,7 @@ from device_profiles.simulators.altivar_320_340 import Altivar
 from device_profiles.simulators.cia402_drive import CiaDrive
 from device_profiles.simulators.cognex_dmcc import DataMan
 from device_profiles.simulators.conveylinx import ConveyLinx
+from device_profiles.simulators.conveylinx_plc_io import ConveyLinxPlcIo
 from device_profiles.simulators.datamax_dpl import DplPrinter
 from device_profiles.simulators.escpos import EscPosPrinter
 from device_profiles.simulators.generic_line import LineSender
@@ -50,6 +51,7 @@ HTTP_HEADERS = {
 # (unit, function, first address, how many) of each request; functions 1 to 4 read.
 READ_BLOCKS: dict[str, tuple[Callable[[Outlet], Simulator], frozenset[tuple[int, int, int, int]]]] = {
     "conveylinx": (ConveyLinx, frozenset({(1, 3, 1499, 21)})),
+    "conveylinx-plc-io": (ConveyLinxPlcIo, frozenset({(1, 3, 1699, 16)})),
     "powerflex-520": (PowerFlexLine, frozenset({(1, 3, 8448, 7)})),
     # 3201 to 3209 in one request, and apart once the drive has refused what lies between.
     "altivar-320-340": (

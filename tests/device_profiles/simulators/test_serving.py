@@ -198,6 +198,7 @@ PLUGGED_IN = [
     "cia402_drive",
     "cognex_dmcc",
     "conveylinx",
+    "conveylinx_plc_io",
     "datamax_dpl",
     "escpos",
     "generic_line",
