@@ -8,7 +8,7 @@ from math import ceil
 from typing import Protocol
 
 from edge_agent.device import Device
-from edge_agent.poll import Ask, Block, Line, asks, blocks, topic
+from edge_agent.poll import READ_BYTES, Ask, Block, Line, asks, blocks, topic
 from edge_agent.profile import IppRead, ListenRead, TopicRead
 from edge_agent.schedule import SILENT_ROUNDS, least_pause_s
 
@@ -123,8 +123,7 @@ def _planned_block(line: Line, block: Block) -> Planned:
     last = block.address + block.count - 1
     requests = ceil(block.count / block.at_most) if block.in_pieces else 1
     pieces = f" in {requests} requests" if requests > 1 else ""
-    # 5 bytes ask for a block, 2 precede its contents (Modbus Application Protocol 1.1b3, 6.1-6.4).
-    framed_bytes = requests * (line.framing_bytes + 5 + 2) + block.answer_bytes
+    framed_bytes = requests * (line.framing_bytes + READ_BYTES) + block.answer_bytes
     return Planned(
         cost_s=requests * line.request_s + framed_bytes * line.byte_s,
         every_s=block.every_s,

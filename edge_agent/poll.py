@@ -11,6 +11,8 @@ from edge_agent.profile import Answer, ModbusRead, RequestRead, TopicRead
 
 # Modbus Application Protocol 1.1b3, 6.1-6.4: what one answer may carry. (Of registers its device says it.)
 MAX_BITS = 2_000
+# The same: 5 bytes ask for a block, 2 precede its contents in the answer.
+READ_BYTES = 5 + 2
 # A hole costs its bytes on the wire; a request of its own costs 16 bytes and the device's time to answer.
 MAX_HOLE_REGISTERS = 8
 MAX_HOLE_BITS = 64

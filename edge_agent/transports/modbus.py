@@ -26,7 +26,7 @@ from edge_agent.bus.link import DeafPeerError, Link
 from edge_agent.bus.modbus_frames import Debt, Frames, Mbap, Rtu
 from edge_agent.device import Device
 from edge_agent.patience import Patience
-from edge_agent.poll import Block, Line, blocks, probes
+from edge_agent.poll import READ_BYTES, Block, Line, blocks, probes
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.schedule import Schedule, Service
 from edge_agent.transports import BusSettings
@@ -45,6 +45,7 @@ SHORTEST_GAP_S = 0.00175
 # For the prediction alone: what a device takes to answer, an USB adapter's 16 ms of latency included.
 ASSUMED_RTU_ANSWER_S = 0.020
 ASSUMED_TCP_ANSWER_S = 0.010
+# Unit and checksum, around request and answer.
 RTU_FRAMING_BYTES = 6
 # No answer is waited for less than this beside its bytes: an USB adapter's latency, the cycle of a PLC, an
 # agent that is busy elsewhere. On a network a lost packet comes again after 200 ms (TCP_RTO_MIN of Linux).
@@ -229,7 +230,8 @@ class Transport(Bus):
     def _manner(self, block: Block) -> _Manner:
         floor_s = LEAST_NETWORK_PATIENCE_S
         if self._settings.mode == "rtu":
-            floor_s = LEAST_PATIENCE_S + exchange_bytes(block) * self._settings.byte_s
+            line_bytes = RTU_FRAMING_BYTES + READ_BYTES + block.answer_bytes
+            floor_s = LEAST_PATIENCE_S + line_bytes * self._settings.byte_s
         return _Manner(
             patience=Patience(floor_s=floor_s, ceiling_s=block.timeout_s),
             search=refused.cut(block) if block.in_pieces else None,
@@ -441,6 +443,9 @@ class Transport(Bus):
         self._unanswered = 0 if outcome.alive or outcome.refusal else self._unanswered + 1
         if outcome.alive:
             schedule.answered(block, now)
+            if not block.parts:
+                # A probe that was refused has shown life, and that is all it was for.
+                return
         elif schedule.silent(block, now):
             reads = self._reads[block.device]
         at = self.stamp()
@@ -463,15 +468,6 @@ class Transport(Bus):
             return
         if outcome.garbled or self._unanswered >= UNANSWERED_UNTIL_STALE:
             raise StaleLinkError
-
-
-def exchange_bytes(block: Block) -> int:
-    """On a serial line, request and answer together.
-
-    5 bytes ask for a block, 2 precede its contents (Modbus Application Protocol 1.1b3, 6.1-6.4), unit and
-    checksum frame both.
-    """
-    return 5 + 2 + block.answer_bytes + RTU_FRAMING_BYTES
 
 
 def _is_refused(outcome: Outcome) -> bool:

@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
+import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-from rigs.paced_line import OnLine, PacedLine, Unit
+from rigs.paced_line import OnLine, PacedLine, Unit, crc, registers
 from rigs.readings import Readings, device, running, stamp
 from simulation import virtual
 
@@ -115,6 +116,30 @@ def test_a_unit_that_becomes_slower_keeps_its_place() -> None:
         missed = [reading for reading in readings[seen:] if reading.trouble is not None]
         assert [(one.device, one.trouble) for one in missed] == [("drive-5", Trouble.NO_ANSWER)]
         assert min(read_in(readings, seen).values()) >= 0.99 * 300
+
+    in_simulated_time(story)
+
+
+def test_a_unit_that_refuses_a_short_question_has_shown_that_it_lives() -> None:
+    def says(request: bytes) -> bytes | None:
+        unit, _, address, count = struct.unpack(">BBHH", request[:6])
+        frame = bytes([unit, 0x83, 3])
+        return registers(unit, address, count) if count == 20 else frame + crc(frame)
+
+    async def story() -> None:
+        fussy = Unit(says=says)
+        line = PacedLine(settings(), {1: fussy, 2: Unit()})
+        readings = Readings()
+        async with running(OnLine(line, drives(1.0, units=range(1, 3)), readings.deliver, stamp).run()):
+            await asyncio.sleep(30)
+            fussy.dead = True
+            await asyncio.sleep(1.5)
+            fussy.dead = False
+            seen = len(readings)
+            await asyncio.sleep(30)
+        assert (1, 1) in {(unit, count) for _, unit, count in line.requests}
+        assert set(readings.troubles()) == {Trouble.NO_ANSWER}
+        assert read_in(readings, seen)["drive-1"] >= 28
 
     in_simulated_time(story)
 
