@@ -224,6 +224,8 @@ class Transport(Bus):
         }
         self._manners = {id(block): self._manner(block) for block in self._blocks}
         self._reads = {device.id: tuple(device.profile.reads) for device in self.devices}
+        # Devices whose last answer came after all the time that their profile gives them, and after how long.
+        self._too_late_s: dict[str, float] = {}
         self._schedule: Schedule[Block] | None = None
         self._unanswered = 0
 
@@ -426,9 +428,12 @@ class Transport(Bus):
             self._frames.forget()
 
     def _learn(self, debt: Debt) -> None:
+        took_s = self.clock() - debt.asked_s
+        if took_s > debt.block.timeout_s:
+            self._too_late_s[debt.block.device] = took_s
         manner = self._manners.get(id(debt.block))
         if manner is not None:
-            manner.patience.took(self.clock() - debt.asked_s)
+            manner.patience.took(took_s)
 
     # --- what it means ---
 
@@ -436,6 +441,7 @@ class Transport(Bus):
         now = self.clock()
         if isinstance(outcome, tuple):
             self._unanswered = 0
+            self._too_late_s.pop(block.device, None)
             schedule.answered(block, now)
             await self._tell_values(block, outcome)
             return
@@ -448,9 +454,11 @@ class Transport(Bus):
                 return
         elif schedule.silent(block, now):
             reads = self._reads[block.device]
-        at = self.stamp()
+        at, detail = self.stamp(), outcome.detail
+        if outcome.trouble is Trouble.NO_ANSWER and (late_s := self._too_late_s.get(block.device)):
+            detail += f"; its last answer came after {late_s:.1f} s: timeout_s is too short for it"
         for read in reads:
-            await self.tell(block.device, read, trouble=outcome.trouble, detail=outcome.detail, at=at)
+            await self.tell(block.device, read, trouble=outcome.trouble, detail=detail, at=at)
 
     async def _tell_values(self, block: Block, values: tuple[int | None, ...]) -> None:
         manner = self._manners.get(id(block))

@@ -120,6 +120,23 @@ def test_a_unit_that_becomes_slower_keeps_its_place() -> None:
     in_simulated_time(story)
 
 
+def test_a_unit_that_is_always_too_late_is_said_to_be_late_and_not_only_silent() -> None:
+    async def story() -> None:
+        line = PacedLine(settings(), {1: Unit(answer_s=1.4), 2: Unit()})
+        readings = Readings()
+        async with running(OnLine(line, drives(1.0, units=range(1, 3)), readings.deliver, stamp).run()):
+            await asyncio.sleep(300)
+        last = readings.of(device="drive-1")[-1]
+        assert last.trouble is Trouble.NO_ANSWER
+        assert last.detail == (
+            "no answer within 1 s; its last answer came after 1.4 s: timeout_s is too short for it"
+        )
+        # It is left alone all the same.
+        assert read_in(readings, 0)["drive-2"] >= 0.9 * 300
+
+    in_simulated_time(story)
+
+
 def test_a_unit_that_refuses_a_short_question_has_shown_that_it_lives() -> None:
     def says(request: bytes) -> bytes | None:
         unit, _, address, count = struct.unpack(">BBHH", request[:6])
