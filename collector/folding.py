@@ -4,7 +4,7 @@ what changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,8 @@ class Pending:
             error_ms=values["error_ms"],
             title=values["title"],
             advice=self.advice,
+            because=values["because"],
+            waits=values["waits"],
         )
 
 
@@ -84,6 +86,7 @@ def fold(
     """Stores ``pending``, all of one site, and brings the tickets of their keys up to date."""
     if not pending:
         return ()
+    pending = [*pending, *_explained(connection, site, pending)]
     by_key: dict[str, list[Pending]] = {}
     for one in pending:
         by_key.setdefault(one.key, []).append(one)
@@ -95,17 +98,50 @@ def fold(
     held, stored = _episodes(connection, [own[one.id] for found in near.values() for one in found])
     own |= _opened_by(connection, pending, stored, known, own)
     places = streams.places(connection, site, {str(one.values["device"]) for one in pending})
+    members = {
+        key: {episode.uid: episode for episode in held.get(key, [])}
+        | {one.uid: one.episode for one in by_key[key]}
+        for key in by_key
+    }
+    causes = _causes(connection, site, pending, members.values())
 
     work = _Work()
     for key in sorted(by_key):
-        members = {episode.uid: episode for episode in held.get(key, [])}
-        members |= {one.uid: one.episode for one in by_key[key]}
-        chains = grouping.chains(members.values(), own, policy.reopen_window_ms)
+        episodes = [_as_explained(episode, causes) for episode in members[key].values()]
+        chains = grouping.chains(episodes, own, policy.reopen_window_ms)
         blank = _blank(by_key[key][0].values, places, now_ms)
         _decide(work, chains, known.get(key, []), own, blank, now_ms, policy)
     _store(connection, site, pending, stored, work)
     touched = {ticket.id for ticket in work.new} | work.changed.keys()
     return tuple(Change(ticket_id=ticket_id, site=site) for ticket_id in sorted(touched))
+
+
+def _explained(connection: Connection, site: str, pending: Sequence[Pending]) -> list[Pending]:
+    """What is stored and says that one of these explains it: it depends on whether that goes on."""
+    changing = {one.uid for one in pending}
+    found = occurrences.explained_by(connection, site, changing)
+    return [
+        Pending(values=values, advice=streams.clean(str(values["row"].get("advice", ""))))
+        for values in found
+        if values["uid"] not in changing
+    ]
+
+
+def _causes(
+    connection: Connection, site: str, pending: Sequence[Pending], members: Iterable[Mapping[str, Episode]]
+) -> set[str]:
+    """What goes on and explains one of these, and is explained by nothing itself."""
+    named = {one.because for found in members for one in found.values() if one.because is not None}
+    changing = {one.uid: one.values for one in pending if one.uid in named}
+    here = {uid for uid, values in changing.items() if values["open"] and values["because"] is None}
+    return here | occurrences.causes(connection, site, named - changing.keys())
+
+
+def _as_explained(episode: Episode, causes: Collection[str]) -> Episode:
+    """What goes on is explained by what goes on; what is over, by what explained it then."""
+    if episode.because is None or episode.end_ms is not None or episode.because in causes:
+        return episode
+    return episode._replace(because=None)
 
 
 def _outlines(

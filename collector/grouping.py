@@ -33,6 +33,14 @@ class Episode(NamedTuple):
     error_ms: int
     title: str
     advice: str
+    # The uid of what explains it, or, closed, what explained it to its end; that it may be explained yet.
+    because: str | None = None
+    waits: bool = False
+
+    @property
+    def is_hidden(self) -> bool:
+        """Of a gateway that is silent nobody knows what it waits for."""
+        return self.because is not None or (self.waits and not self.unknown)
 
 
 class Outline(NamedTuple):
@@ -108,6 +116,9 @@ def facts(episodes: Sequence[Episode]) -> Facts:
     else:
         condition = Condition.ACTIVE
     newest = episodes[-1]
+    counts = open_ones or periods[-1]
+    hidden = all(episode.is_hidden for episode in counts)
+    causes = [episode.because for episode in counts if episode.because is not None]
     return Facts(
         condition=condition,
         severity=max(episode.severity for episode in open_ones or periods[-1]),
@@ -120,6 +131,8 @@ def facts(episodes: Sequence[Episode]) -> Facts:
         error_ms=episodes[0].error_ms,
         title=newest.title,
         advice=newest.advice,
+        because=causes[-1] if hidden and causes else None,
+        waits=hidden and not causes,
     )
 
 

@@ -19,6 +19,9 @@ from edge_agent.wire import Boundary, Head, Row, Verdict
 # What is held of a stream that was never seen; the first `from` of every stream.
 BEGINNING: Boundary = (0, "0" * 32)
 
+# Fields of a row that came later than the first version: they count where they are told.
+LATER = ("because", "waits")
+
 # closed over open; told by the edge over estimated here; the higher rev; at last the digest, so that even two
 # histories of one uid (a cloned disk) end the same in any order.
 Rank = tuple[bool, bool, int, str]
@@ -44,6 +47,10 @@ def digest(row: Row) -> str:
     lower than any that has it.
     """
     told = row.model_dump(mode="json", exclude={"mod_seq", "members"})
+    for name in LATER:
+        # As a collector has it that does not know the field.
+        if told[name] is None:
+            del told[name]
     try:
         canonical = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
     except TypeError:

@@ -93,6 +93,8 @@ def made_here(
             "error_ms": CONTACT_MS,
             "severities": [[since_ms, int(severity)]],
             "received_ms": now_ms,
+            "because": None,
+            "waits": False,
             "row": {"advice": advice},
         },
         advice=advice,

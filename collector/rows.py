@@ -118,6 +118,8 @@ def _pending(exchange: Exchange, row: Row, raw: object, known: Held | None, cloc
             "end_boot": ended.boot if ended else None,
             "end_mono_ms": dating.mono_ms(ended) if ended else None,
             "received_ms": exchange.now_ms if known is None else known.received_ms,
+            "because": row.because,
+            "waits": row.waits is not None,
             "row": raw,
             **boots.dated(row, clocks, floor_ms=exchange.state.created_ms),
         },

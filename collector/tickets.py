@@ -71,6 +71,8 @@ class Reason(StrEnum):
     LOST = "lost"
     KNOWN_AGAIN = "known_again"
     EXTENDED = "extended"
+    EXPLAINED = "explained"
+    STANDS_ALONE = "stands_alone"
     RESOLVED_BY_ITSELF = "resolved_by_itself"
     RECURRED = "recurred"
     QUIET = "quiet"
@@ -110,6 +112,8 @@ SENTENCES = {
     Reason.LOST: "The gateway went silent. Nobody knows whether the fault is still there.",
     Reason.KNOWN_AGAIN: "The gateway is back and says that the fault is still there.",
     Reason.EXTENDED: "Late news was added.",
+    Reason.EXPLAINED: "Another fault explains this one. Nobody is called for it.",
+    Reason.STANDS_ALONE: "No other fault explains this one any more.",
     Reason.RESOLVED_BY_ITSELF: "Resolved by itself, because the fault ended.",
     Reason.RECURRED: "Closed, because the fault came back later and got a new ticket.",
     Reason.QUIET: "Closed after a quiet time.",
@@ -201,6 +205,13 @@ class Ticket(NamedTuple):
     history: bool = False
     recurs_of: str | None = None
     merged_into: str | None = None
+    # The uid of the occurrence that explains it; that it may be explained yet.
+    because: str | None = None
+    waits: bool = False
+
+    @property
+    def is_suppressed(self) -> bool:
+        return self.because is not None or self.waits
 
     @property
     def ack(self) -> Ack:
@@ -227,6 +238,9 @@ class Facts:
     error_ms: int
     title: str
     advice: str
+    # Something else explains all of it that counts now; or may do so yet.
+    because: str | None = None
+    waits: bool = False
 
 
 # --- commands -----------------------------------------------------------------------------------------------
@@ -351,6 +365,8 @@ def word(ticket: Ticket) -> str:
         return "Closed"
     if ticket.work is Work.RESOLVED:
         return "Resolved" if ticket.condition is Condition.CLEARED else "Resolved, still reported"
+    if ticket.is_suppressed and ticket.condition is not Condition.CLEARED:
+        return "Explained" if ticket.because is not None else "Just noticed"
     if ticket.condition is Condition.UNKNOWN:
         return "Unknown"
     if ticket.condition is Condition.CLEARED:
@@ -369,7 +385,8 @@ def opened(blank: Ticket, facts: Facts, *, latest: bool, now_ms: int) -> Decisio
     """A new ticket. ``blank`` has its names and number; ``latest``: no newer ticket of its key exists."""
     ticket = _told(blank, facts)._replace(version=now_ms, alarm_version=now_ms)
     if facts.condition is not Condition.CLEARED:
-        return Decision(ticket=ticket, reasons=(Reason.OPENED,))
+        explained = (Reason.EXPLAINED,) if ticket.because is not None else ()
+        return Decision(ticket=ticket, reasons=(Reason.OPENED, *explained))
     work, closed_ms = (Work.RESOLVED, None) if latest else (Work.CLOSED, now_ms)
     ticket = ticket._replace(work=work, closed_ms=closed_ms, resolved_ms=facts.last_ms, history=True)
     return Decision(ticket=ticket, reasons=(Reason.HISTORY,))
@@ -426,6 +443,8 @@ def _told(ticket: Ticket, facts: Facts) -> Ticket:
         error_ms=facts.error_ms,
         title=facts.title,
         advice=facts.advice,
+        because=facts.because,
+        waits=facts.waits,
     )
 
 
@@ -444,6 +463,10 @@ def _lived(before: Ticket, told: Ticket, now_ms: int, policy: Policy) -> tuple[T
         reasons.append(Reason.LOST)
     if before.condition is Condition.UNKNOWN and told.condition is Condition.ACTIVE:
         reasons.append(Reason.KNOWN_AGAIN)
+    if on and told.because is not None and before.because is None:
+        reasons.append(Reason.EXPLAINED)
+    if on and was_on and before.is_suppressed and not told.is_suppressed:
+        reasons.append(Reason.STANDS_ALONE)
     if was_on and not on:
         reasons.append(Reason.CLEARED)
     if not on and (was_on or told.returns > before.returns):

@@ -63,6 +63,7 @@ async def run(settings: Settings) -> None:
             journal,
             recorder,
             clock.stamp,
+            tree=settings.tree(gateway),
             unreachable_after_s=settings.agent.unreachable_after_s,
         )
         await _Agent(

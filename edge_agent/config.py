@@ -21,10 +21,11 @@ from pydantic_settings import (
 )
 
 from edge_agent import profile as profiles
-from edge_agent import transports
+from edge_agent import roots, transports
 from edge_agent.device import Device
 from edge_agent.journal_caps import DAY_MS, MIB, Caps
 from edge_agent.profile import Finding, Profile, ProfileError
+from edge_agent.roots import Tree
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Id
 
@@ -102,6 +103,10 @@ class DeviceTable(Table):
         default=None, ge=1, le=125, description="modbus: it answers no more registers in one request"
     )
     topic: str = Field(default="", max_length=256, description="mqtt: what {topic} in the profile stands for")
+    fed_by: list[Id] = Field(
+        default=[],
+        description="devices without which this one is silent: a power supply, an I/O module, a controller",
+    )
     preset: Id | None = Field(default=None, description="one of the profile's presets")
     set: dict[str, Any] = Field(
         default_factory=dict, description="values laid over the profile's reads, signals and conditions"
@@ -145,6 +150,15 @@ class Settings:
     bus_tables: tuple[Mapping[str, Any], ...]
     device_tables: tuple[DeviceTable, ...]
 
+    def tree(self, gateway: str) -> Tree:
+        """What hangs on what."""
+        return roots.tree(
+            gateway,
+            self.devices,
+            {bus.name: bus.adapter for bus in self.buses},
+            unreachable_after_s=self.agent.unreachable_after_s,
+        )
+
     def on_bus(self, name: str) -> tuple[Device, ...]:
         return tuple(device for device in self.devices if device.bus == name)
 
@@ -160,6 +174,7 @@ def load(path: Path) -> Settings:
             raise ConfigError(
                 f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another"
             )
+    _check_feeders(path, devices)
     return Settings(
         path=path,
         collector=file.collector,
@@ -330,10 +345,24 @@ def _device(
         place=table.place,
         bus=table.bus,
         profile=profile,
+        fed_by=tuple(dict.fromkeys(table.fed_by)),
         unit=table.unit,
         max_registers=table.max_registers,
         topic=table.topic,
     )
+
+
+def _check_feeders(path: Path, devices: Sequence[Device]) -> None:
+    known = {device.id for device in devices}
+    for number, device in enumerate(devices):
+        for feeder in device.fed_by:
+            if feeder not in known:
+                raise ConfigError(
+                    f"{path}: device[{number}] ({device.id}).fed_by: no [[device]] has the id {feeder!r}"
+                )
+    found = roots.ring({device.id: device.fed_by for device in devices})
+    if found:
+        raise ConfigError(f"{path}: device.fed_by: {' is fed by '.join(found)}: nothing may feed itself")
 
 
 def _refuse_doubles(path: Path, table: str, key: str, values: list[str]) -> None:

@@ -19,6 +19,8 @@ class Device:
     unit: int = 1
     # Registers that it answers in one request, where that is less than its profile says; None: as that says.
     max_registers: int | None = None
+    # The devices without which this one is silent: a power supply, an I/O module, a controller.
+    fed_by: tuple[str, ...] = ()
     # MQTT: what ``{topic}`` in the profile's topics stands for.
     topic: str = ""
 

@@ -654,6 +654,10 @@ class Condition(Part):
         bool, Field(description="watched at all; a device may say so where it makes sense")
     ] = True
     severity: Literal["notice", "degraded", "stop"]
+    silence: Annotated[
+        bool,
+        Field(description="tells only that the device is gone: what it hangs on may explain that"),
+    ] = False
     when: When
     on_delay_s: Seconds = 0.0
     off_delay_s: Seconds = 0.0

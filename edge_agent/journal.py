@@ -21,7 +21,7 @@ from edge_agent import occurrence
 from edge_agent.journal_caps import Caps
 from edge_agent.journal_disk import Disk, Space
 from edge_agent.journal_file import JournalError, lock_file, open_file
-from edge_agent.ledger import FEW_ROWS, Batch, Ledger, Moved, Present, Unit
+from edge_agent.ledger import FEW_ROWS, Batch, Ledger, Moved, Present, Settle, Unit
 from edge_agent.occurrence import Change
 from edge_agent.wire import Row, Stamp, SyncAnswer
 
@@ -194,10 +194,12 @@ class Journal:
         found = {"free_bytes": space.free, "total_bytes": space.total, "ballast": str(space.ballast)}
         return occurrence.disk_full(gateway, found, now=now)
 
-    async def commit(self, changes: Sequence[Change]) -> list[Row]:
-        """The rows that came of them, durable."""
+    async def commit(self, changes: Sequence[Change], settle: Settle | None = None) -> list[Row]:
+        """The rows that came of them, and of what ``settle`` says that follows from them; durable."""
         now = self._stamp()
-        return await self._do(lambda ledger: ledger.write(changes, now=now))
+        if settle is None:
+            return await self._do(lambda ledger: ledger.write(changes, now=now))
+        return await self._do(lambda ledger: ledger.settle(changes, settle, now=now))
 
     async def open_occurrences(self) -> list[Row]:
         return await self._do(Ledger.open_rows)

@@ -19,7 +19,7 @@ import structlog
 from edge_agent import journal_salvage, losses, occurrence, stored
 from edge_agent.journal_caps import Caps, Economy, Given
 from edge_agent.journal_salvage import Salvaged
-from edge_agent.occurrence import Change, Opening
+from edge_agent.occurrence import Change, Closing, Explaining, Opening
 from edge_agent.stored import COLUMNS, Stored, checksum
 from edge_agent.wire import LINEAGE_MAX, ORIGIN, THINNED, Loss, Row, Stamp, SyncAnswer, Verdict, encode
 
@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 Position = tuple[int, str]
 Unit = Callable[["Ledger"], object]
+# (all open rows, uids of those that were opened just now, now) -> what follows from them.
+Settle = Callable[[Sequence[Row], frozenset[str], Stamp], Sequence[Change]]
 
 
 class Moved(StrEnum):
@@ -177,13 +179,29 @@ class Ledger:
                 change = self._thinned_if_short(change)
                 row = occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq())
                 self._store(row, now, evidence_bytes=stored.evidence_bytes(row.evidence))
-            elif not isinstance(change, Opening) and row is not None and change.uid in (None, row.uid):
+            elif isinstance(change, Closing) and row is not None and change.uid in (None, row.uid):
                 row = occurrence.closed(row, change, mod_seq=self._next_seq())
+                self._store(row, now)
+            elif isinstance(change, Explaining) and row is not None:
+                cause = None if change.because is None else self._open_row(change.because)
+                before = None if change.waits is None else row.because
+                row = occurrence.explained(
+                    row,
+                    because=before if cause is None else cause.uid,
+                    waits=change.waits,
+                    mod_seq=self._next_seq(),
+                )
                 self._store(row, now)
             else:
                 continue
             written.append(row)
         return written
+
+    def settle(self, changes: Sequence[Change], settle: Settle, *, now: Stamp) -> list[Row]:
+        """``write``, and what follows from it: the rows that came of both."""
+        written = self.write(changes, now=now)
+        fresh = frozenset(row.uid for row in written if row.rev == 1)
+        return [*written, *self.write(settle(self.open_rows(), fresh, now), now=now)]
 
     def _thinned_if_short(self, opening: Opening) -> Opening:
         """On a full disk there is room for what happened, not for what was seen."""

@@ -1,8 +1,8 @@
 """Decides what is written down: transitions of conditions in, openings and closings of occurrence rows out.
 
 An opening has no uid yet and a closing no rev: both come into being inside the transaction that stores them,
-where ``opened`` and ``closed`` make the row. A row is never rewritten but by a higher ``rev``, and closed is
-terminal.
+where ``opened``, ``explained`` and ``closed`` make the row. A row is never rewritten but by a higher
+``rev``, and closed is terminal.
 """
 
 from __future__ import annotations
@@ -71,7 +71,18 @@ class Closing:
     uid: str | None = None
 
 
-Change = Opening | Closing
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explaining:
+    """Why the open occurrence of a condition is there, or that nothing explains it."""
+
+    key: str
+    # Key of the condition whose open occurrence explains it.
+    because: str | None = None
+    # Until when it may still be explained; what explained it before is kept as long as it waits.
+    waits: Stamp | None = None
+
+
+Change = Opening | Closing | Explaining
 
 
 def changes(
@@ -160,7 +171,14 @@ def closed(row: Row, closing: Closing, *, mod_seq: int) -> Row:
         "cleared": closing.cleared,
         "reason": str(closing.reason),
         "mod_seq": mod_seq,
+        "waits": None,
     }
+    return row.model_copy(update=changed)
+
+
+def explained(row: Row, *, because: str | None, waits: Stamp | None, mod_seq: int) -> Row:
+    """``because``: the uid of what explains it."""
+    changed = {"rev": row.rev + 1, "because": because, "waits": waits, "mod_seq": mod_seq}
     return row.model_copy(update=changed)
 
 

@@ -85,6 +85,7 @@ def _member(row: Row) -> Member:
         raised=_moment(row.raised),
         cleared=_moment(row.cleared),
         reason=row.reason,
+        because=row.because,
     )
 
 

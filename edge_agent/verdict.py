@@ -94,6 +94,12 @@ def signals(when: When) -> frozenset[str]:
     return frozenset(leaf.signal for part, _ in _parts(when, ()) for leaf in _leaves(part))
 
 
+def heard(when: When) -> frozenset[str]:
+    """The signals of which ``when`` asks for more than how long they were silent."""
+    leaves = (leaf for part, _ in _parts(when, ()) for leaf in _leaves(part))
+    return frozenset(leaf.signal for leaf in leaves if not isinstance(leaf, NoData))
+
+
 def windows(when: When) -> tuple[Remembered, ...]:
     """All that has to be remembered for ``when``."""
     return tuple(

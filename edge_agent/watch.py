@@ -14,13 +14,15 @@ from typing import Any
 
 import structlog
 
-from edge_agent import decode, detect, occurrence
+from edge_agent import decode, detect, occurrence, roots
 from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Rule, Transition
 from edge_agent.device import Device
 from edge_agent.journal import Journal
+from edge_agent.ledger import Settle
 from edge_agent.occurrence import Change, Closing, Opening, Reason
 from edge_agent.profile import IppRead, ModbusRead, RequestRead
 from edge_agent.recorder import Recorder
+from edge_agent.roots import Link, Tree
 from edge_agent.sample import Quality, Reading, Sample, Trouble
 from edge_agent.verdict import NS_PER_S
 from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_key
@@ -59,9 +61,17 @@ class Watch:
         stamp: Callable[[], Stamp],
         *,
         open_rows: Sequence[Row] = (),
+        tree: Tree = Tree(),  # noqa: B008  # frozen
         unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
     ) -> None:
         """``open_rows``: what the journal held open at the start."""
+        self._tree = tree
+        self._in_tree = tree.devices
+        self._links: dict[str, Link] = {}
+        # What was decided on causes was not written: it is done with the next reading.
+        self._owed = False
+        # Until when each open row that waits for its cause does so, in ns of this boot.
+        self._waiting: dict[str, int] = {}
         self._journal = journal
         self._recorder = recorder
         self._stamp = stamp
@@ -72,6 +82,7 @@ class Watch:
         self._watched: Mapping[str, _Watched] = {
             device.id: _restored(device, start, active, unreachable_after_s) for device in devices
         }
+        self._note_waiting(open_rows)
 
     @classmethod
     async def start(
@@ -81,24 +92,32 @@ class Watch:
         recorder: Recorder,
         stamp: Callable[[], Stamp],
         *,
+        tree: Tree = Tree(),  # noqa: B008  # frozen
         unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
     ) -> Watch:
         """Go on where the journal stands; what is no longer configured is closed as not watched."""
         rows = await journal.open_occurrences()
         watch = cls(
-            devices, journal, recorder, stamp, open_rows=rows, unreachable_after_s=unreachable_after_s
+            devices,
+            journal,
+            recorder,
+            stamp,
+            open_rows=rows,
+            tree=tree,
+            unreachable_after_s=unreachable_after_s,
         )
         configured = {
             watched.key(rule) for watched in watch._watched.values() for rule in watched.detector.rules
         }
+        configured |= tree.keys
         now = stamp()
-        await journal.commit(
-            [
-                Closing(key=row.key, cleared=now, reason=Reason.NOT_WATCHED)
-                for row in rows
-                if row.key not in configured and row.fault not in occurrence.OF_THE_AGENT
-            ]
-        )
+        gone = [
+            Closing(key=row.key, cleared=now, reason=Reason.NOT_WATCHED)
+            for row in rows
+            if row.key not in configured and row.fault not in occurrence.OF_THE_AGENT
+        ]
+        # Also for what hangs together otherwise than before.
+        watch._settled(await journal.commit(gone, watch._settling()))
         return watch
 
     async def take(self, reading: Reading) -> None:
@@ -112,7 +131,9 @@ class Watch:
             before = dict(watched.detector.phases)
             link_up = detect.link_is_up(reading.trouble)
             transitions = watched.detector.take(samples, reading.at, link_up=link_up)
-            await self._write(watched, transitions, before)
+            await self._write(
+                watched, transitions, before, shaken=self._shakes(watched, samples[-1], reading)
+            )
 
     async def run(self) -> None:
         """Look at each device when its time is due, until cancelled."""
@@ -125,6 +146,8 @@ class Watch:
 
     async def look(self, now: Stamp) -> None:
         """All that time alone has brought about up to ``now``; ``run`` does it by itself."""
+        if self._waiting and min(self._waiting.values()) <= now.mono_ns:
+            self._settled(await self._journal.commit([], self._settling()))
         for watched in self._watched.values():
             if _is_due(watched, now):
                 async with watched.lock:
@@ -134,7 +157,7 @@ class Watch:
     def deadline_ns(self) -> int | None:
         """The ``mono_ns`` at which to ``look`` if nothing comes before; None: no time is running."""
         deadlines = (watched.detector.deadline_ns() for watched in self._watched.values())
-        return min((ns for ns in deadlines if ns is not None), default=None)
+        return min((ns for ns in (*deadlines, *self._waiting.values()) if ns is not None), default=None)
 
     async def close_here(self, uids: Collection[str]) -> None:
         """The collector has closed these; what is still active gets a fresh uid once it was read again.
@@ -148,10 +171,12 @@ class Watch:
             closing = Closing(key=row.key, cleared=self._stamp(), reason=Reason.CLOSED_HERE, uid=row.uid)
             watched = self._watched.get(row.device)
             if watched is None:
-                await self._journal.commit([closing])
+                self._settled(await self._journal.commit([closing], self._settling()))
                 continue
             async with watched.lock:
-                if await self._journal.commit([closing]):
+                written = await self._journal.commit([closing], self._settling())
+                self._settled(written)
+                if any(one.uid == row.uid for one in written):
                     rule = watched.detector.rules[f"{row.component}/{row.fault}"]
                     watched.detector.forget(rule.key, ask_again=not _is_polled(watched.device, rule))
                     self._wake(watched)
@@ -162,23 +187,32 @@ class Watch:
         What is being written is not known yet: told as settled before its row is there, a fault would look
         like one that has ended.
         """
-        return [
+        keys = [
             watched.key(rule)
             for watched in self._watched.values()
             for rule in watched.detector.unsettled()
             | {key for key, phase in watched.unwritten.items() if not phase.settled}
         ]
+        unheard = set(keys)
+        silent = [one for one in self._watched if condition_key(one, LINK_COMPONENT, UNREACHABLE) in unheard]
+        return [*keys, *roots.unsettled(self._tree, self._links, silent)]
 
     def devices_unreachable(self) -> int:
         rule = f"{LINK_COMPONENT}/{UNREACHABLE}"
         return sum(watched.detector.phases[rule].active for watched in self._watched.values())
 
     async def _write(
-        self, watched: _Watched, transitions: Sequence[Transition], before: Mapping[str, Phase]
+        self,
+        watched: _Watched,
+        transitions: Sequence[Transition],
+        before: Mapping[str, Phase],
+        *,
+        shaken: bool = False,
     ) -> None:
+        """``shaken``: causes may have changed though nothing of this device has."""
         watched.unwritten = before
         try:
-            if transitions:
+            if transitions or shaken:
                 changes = occurrence.changes(
                     watched.device.id, transitions, self._evidence(watched.device.id)
                 )
@@ -193,7 +227,10 @@ class Watch:
         """Also when the caller is cancelled meanwhile, whenever and however often: the detector has to know
         what was written.
         """
-        writing = asyncio.ensure_future(self._journal.commit(changes))
+        settle = self._settling() if watched.device.id in self._in_tree else None
+        writing = asyncio.ensure_future(self._journal.commit(changes, settle))
+        if settle is not None:
+            self._owed = True
         try:
             await asyncio.shield(writing)
         finally:
@@ -203,8 +240,52 @@ class Watch:
             if writing.cancelled() or writing.exception() is not None:
                 watched.detector.put_back(before)
             else:
+                self._owed = self._owed and settle is None
                 for change in changes:
                     _tell(change)
+                self._settled(writing.result())
+
+    def _shakes(self, watched: _Watched, link: Sample, reading: Reading) -> bool:
+        """Note what a reading says of the link; whether that may change a cause."""
+        device = watched.device.id
+        if device not in self._in_tree:
+            return False
+        known = self._links.get(device)
+        cut_off = link.value if isinstance(link.value, bool) else None
+        if known is None or known.cut_off is not cut_off:
+            self._links[device] = Link(cut_off=cut_off, since=link.at, detail=reading.detail)
+        elif not self._owed:
+            return False
+        return self._owed or bool(self._waiting) or self.devices_unreachable() > 0
+
+    def _settling(self) -> Settle:
+        """With what is known of the links now."""
+        tree, links = self._tree, dict(self._links)
+        return lambda rows, fresh, now: roots.settle(tree, rows, links, now, fresh=fresh)
+
+    def _settled(self, written: Sequence[Row]) -> None:
+        """What came of a change is written; of the groups nobody else tells."""
+        self._note_waiting(written)
+        for row in written:
+            if row.key not in self._tree.keys:
+                continue
+            if row.state == "open":
+                log.warning("raised", condition=row.key, severity="degraded", title=row.title)
+            else:
+                log.info("ended", condition=row.key, reason=row.reason)
+
+    def _note_waiting(self, rows: Sequence[Row]) -> None:
+        """Until when each of them waits; of another boot's clock nothing is known, so that is asked at
+        once.
+        """
+        for row in rows:
+            if row.waits is None or row.state == "closed":
+                self._waiting.pop(row.uid, None)
+                continue
+            now = self._stamp()
+            self._waiting[row.uid] = row.waits.mono_ns if row.waits.boot == now.boot else now.mono_ns
+            if self._sleeps_until_ns is None or self._waiting[row.uid] < self._sleeps_until_ns:
+                self._sooner.set()
 
     def _wake(self, watched: _Watched) -> None:
         """Have ``run`` look sooner if it would sleep for too long."""
@@ -275,5 +356,5 @@ def _is_due(watched: _Watched, now: Stamp) -> bool:
 def _tell(change: Change) -> None:
     if isinstance(change, Opening):
         log.warning("raised", condition=change.key, severity=change.severity.word, title=change.title)
-    else:
+    elif isinstance(change, Closing):
         log.info("ended", condition=change.key, reason=str(change.reason))

@@ -185,6 +185,7 @@ class Member(Message):
     raised: Moment
     cleared: Moment
     reason: ReasonText = ""
+    because: Hex128 | None = None
 
 
 class Row(Message):
@@ -214,6 +215,11 @@ class Row(Message):
     title: Annotated[str, Field(max_length=200)]
     advice: Annotated[str, Field(max_length=2000)] = ""
     evidence: dict[str, Any] | None = None
+    # The uid of the occurrence that explains this one; of the same gateway, and explained by none itself.
+    # Nobody need be called while that is open.
+    because: Hex128 | None = None
+    # It may be explained until then, perhaps again: nobody need be called yet. Only while it is open.
+    waits: Stamp | None = None
     # All of one condition and one boot, all closed; ``count`` of them.
     members: Annotated[list[Member], Field(min_length=1, max_length=MAX_MEMBERS)] | None = None
 
@@ -532,6 +538,7 @@ def _unpacked(row: Row, member: Member) -> Row:
         title=row.title,
         advice=row.advice,
         evidence=THINNED,
+        because=member.because,
     )
 
 

@@ -57,6 +57,8 @@ FULL_TICKET: dict[str, Any] = TICKET | {
     "count": 1,
     "recurs_of": None,
     "merged_into": None,
+    "explained_by": None,
+    "explains": [],
     "gateways": ["gw-dock-1"],
     "occurrences": [
         {
@@ -203,8 +205,31 @@ class Entry(Shape):
         )
 
 
+class Explained(Shape):
+    """A ticket that another one explains; ``hidden`` as long as that goes on."""
+
+    id: str
+    number: int
+    device: str
+    title: str
+    condition: str
+    work: str
+
+    @classmethod
+    def of(cls, view: TicketView) -> Explained:
+        return cls(
+            id=view.id,
+            number=view.number,
+            device=view.device,
+            title=view.title,
+            condition=view.condition.value,
+            work=view.work.value,
+        )
+
+
 class FullTicket(Ticket):
-    """A ticket with all that is known of it. ``word`` is what screens show."""
+    """A ticket with all that is known of it. ``word`` is what screens show; ``explained_by`` is the ticket of
+    what explains it, ``explains`` are those that it explains."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [FULL_TICKET]})
 
@@ -223,6 +248,8 @@ class FullTicket(Ticket):
     count: int
     recurs_of: str | None
     merged_into: str | None
+    explained_by: Explained | None
+    explains: list[Explained]
     gateways: list[str]
     occurrences: list[Occurrence]
     history: list[Entry]
@@ -247,6 +274,8 @@ class FullTicket(Ticket):
             count=view.count,
             recurs_of=view.recurs_of,
             merged_into=view.merged_into,
+            explained_by=None if found.cause is None else Explained.of(found.cause),
+            explains=[Explained.of(one) for one in found.explains],
             gateways=list(found.gateways),
             occurrences=[Occurrence.of(occurrence) for occurrence in found.occurrences],
             history=[Entry.of(entry) for entry in found.history],

@@ -102,6 +102,9 @@ async def find(
     place: Annotated[Words, Query(description="area/line matches area/line/station.")] = None,
     device: Name = None,
     severity: Severity | Absent = None,
+    hidden: Annotated[
+        bool | Absent, Query(description="Whether something else explains it. Default: either.")
+    ] = None,
     q: Annotated[Words, Query(description="In title, device, place, fault, or the number.")] = None,
     after: Annotated[
         str | Absent,
@@ -116,6 +119,7 @@ async def find(
         place=place or None,
         device=device or None,
         severity=severity,
+        hidden=hidden,
         text=q or None,
     )
     try:

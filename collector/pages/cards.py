@@ -98,13 +98,21 @@ class Card:
 
 
 def card(view: TicketView) -> Card:
-    if view.condition is Condition.UNKNOWN:
-        shape, side = "unknown", "Unknown"
-    elif view.condition is Condition.CLEARED:
+    if view.condition is Condition.CLEARED:
         shape, side = "cleared", "Ended"
+    elif view.condition is Condition.UNKNOWN or view.hidden:
+        shape, side = "unknown", "Unknown"
     else:
         shape, side = view.severity, severity(view.severity)
     return Card(view=view, shape=shape, side=side, group=_group(view))
+
+
+def explained(views: Iterable[TicketView]) -> list[Card]:
+    """What a fault explains, one card for each device and fault: what goes on first."""
+    newest: dict[tuple[str, str, str], Card] = {}
+    for view in views:
+        newest.setdefault((view.device, view.component, view.fault), card(view))
+    return sorted(newest.values(), key=lambda one: one.view.condition is Condition.CLEARED)
 
 
 def cards(views: Iterable[TicketView]) -> list[Card]:

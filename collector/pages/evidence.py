@@ -10,6 +10,7 @@ from collector.pages.texts import duration
 from edge_agent.wire import THINNED
 
 MAX_LINES = 200
+KNOWN = ("samples", "readings", "why", "devices", "more")
 GIVEN_UP = "What the device said was given up when the gateway's journal was full."
 QUALITIES = {"good": "", "uncertain": "uncertain", "bad": "not readable"}
 TROUBLES = {
@@ -55,12 +56,27 @@ def shown(evidence: Mapping[str, object] | None) -> Evidence | None:
         return None
     if evidence == THINNED:
         return Evidence(values=(), readings=(), rest="", note=GIVEN_UP)
-    rest = {name: value for name, value in evidence.items() if name not in ("samples", "readings")}
+    rest = {name: value for name, value in evidence.items() if name not in KNOWN}
     return Evidence(
         values=tuple(_value(one) for one in _entries(evidence.get("samples"))),
         readings=tuple(_said(one) for one in _entries(evidence.get("readings"))),
         rest=json.dumps(rest, indent=1, ensure_ascii=False) if rest else "",
+        note=_silence(evidence),
     )
+
+
+def _silence(evidence: Mapping[str, object]) -> str:
+    """Of a bus: why nothing is heard on it, and of whom."""
+    why, devices = _texts(evidence.get("why")), _texts(evidence.get("devices"))
+    more = evidence.get("more")
+    if isinstance(more, int) and devices:
+        devices.append(f"and {more} more")
+    said = [f"{one[:1].upper()}{one[1:]}." for one in why]
+    return " ".join([*said, *([f"Not heard: {', '.join(devices)}."] if devices else ())])
+
+
+def _texts(found: object) -> list[str]:
+    return [one for one in found if isinstance(one, str)][:MAX_LINES] if isinstance(found, list) else []
 
 
 def _entries(found: object) -> list[Mapping[str, object]]:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from collector import act
 from collector.auth import COMMANDS, scope_of
 from collector.pages import evidence
-from collector.pages.cards import ENDED_SHOWN, card, cards, counts, grouped
+from collector.pages.cards import ENDED_SHOWN, card, cards, counts, explained, grouped
 from collector.pages.login import safe_path
 from collector.pages.render import Said, page, parts_and_actor, with_said
 from collector.parts import form_of
@@ -39,6 +39,8 @@ STATES = {
     State.RESOLVED: "Resolved",
     State.CLOSED: "Closed",
 }
+# In the place of a state: open, and something else explains it.
+HIDDEN = "hidden"
 FILTERS = ("q", "state", "severity", "site", "place", "device")
 
 
@@ -71,9 +73,12 @@ async def desk(request: Request) -> HTMLResponse:
     parts, actor = parts_and_actor(request)
     asked = {name: request.query_params.get(name, "").strip()[:200] for name in FILTERS}
     asked["state"] = asked["state"] if "state" in request.query_params else State.OPEN.value
+    hidden = asked["state"] == HIDDEN
+    state = State.OPEN if hidden else State(asked["state"]) if asked["state"] in set(State) else None
     wanted = TicketFilter(
         sites=scope_of(actor),
-        state=State(asked["state"]) if asked["state"] in set(State) else None,
+        state=state,
+        hidden=None if state in (None, State.CLOSED) else hidden,
         site=asked["site"] or None,
         place=asked["place"] or None,
         device=asked["device"] or None,
@@ -96,7 +101,7 @@ async def desk(request: Request) -> HTMLResponse:
         counts=counts(found.items) if after is None else [],
         asked=asked,
         filtered=any(value for name, value in asked.items() if name != "state"),
-        states=STATES,
+        states={state.value: words for state, words in STATES.items()} | {HIDDEN: "Explained by another"},
         sites=sites,
         after=after,
         commands=COMMANDS,
@@ -129,6 +134,7 @@ async def _one(
         said=said,
         detail=found,
         card=card(found.ticket),
+        explained=explained(found.explains),
         occurrences=shown,
         older=len(found.occurrences) - len(shown),
         prefix=prefix,

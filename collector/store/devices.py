@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from collector.store.tables import device, gateway, ticket
+from collector.store.tickets import HIDDEN
 from collector.tickets import Condition, Work
 from edge_agent.wire import UNREACHABLE, Severity
 
@@ -26,6 +27,7 @@ class DeviceView:
     gateways: tuple[str, ...]
     # ok, notice, degraded, stop, or unknown (no gateway that watches it speaks, or it cannot be reached).
     state: str
+    # Without those that something else explains.
     open_tickets: int
     # Of these, those that are resolved and wait to be closed.
     resolved_tickets: int
@@ -67,16 +69,17 @@ def _open_tickets(
             ticket.c.severity,
             ticket.c.condition,
             ticket.c.work,
+            HIDDEN.label("hidden"),
         ).where(ticket.c.closed_ms.is_(None), *within(ticket.c.site, sites, site))
     )
     found: dict[tuple[str, str], list[Row[Any]]] = {}
     for row in rows.all():
-        found.setdefault((row.site, row.device), []).append(cast("Row[Any]", row))
+        found.setdefault((row.site, row.device), []).append(row)
     return found
 
 
 def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> DeviceView:
-    one = own[0]
+    one, shown = own[0], [row for row in tickets if not row.hidden]
     return DeviceView(
         site=one.site,
         id=one.id,
@@ -84,8 +87,8 @@ def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> DeviceView:
         profile=one.profile,
         gateways=tuple(row.gateway_name for row in own),
         state=_state(own, tickets),
-        open_tickets=len(tickets),
-        resolved_tickets=sum(row.work == Work.RESOLVED.value for row in tickets),
+        open_tickets=len(shown),
+        resolved_tickets=sum(row.work == Work.RESOLVED.value for row in shown),
         first_ms=min(row.first_ms for row in own),
     )
 

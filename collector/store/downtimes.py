@@ -175,7 +175,12 @@ def told(connection: Connection, site: str) -> list[Watch]:
             gateway.c.revoked_ms,
         )
         .join(gateway, gateway.c.id == occurrence.c.gateway_id)
-        .where(occurrence.c.site == site, occurrence.c.component != AGENT_COMPONENT)
+        # What a gateway tells of itself, or of a bus of its own, is no device.
+        .where(
+            occurrence.c.site == site,
+            occurrence.c.component != AGENT_COMPONENT,
+            occurrence.c.device != gateway.c.name,
+        )
         .group_by(occurrence.c.device, occurrence.c.gateway_id, gateway.c.revoked_ms)
         .order_by(occurrence.c.device, occurrence.c.gateway_id)
     )

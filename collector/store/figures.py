@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, not_, select
 
 from collector.store import tables
+from collector.store.tickets import HIDDEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """``open_tickets`` by (condition, work); gateways without the revoked ones."""
+    """``open_tickets`` by (condition, work), without the hidden ones; gateways without the revoked ones."""
 
     open_tickets: Mapping[tuple[str, str], int]
     gateways: int
@@ -25,7 +26,7 @@ def figures(connection: Connection) -> Figures:
     ticket, gateway = tables.ticket.c, tables.gateway.c
     by_state = connection.execute(
         select(ticket.condition, ticket.work, func.count())
-        .where(ticket.closed_ms.is_(None))
+        .where(ticket.closed_ms.is_(None), not_(HIDDEN))
         .group_by(ticket.condition, ticket.work)
     )
     total, silent = connection.execute(

@@ -24,7 +24,7 @@ _EPISODE = [
     occurrence.c[name]
     for name in (
         "uid", "ticket_id", "dedupe_key", "start_ms", "end_ms", "unknown", "severity", "count", "error_ms",
-        "title",
+        "title", "because", "waits",
     )
 ]  # fmt: skip
 
@@ -36,6 +36,19 @@ _OPEN_OF = select(*_HELD).where(
 _WHOLE = select(occurrence).where(among(occurrence.c.uid, "uids"))
 _TICKETS_OF = select(occurrence.c.uid, occurrence.c.ticket_id).where(among(occurrence.c.uid, "uids"))
 _EPISODES = select(*_EPISODE).where(among(occurrence.c.ticket_id, "tickets"))
+# The index wants to be asked for what it was made for.
+_EXPLAINED_BY = select(occurrence).where(
+    among(occurrence.c.because, "causes"),
+    occurrence.c.because.is_not(None),
+    occurrence.c.open,
+    occurrence.c.site == bindparam("site"),
+)
+_CAUSES = select(occurrence.c.uid).where(
+    among(occurrence.c.uid, "uids"),
+    occurrence.c.open,
+    occurrence.c.because.is_(None),
+    occurrence.c.site == bindparam("site"),
+)
 _STARTS = select(occurrence.c.row).where(
     occurrence.c.site == bindparam("site"),
     occurrence.c.device == bindparam("gateway"),
@@ -149,6 +162,19 @@ def whole(connection: Connection, uids: Collection[str]) -> dict[str, dict[str, 
     return {row.uid: dict(row._mapping) for row in rows}
 
 
+def explained_by(connection: Connection, site: str, causes: Collection[str]) -> list[dict[str, Any]]:
+    """All columns of what is open and says that one of these explains it."""
+    rows = connection.execute(_EXPLAINED_BY, {"causes": causes, "site": site}).all()
+    return [dict(row._mapping) for row in rows]
+
+
+def causes(connection: Connection, site: str, uids: Collection[str]) -> set[str]:
+    """Those of them that are held here, open, and explained by nothing themselves."""
+    if not uids:
+        return set()
+    return set(connection.execute(_CAUSES, {"uids": uids, "site": site}).scalars())
+
+
 def lock_conditions(connection: Connection, site: str, keys: Collection[str]) -> None:
     """Until the end of the transaction nobody else decides on tickets of these keys. Sorted, so that no two
     wait in a ring.
@@ -185,7 +211,9 @@ def episodes(
     if not ticket_ids:
         return by_key, tickets
     found = connection.execute(_EPISODES, {"tickets": ticket_ids}).all()
-    for uid, ticket_id, key, start_ms, end_ms, unknown, severity, count, error_ms, title in found:
+    for (
+        uid, ticket_id, key, start_ms, end_ms, unknown, severity, count, error_ms, title, because, waits
+    ) in found:  # fmt: skip
         tickets[uid] = ticket_id
         by_key.setdefault(key, []).append(
             Episode(
@@ -198,6 +226,8 @@ def episodes(
                 error_ms=error_ms,
                 title=title,
                 advice=advice[ticket_id],
+                because=because,
+                waits=waits,
             )
         )
     return by_key, tickets

@@ -237,6 +237,9 @@ ticket = Table(
     Column("history", Boolean, nullable=False),
     Column("recurs_of", Uid),
     Column("merged_into", Uid),
+    # The occurrence that explains it, or that it may be explained yet: it is hidden.
+    Column("because", Uid),
+    Column("waits", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("site", "number"),
     Index("ix_ticket_site_received_ms", "site", "received_ms", "id"),
     Index("ix_ticket_received_ms", "received_ms", "id"),
@@ -253,6 +256,9 @@ Index(
     sqlite_where=WORKED,
     postgresql_where=WORKED,
 )
+
+BEHIND = text("because IS NOT NULL")
+Index("ix_ticket_because", ticket.c.because, ticket.c.device, sqlite_where=BEHIND, postgresql_where=BEHIND)
 
 # What people look at: a few open tickets among all that ever were, in the orders in which pages show them.
 OPEN = text("closed_ms IS NULL")
@@ -313,6 +319,9 @@ occurrence = Table(
     # [[ms, severity], ...] from start_ms on, in order.
     Column("severities", Document, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
+    # The uid of what explains it; that it may be explained yet.
+    Column("because", Uid),
+    Column("waits", Boolean, nullable=False, server_default=text("false")),
     # The row as it came, unknown fields and evidence included.
     Column("row", Document, nullable=False),
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
@@ -323,6 +332,13 @@ Index(
     occurrence.c.gateway_id,
     sqlite_where=text("open"),
     postgresql_where=text("open"),
+)
+
+Index(
+    "ix_occurrence_because",
+    occurrence.c.because,
+    sqlite_where=text("because IS NOT NULL AND open"),
+    postgresql_where=text("because IS NOT NULL AND open"),
 )
 
 # An end that lies elsewhere than its beginning: few, and so is what finds them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, not_, or_, select
 
 from collector.store import ticket_rows
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
@@ -16,6 +16,8 @@ from collector.tickets import Ack, Condition, Reason, Ticket, Work, word
 from edge_agent.wire import Severity
 
 MAX_PAGE = 500
+# Why a ticket is hidden.
+SUPPRESSED = "suppressed"
 # When it was opened here, and its id.
 CURSOR_PATTERN = "[0-9]{1,15}-[0-9a-f]{32}"
 
@@ -44,6 +46,8 @@ class TicketFilter:
     device: str | None = None
     # notice, degraded or stop.
     severity: str | None = None
+    # Whether it is hidden, because something else explains it; None: either.
+    hidden: bool | None = None
     # Found anywhere in title, device, place, component or fault, or the number.
     text: str | None = None
 
@@ -87,6 +91,8 @@ class TicketView:
     history: bool
     recurs_of: str | None
     merged_into: str | None
+    # The uid of the occurrence that explains it.
+    because: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,9 @@ class TicketDetail:
     history: tuple[EntryView, ...]
     # Names of the gateways that reported it.
     gateways: tuple[str, ...]
+    # The ticket of what explains it, and those that it explains, by device; at most MAX_PAGE.
+    cause: TicketView | None = None
+    explains: tuple[TicketView, ...] = ()
 
 
 def find(connection: Connection, wanted: TicketFilter, after: str | None, limit: int) -> Page:
@@ -178,7 +187,7 @@ def at_hand(
     """What a handheld shows: the worst and, of these, what has waited longest first, then the ``ended`` that
     ended last. True: there are more than ``limit``.
     """
-    terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site))
+    terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site, hidden=False))
     needed = connection.execute(
         select(*ticket_rows.COLUMNS)
         .where(*terms, ticket.c.work != Work.RESOLVED.value)
@@ -219,7 +228,31 @@ def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
         occurrences=occurrences,
         history=tuple(reversed([_entry_view(row) for row in newest])),
         gateways=tuple(sorted({one.gateway for one in occurrences})),
+        cause=_cause(connection, found),
+        explains=_explains(connection, found),
     )
+
+
+def _cause(connection: Connection, one: Ticket) -> TicketView | None:
+    if one.because is None:
+        return None
+    row = connection.execute(
+        select(*ticket_rows.COLUMNS)
+        .join(occurrence, occurrence.c.ticket_id == ticket.c.id)
+        .where(occurrence.c.uid == one.because, ticket.c.site == one.site)
+    ).one_or_none()
+    return None if row is None else view(ticket_rows.from_row(row))
+
+
+def _explains(connection: Connection, one: Ticket) -> tuple[TicketView, ...]:
+    own = select(occurrence.c.uid).where(occurrence.c.ticket_id == one.id)
+    rows = connection.execute(
+        select(*ticket_rows.COLUMNS)
+        .where(ticket.c.because.is_not(None), ticket.c.because.in_(own), ticket.c.site == one.site)
+        .order_by(ticket.c.device, ticket.c.received_ms.desc(), ticket.c.id)
+        .limit(MAX_PAGE)
+    )
+    return tuple(view(ticket_rows.from_row(row)) for row in rows)
 
 
 def view(one: Ticket) -> TicketView:
@@ -235,7 +268,7 @@ def view(one: Ticket) -> TicketView:
         severity=Severity.band(one.severity).word,
         condition=one.condition,
         ack=one.ack,
-        hidden=(),
+        hidden=(SUPPRESSED,) if one.is_suppressed else (),
         work=one.work,
         version=one.version,
         occurred_ms=one.first_ms,
@@ -256,6 +289,7 @@ def view(one: Ticket) -> TicketView:
         history=one.history,
         recurs_of=one.recurs_of,
         merged_into=one.merged_into,
+        because=one.because,
     )
 
 
@@ -274,11 +308,14 @@ def _conditions(wanted: TicketFilter) -> list[ColumnElement[bool]]:
         terms.append(ticket.c.device == wanted.device)
     if wanted.severity is not None:
         terms += _band(wanted.severity)
+    if wanted.hidden is not None:
+        terms.append(HIDDEN if wanted.hidden else not_(HIDDEN))
     if wanted.text:
         terms.append(_text(wanted.text))
     return terms
 
 
+HIDDEN = or_(ticket.c.because.is_not(None), ticket.c.waits)
 _OPEN = ticket.c.closed_ms.is_(None)
 _STATES: dict[State, list[ColumnElement[bool]]] = {
     State.OPEN: [_OPEN],

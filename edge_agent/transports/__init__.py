@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from ipaddress import ip_address
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Protocol
@@ -53,8 +54,25 @@ class BusSettings(BaseModel):
         """The same bus for a program that is there for a while, beside the agent or in its absence."""
         return self
 
+    @property
+    def adapter(self) -> str:
+        """What it shares with other buses, in the words of a technician, such as a USB adapter with several
+        ports; empty: nothing.
+        """
+        return ""
+
     def check(self, devices: Sequence[Device]) -> None:
         """Raises ValueError, in words for an installer, when these devices cannot be on this bus."""
+
+
+def host_adapter(host: str) -> str:
+    """Whoever has the address: a serial device server, a controller. This machine itself is no adapter."""
+    name = host.strip().lower().rstrip(".")
+    try:
+        loopback = ip_address(name).is_loopback
+    except ValueError:
+        loopback = name == "localhost" or name.endswith(".localhost")
+    return "" if loopback else f"Host {name}"
 
 
 class Transport(Protocol):

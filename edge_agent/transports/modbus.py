@@ -29,8 +29,8 @@ from edge_agent.patience import Patience
 from edge_agent.poll import READ_BYTES, Block, Line, blocks, probes
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.schedule import Schedule, Service
-from edge_agent.transports import BusSettings
-from edge_agent.transports.serial import PortSettings, claim, hints, open_port
+from edge_agent.transports import BusSettings, host_adapter
+from edge_agent.transports.serial import PortSettings, claim, hints, open_port, port_adapter
 from edge_agent.transports.tcp import open_connection
 from edge_agent.wire import Stamp
 
@@ -116,6 +116,10 @@ class Settings(BusSettings, PortSettings):
 
     def hints(self) -> list[str]:
         return hints(self.port) if isinstance(self.port, str) else []
+
+    @property
+    def adapter(self) -> str:
+        return port_adapter(self.port) if isinstance(self.port, str) else host_adapter(self.host)
 
     @property
     def line(self) -> Line:

@@ -32,7 +32,7 @@ from edge_agent.gather import Gatherer, GatherError, Map, Node, Taker, View, dev
 from edge_agent.poll import Line, topic
 from edge_agent.profile import MetricSignal, TopicRead
 from edge_agent.sample import Deliver, Trouble
-from edge_agent.transports import BusSettings
+from edge_agent.transports import BusSettings, host_adapter
 from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain, notice_silence
 from edge_agent.wire import Stamp
 
@@ -107,6 +107,10 @@ class Settings(BusSettings):
     @property
     def line(self) -> Line:
         return Line(words=f"MQTT {self.protocol} {self.where}{', TLS' if self.tls else ''}")
+
+    @property
+    def adapter(self) -> str:
+        return host_adapter(self.host)
 
 
 class Transport(Bus):

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import pwd
+import re
 import stat
 import termios
 from contextlib import suppress
@@ -21,6 +22,9 @@ from edge_agent.bus import LinkError
 from edge_agent.bus.link import Link
 from edge_agent.bus.stream import Stream, TextSettings
 from edge_agent.poll import Line
+
+BY_ID = re.compile(r"/by-id/usb-(.+?)-if[0-9a-f]{2}(?:-port\d+)?$")
+BY_PATH = re.compile(r"/by-path/(.*usb\w*-[0-9:.]+?):\d+\.\d+(?:-port\d+)?$")
 
 
 class PortSettings(BaseModel):
@@ -63,6 +67,10 @@ class Settings(TextSettings, PortSettings):
         return hints(self.port)
 
     @property
+    def adapter(self) -> str:
+        return port_adapter(self.port)
+
+    @property
     def line(self) -> Line:
         return Line(words=f"serial {self.port}, {self.words}", byte_s=self.byte_s)
 
@@ -75,6 +83,17 @@ def claim(port: str) -> str:
 def hints(port: str) -> list[str]:
     found = ports.hint(port, ports.found())
     return [found] if found else []
+
+
+def port_adapter(path: str) -> str:
+    """The USB adapter that a port belongs to, as far as udev's names of its ports tell; else empty.
+
+    by-id: ``usb-FTDI_Quad_RS232-HS_FT123-if02-port0`` is interface 2 of that adapter; by-path:
+    ``pci-0000:00:14.0-usb-0:1.2:1.3-port0`` is interface 3 of what is plugged in at 1.2
+    (systemd, 60-serial.rules).
+    """
+    found = BY_ID.search(path) or BY_PATH.search(path)
+    return f"USB adapter {found[1]}" if found else ""
 
 
 class Transport(Stream):

@@ -14,6 +14,7 @@ from edge_agent.bus import LinkError
 from edge_agent.bus.link import Link
 from edge_agent.bus.stream import Stream, TextSettings
 from edge_agent.poll import Line
+from edge_agent.transports import host_adapter
 
 CONNECT_TIMEOUT_S = 5.0
 # A peer that vanished without a word is noticed after about 10 s: sent bytes by the user timeout, an idle
@@ -37,6 +38,10 @@ class Settings(TextSettings):
     @property
     def line(self) -> Line:
         return Line(words=f"TCP {self.host}:{self.port}")
+
+    @property
+    def adapter(self) -> str:
+        return host_adapter(self.host)
 
 
 class Transport(Stream):

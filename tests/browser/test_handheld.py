@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from playwright.sync_api import Browser, BrowserContext, FloatRect, Locator, Page, ViewportSize, expect
 from rigs.browser import chromium
 from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
 
@@ -306,3 +306,46 @@ FAINT_TEXTS = """() => {
   }
   return faint;
 }"""
+
+
+@pytest.mark.parametrize("size", [NARROW, DESK], ids=["phone", "desk"])
+def test_an_unplugged_adapter_is_one_card_that_names_what_hangs_on_it(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, size: ViewportSize
+) -> None:
+    scanners = [f"scanner-{number}" for number in range(1, 4)]
+    gateway.voice.watches(*scanners, place="outbound/line-2/pack-4")
+    lost = {"component": "link", "severity": 20, "title": "Device cannot be reached"}
+    bus = gateway.voice.raises(
+        gateway.minute,
+        "gw1",
+        "unreachable",
+        component="line-3",
+        severity=20,
+        title="Bus line-3 cannot be reached (3 devices)",
+        evidence={"why": ["port /dev/ttyUSB0 is not there: unplugged?"], "devices": scanners},
+    )
+    for name in scanners:
+        gateway.voice.raises(gateway.minute, name, "unreachable", because=bus, **lost)
+    gateway.sync()
+    on_phone = size is NARROW
+    for page in opened(browser.new_context(viewport=size)):
+        log_in(page, collector, "/m" if on_phone else "/")
+        one = page.get_by_role("link", name="Bus line-3 cannot be reached (3 devices)")
+        expect(one).to_be_visible()
+        expect(page.get_by_text("Device cannot be reached")).to_have_count(0)
+        one.click()
+        explained = page.locator("#explains")
+        expect(explained.get_by_role("link")).to_have_count(3)
+        narrowest = min(box["height"] for box in map(_box, explained.get_by_role("link").all()))
+        assert narrowest >= LEAST_TARGET_PX
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        explained.get_by_role("link", name="scanner-2").click()
+        expect(page.locator("#state")).to_contain_text("Explained")
+        page.locator("#state").get_by_role("link", name="Bus line-3").click()
+        expect(page.locator("h1")).to_contain_text("Bus line-3")
+
+
+def _box(found: Locator) -> FloatRect:
+    box = found.bounding_box()
+    assert box is not None
+    return box

@@ -122,6 +122,12 @@ class EdgeVoice:
             "mod_seq": self._next(),
         }
 
+    def explains(self, uid: str, because: str | None, *, waits: bool = False) -> None:
+        """``because``: the uid of what explains it from now on; None: nothing does."""
+        row = self.rows[uid]
+        told = {"because": because, "waits": self.stamp(10_000) if waits else None}
+        self.rows[uid] = row | {"rev": row["rev"] + 1, "mod_seq": self._next(), **told}
+
     def rolls_up(self, *uids: str) -> dict[str, Any]:
         """What a full journal does: one row in the place of several that have ended."""
         rows = [self.rows.pop(uid) for uid in uids]

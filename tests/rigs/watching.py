@@ -80,11 +80,8 @@ class Floor:
 
     def late(self) -> bool:
         """Something is due that nobody has looked at."""
-        now_ns = self.clock.stamp().mono_ns
-        return any(
-            due_ns is not None and due_ns <= now_ns
-            for due_ns in (one.detector.deadline_ns() for one in self.watch._watched.values())
-        )
+        due_ns = self.watch.deadline_ns()
+        return due_ns is not None and due_ns <= self.clock.stamp().mono_ns
 
     async def look(self) -> list[str]:
         """What is open once all that is due was looked at."""

@@ -21,7 +21,7 @@ from simulation.skew import Version
 from simulation.virtual import LIFE, Killed, Life
 
 from collector.exchange import GatewayIdentity
-from edge_agent import clock, journal_file
+from edge_agent import clock, journal_file, roots
 from edge_agent.forward import Forwarder
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal, JournalError
@@ -287,7 +287,8 @@ class AgentLife(Life):
         self.floor_ms = anchor.wall_ms if anchor else 0
         world.laws.after_start(box, anchor)
         devices = [conveyor(name) for name in self.belts]
-        watch = await Watch.start(devices, journal, Recorder(devices), self.stamp)
+        tree = roots.tree(box.gateway.name, devices, {})
+        watch = await Watch.start(devices, journal, Recorder(devices), self.stamp, tree=tree)
         self.watch = watch
         forward = Forwarder(
             journal,

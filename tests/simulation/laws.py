@@ -59,6 +59,11 @@ _WRONG_LINKS = """
         OR (t.closed_ms IS NOT NULL AND count(o.uid) > 0)"""
 
 
+_HIDDEN_BEHIND_NOTHING = """
+    SELECT t.id, t.because FROM ticket t
+    WHERE t.because IS NOT NULL AND t.condition != 'cleared' AND NOT EXISTS (
+        SELECT 1 FROM occurrence o JOIN ticket cause ON cause.id = o.ticket_id
+        WHERE o.uid = t.because AND o.open AND cause.because IS NULL)"""
 _OPENED_TWICE = """
     SELECT ticket_id FROM ticket_entry WHERE reason IN ('opened', 'history')
     GROUP BY ticket_id HAVING count(*) > 1"""
@@ -136,6 +141,8 @@ class Laws:
             world.fail(
                 f"I5: ticket {wrong[0]} is {wrong[1]}, closed {wrong[2]}, with {wrong[3]} open occurrences"
             )
+        if hidden := raw.execute(_HIDDEN_BEHIND_NOTHING).fetchone():
+            world.fail(f"I13: ticket {hidden[0]} is hidden behind {hidden[1]}, which nobody can see")
         if twice := raw.execute(_OPENED_TWICE).fetchone():
             world.fail(f"I11: ticket {twice[0]} was opened twice")
         held, positions, tickets = hub.occurrences(), hub.positions(), self._tickets()

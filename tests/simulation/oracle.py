@@ -126,9 +126,16 @@ def _groups(rows: Any, guessed: set[str]) -> set[frozenset[str]]:
     return {frozenset(uids) for uids in found.values()}
 
 
-def _open_tickets(hub: Hub, guessed: set[str]) -> list[tuple[str, str, int, int, int]]:
+def _open_tickets(hub: Hub, guessed: set[str]) -> list[tuple[Any, ...]]:
     return sorted(
-        (row["dedupe_key"], row["condition"], row["first_ms"], row["returns"], row["count"])
+        (
+            row["dedupe_key"],
+            row["condition"],
+            row["first_ms"],
+            row["returns"],
+            row["count"],
+            row["because"] or row["waits"],
+        )
         for row in hub.all_of(tables.ticket)
         if row["condition"] != "cleared" and row["dedupe_key"] not in guessed and row["component"] != "agent"
     )

@@ -522,7 +522,49 @@ def put_back(box: Box, disk: Image) -> None:
     box.disk = Disk(disk)
 
 
+@dataclass(slots=True)
+class DeadBus(Scene):
+    """All belts of a gateway are lost at once, while the agent is killed and the network comes and goes; one
+    of them stays lost when the others are back.
+    """
+
+    async def play(self) -> None:
+        box, other = self.boxes
+        # The other one sees none of its belts.
+        other.belts = ["belt-3"]
+        other.kill("to be set up anew")
+        own = [self.belts[name] for name in box.belts]
+        await asyncio.sleep(5.0)
+        for belt in own:
+            belt.cut_off = True
+        await asyncio.sleep(20.0)
+        box.kill("while its bus is silent")
+        await self.until(lambda: self.hidden() == len(own))
+        box.kill("while its bus is down")
+        self.net.cut[box.name] = self.now + 30.0
+        await asyncio.sleep(50.0)
+        assert self.hidden() == len(own), "all belts are explained by their bus"
+        for belt in own[1:]:
+            belt.cut_off = False
+        await self.until(lambda: self.hidden() == 1)
+        box.kill("while one belt may still come back")
+        await self.until(lambda: self.hidden() == 0)
+        assert self.names() == [f"{own[0].name} unreachable"], "what is still lost stands by itself"
+        own[0].cut_off = False
+        await asyncio.sleep(20.0)
+
+    def names(self) -> list[str]:
+        found = self.hub.all_of(tables.ticket)
+        return [f"{t['device']} {t['fault']}" for t in found if t["condition"] == "active"]
+
+    def hidden(self) -> int:
+        """Of open tickets."""
+        found = self.hub.all_of(tables.ticket)
+        return sum(t["condition"] != "cleared" and (t["because"] is not None or t["waits"]) for t in found)
+
+
 SCENES = (
+    DeadBus,
     TwoBoxes,
     TwoHistories,
     LateWords,
