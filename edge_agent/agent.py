@@ -64,6 +64,7 @@ async def run(settings: Settings) -> None:
             recorder,
             clock.stamp,
             tree=settings.tree(gateway),
+            across=settings.across,
             unreachable_after_s=settings.agent.unreachable_after_s,
         )
         await _Agent(
@@ -155,7 +156,7 @@ class _Agent:
             forwarder = Forwarder(
                 self.journal,
                 http_post(client, url, enrolled.bearer),
-                inventory=inventory(self.settings.devices),
+                inventory=inventory(self.settings.devices, self.settings.across),
                 unsettled=self.watch.unsettled,
                 health=self._health,
                 on_closed_here=self.watch.close_here,

@@ -20,8 +20,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from edge_agent import across, roots, transports
 from edge_agent import profile as profiles
-from edge_agent import roots, transports
+from edge_agent.across import Across, SiteCondition
 from edge_agent.device import Device
 from edge_agent.journal_caps import DAY_MS, MIB, Caps
 from edge_agent.profile import Finding, Profile, ProfileError
@@ -125,6 +126,7 @@ class File(BaseSettings):
     journal: JournalTable = JournalTable()
     bus: list[dict[str, Any]] = []
     device: list[DeviceTable] = []
+    condition: list[SiteCondition] = []
 
     @classmethod
     def settings_customise_sources(
@@ -146,6 +148,8 @@ class Settings:
     journal: JournalTable
     buses: tuple[BusSettings, ...]
     devices: tuple[Device, ...]
+    # Conditions over signals of several devices.
+    across: tuple[Across, ...]
     # As they were written: what somebody else would need to have the same devices.
     bus_tables: tuple[Mapping[str, Any], ...]
     device_tables: tuple[DeviceTable, ...]
@@ -175,6 +179,8 @@ def load(path: Path) -> Settings:
                 f"{path}: device[{number}].id: {device.id!r} is the gateway's own id; give another"
             )
     _check_feeders(path, devices)
+    for number, problem in across.problems(file.condition, devices):
+        raise ConfigError(f"{path}: condition[{number}] ({file.condition[number].key}): {problem}")
     return Settings(
         path=path,
         collector=file.collector,
@@ -182,6 +188,7 @@ def load(path: Path) -> Settings:
         journal=file.journal,
         buses=buses,
         devices=devices,
+        across=across.across(file.condition),
         bus_tables=tuple(file.bus),
         device_tables=tuple(file.device),
     )

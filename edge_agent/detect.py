@@ -193,14 +193,20 @@ def link_is_up(trouble: Trouble | None) -> bool:
 class Detector:
     """The rules, the memory and the phases of one device. Feed it in the order in which things happened."""
 
-    def __init__(self, rules: Sequence[Rule], *, start: Stamp, active: Iterable[str] = ()) -> None:
-        """``active``: keys of the rules whose occurrence is open since before the start."""
+    def __init__(
+        self, rules: Sequence[Rule], *, start: Stamp, active: Iterable[str] = (), others: Iterable[str] = ()
+    ) -> None:
+        """``active``: keys of the rules whose occurrence is open since before the start; ``others``: the
+        devices of which the rules name signals as ``device/signal``.
+        """
         self.rules: Mapping[str, Rule] = {rule.key: rule for rule in rules}
         was_active = frozenset(active)
         self.phases: dict[str, Phase] = {
             key: Phase(state=State.ACTIVE if key in was_active else State.NORMAL) for key in self.rules
         }
-        self._memory = Memory(link_since_ns=start.mono_ns)
+        self._memory = Memory(
+            link_since_ns=start.mono_ns, links_since_ns=dict.fromkeys(others, start.mono_ns)
+        )
         self._newest = start
         self._rules_of: dict[str, list[Rule]] = {}
         self._windows_of: dict[str, list[Window]] = {}
@@ -216,10 +222,14 @@ class Detector:
         for rule in rules:
             self._plan(rule)
 
-    def take(self, samples: Sequence[Sample], at: Stamp, *, link_up: bool = True) -> list[Transition]:
-        """What the samples of one reading change, after all that was due before it."""
+    def take(
+        self, samples: Sequence[Sample], at: Stamp, *, link_up: bool = True, other: str = ""
+    ) -> list[Transition]:
+        """What the samples of one reading change, after all that was due before it. ``other``: the device
+        that was read, if it is not the detector's own.
+        """
         transitions = self.look(at)
-        affected = self._link(link_up)
+        affected = self._link(link_up, other)
         for sample in samples:
             self._remember(sample)
             for rule in self._rules_of.get(sample.signal, ()):
@@ -270,9 +280,14 @@ class Detector:
         """Nobody listened for a while, until ``now``: silence and delays count anew, as after a start."""
         to_be_asked = {key for key, due_ns in self._due_ns.items() if due_ns <= self._newest.mono_ns}
         self._newest = now
-        if self._memory.link_since_ns is not None:
-            self._memory.link_since_ns = now.mono_ns
-        self._begin_anew()
+        memory = self._memory
+        if memory.link_since_ns is not None:
+            memory.link_since_ns = now.mono_ns
+        memory.links_since_ns |= {
+            other: now.mono_ns for other, since_ns in memory.links_since_ns.items() if since_ns is not None
+        }
+        for source in ("", *memory.links_since_ns):
+            self._begin_anew(source)
         for key, phase in self.phases.items():
             if phase.since is not None:
                 state = State.ACTIVE if phase.active else State.NORMAL
@@ -313,21 +328,30 @@ class Detector:
         else:
             self._due_ns.pop(rule.key, None)
 
-    def _link(self, up: bool) -> dict[str, Rule]:
+    def _link(self, up: bool, other: str) -> dict[str, Rule]:
         """The rules that the coming or going of the link concerns, if it did either."""
-        if up == (self._memory.link_since_ns is not None):
+        memory = self._memory
+        since_ns = memory.links_since_ns.get(other) if other else memory.link_since_ns
+        if up == (since_ns is not None):
             return {}
-        self._memory.link_since_ns = self._newest.mono_ns if up else None
+        if other:
+            memory.links_since_ns[other] = self._newest.mono_ns if up else None
+        else:
+            memory.link_since_ns = self._newest.mono_ns if up else None
         if up:
-            self._begin_anew()
+            self._begin_anew(other)
         return {rule.key: rule for rule in self.rules.values() if rule.dues}
 
-    def _begin_anew(self) -> None:
-        """Nobody listened: what would have been heard meanwhile is not known, and time counts from now."""
+    def _begin_anew(self, other: str) -> None:
+        """Nobody listened to that device: what would have been heard meanwhile is not known, and time counts
+        from now.
+        """
         for key in self._memory.given_since_ns:
             self._memory.given_since_ns[key] = self._newest.mono_ns
-        for window in self._memory.windows.values():
-            window.begin_anew(self._newest.mono_ns)
+        for signal, windows in self._windows_of.items():
+            if verdicts.source_of(signal) == other:
+                for window in windows:
+                    window.begin_anew(self._newest.mono_ns)
 
     def _remember(self, sample: Sample) -> None:
         self._memory.latest[sample.signal] = sample

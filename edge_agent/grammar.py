@@ -14,12 +14,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from edge_agent.wire import Id
+from edge_agent.wire import ID_PATTERN, Id
 
 # So many samples of a signal are remembered, whatever the time they are from.
 MAX_RECENT = 10_000
+_ID = ID_PATTERN[1:-1]
 
 Scalar = bool | int | float | str
+# In a rule over several devices ``device/signal``.
+SignalName = Annotated[str, Field(pattern=rf"^{_ID}(/{_ID})?$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 7, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Address = Annotated[int, Field(ge=0, le=65_535)]
@@ -511,14 +514,14 @@ Signal = Annotated[
 
 
 class Is(Part):
-    signal: Id
+    signal: SignalName
     value: Scalar
 
 
 class Limit(Part):
     """``above``: true over ``limit``, false again under ``limit - deadband``; ``below`` mirrors it."""
 
-    signal: Id
+    signal: SignalName
     limit: Number
     deadband: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
@@ -526,26 +529,26 @@ class Limit(Part):
 class Bits(Part):
     """True when any bit of ``mask`` is set."""
 
-    signal: Id
+    signal: SignalName
     mask: Annotated[int, Field(ge=1, lt=1 << 63)]
 
 
 class In(Part):
-    signal: Id
+    signal: SignalName
     values: Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=256)]
 
 
 class NoData(Part):
     """True when the signal had no good sample for ``s`` seconds; unknown without a link."""
 
-    signal: Id
+    signal: SignalName
     s: Annotated[float, Field(gt=0, le=86_400 * 7)]
 
 
 class Stuck(Part):
     """True when the signal was read for ``s`` seconds and never moved; unknown when it is not read."""
 
-    signal: Id
+    signal: SignalName
     s: Annotated[float, Field(gt=0, le=86_400 * 7)]
     deadband: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="a number that moves by less stands")
@@ -555,7 +558,7 @@ class Stuck(Part):
 class Share(Part):
     """True when more than ``above`` of the last samples are ``value`` and there are ``at_least`` so many."""
 
-    signal: Id
+    signal: SignalName
     value: Scalar
     of_last: Annotated[int | None, Field(ge=2, le=MAX_RECENT, description="samples")] = None
     of_last_s: Annotated[float | None, Field(gt=0, le=86_400, description="those of so many seconds")] = None
@@ -577,7 +580,7 @@ class Rate(Part):
     counted in that step, unless it turned over at ``modulus``.
     """
 
-    signal: Id
+    signal: SignalName
     of_last_s: Annotated[float, Field(gt=0, le=86_400)]
     above: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
     below: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None

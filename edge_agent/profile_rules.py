@@ -6,7 +6,7 @@ Each rule yields problems, a place in the profile with what was expected there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -260,14 +260,24 @@ def _reads_fit_the_device(profile: Profile) -> Iterator[Problem]:
 
 def _conditions_fit_signals(profile: Profile) -> Iterator[Problem]:
     for number, condition in enumerate(profile.conditions):
-        for path, leaf in _leaves(condition.when, ("conditions", number, "when")):
-            signal = profile.signals.get(leaf.signal)
-            if signal is None:
-                text = f"there is no signal {leaf.signal!r}; expected {choices(profile.signals)}"
-                yield Problem(path=(*path, "signal"), text=text)
-            else:
-                yield from _rule_misfits(path, leaf, _kinds(signal))
-                yield from _too_seldom(path, leaf, profile.reads.get(signal.read))
+        reads = {name: profile.reads.get(signal.read) for name, signal in profile.signals.items()}
+        yield from misfits(condition.when, profile.signals, reads, ("conditions", number, "when"))
+
+
+def misfits(
+    when: When, signals: Mapping[str, Signal], reads: Mapping[str, Read | None], where: Path
+) -> Iterator[Problem]:
+    """What a rule asks of signals that are not there, or that have no such values. ``reads``: by signal, what
+    brings it.
+    """
+    for path, leaf in _leaves(when, where):
+        signal = signals.get(leaf.signal)
+        if signal is None:
+            text = f"there is no signal {leaf.signal!r}; expected {choices(signals)}"
+            yield Problem(path=(*path, "signal"), text=text)
+        else:
+            yield from _rule_misfits(path, leaf, _kinds(signal))
+            yield from _too_seldom(path, leaf, reads[leaf.signal])
 
 
 _Leaf = Is | Limit | Bits | In | NoData | Stuck | Share | Rate

@@ -124,6 +124,21 @@ class Recorder:
         readings = [_reading(tape, entry, at) for entry in reversed(newest)]
         return _trimmed({"samples": samples, "readings": readings})
 
+    def evidence_of_several(self, names: Iterable[str], at: Stamp) -> dict[str, Any]:
+        """The same of a condition over ``device/signal``, which is what samples and readings are called."""
+        by_device: dict[str, list[str]] = {}
+        for name in names:
+            device, _, signal = name.partition("/")
+            by_device.setdefault(device, []).append(signal)
+        samples: list[dict[str, Any]] = []
+        readings: list[dict[str, Any]] = []
+        for device, signals in sorted(by_device.items()):
+            found = self.evidence(device, signals, at)
+            samples += [one | {"signal": f"{device}/{one['signal']}"} for one in found["samples"]]
+            readings += [one | {"read": f"{device}/{one['read']}"} for one in found["readings"]]
+        readings.sort(key=lambda shown: shown["age_ms"])
+        return _trimmed({"samples": samples, "readings": readings})
+
 
 def _names(profile: Profile) -> _Names:
     reads, signals = tuple(profile.reads), tuple(profile.signals)

@@ -37,6 +37,8 @@ class Memory:
 
     # Silence counts from here at the earliest: the start, or the return of the link. None: there is no link.
     link_since_ns: int | None
+    # The same of the links of other devices, for signals that are named ``device/signal``.
+    links_since_ns: dict[str, int | None] = field(default_factory=dict)
     latest: dict[str, Sample] = field(default_factory=dict)
     last_good_ns: dict[str, int] = field(default_factory=dict)
     windows: dict[str, Window] = field(default_factory=dict)
@@ -53,9 +55,15 @@ class Memory:
     def silent_since_ns(self, signal: str, around: _Around = ()) -> int | None:
         """From when on the silence of ``signal`` counts; None without a link."""
         since_ns = self.since_ns(around)
-        if self.link_since_ns is None or since_ns is None:
+        link_ns = self.link_ns(signal)
+        if link_ns is None or since_ns is None:
             return None
-        return max(self.link_since_ns, self.last_good_ns.get(signal, 0), since_ns)
+        return max(link_ns, self.last_good_ns.get(signal, 0), since_ns)
+
+    def link_ns(self, signal: str) -> int | None:
+        """Since when the link stands over which ``signal`` comes; None without one."""
+        source = source_of(signal)
+        return self.links_since_ns.get(source) if source else self.link_since_ns
 
     def since_ns(self, around: _Around) -> int | None:
         """From when on time counts inside of these `given`; None while one of them is not true."""
@@ -79,6 +87,11 @@ class Remembered:
     key: str
     signal: str
     make: Make
+
+
+def source_of(signal: str) -> str:
+    """The other device of which a rule looks at this signal (``device/signal``); empty: its own."""
+    return signal.rpartition("/")[0]
 
 
 def ask_of(when: When, around: _Around = ()) -> Ask:
@@ -275,7 +288,7 @@ def _how_fast(leaf: Rate, memory: Memory, now: int, begun_ns: int) -> float | No
 def _how_often(leaf: Rate, memory: Memory, now: int, begun_ns: int) -> float | None:
     window = _remembered(memory, _key(leaf), Recent)
     window.count(now)
-    if memory.link_since_ns is None or now - max(window.begun_ns, begun_ns) < window.span_ns:
+    if memory.link_ns(leaf.signal) is None or now - max(window.begun_ns, begun_ns) < window.span_ns:
         return None
     return window.hits / leaf.of_last_s * leaf.per_s
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
 
 from edge_agent import decode, detect, occurrence, roots
+from edge_agent.across import Across, name_of
 from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Rule, Transition
 from edge_agent.device import Device
 from edge_agent.journal import Journal
@@ -36,7 +38,9 @@ LATE_NS = 5 * NS_PER_S
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
-    """One device. The lock keeps its readings and deadlines in order while a change is being written."""
+    """One device, or its rules over several devices. The lock keeps readings and deadlines in order while a
+    change is being written; devices that a rule looks at together have one.
+    """
 
     device: Device
     detector: Detector
@@ -45,9 +49,21 @@ class _Watched:
     # Where the detector stood, while what it decided since is being written.
     unwritten: Mapping[str, Phase] = field(default_factory=dict)
 
+    # Of other devices, by their name: the signals that its rules look at.
+    signals: frozenset[str] = frozenset()
+
     def key(self, rule_key: str) -> str:
         rule = self.detector.rules[rule_key]
         return condition_key(self.device.id, rule.component, rule.fault)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decided:
+    """What a reading or a deadline has changed, and where the detector stood before."""
+
+    watched: _Watched
+    before: Mapping[str, Phase]
+    transitions: Sequence[Transition]
 
 
 class Watch:
@@ -62,6 +78,7 @@ class Watch:
         *,
         open_rows: Sequence[Row] = (),
         tree: Tree = Tree(),  # noqa: B008  # frozen
+        across: Sequence[Across] = (),
         unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
     ) -> None:
         """``open_rows``: what the journal held open at the start."""
@@ -82,6 +99,16 @@ class Watch:
         self._watched: Mapping[str, _Watched] = {
             device.id: _restored(device, start, active, unreachable_after_s) for device in devices
         }
+        self._across = [_restored_across(one, self._watched, start, active) for one in across]
+        # By device, the rules over several devices that look at it.
+        self._looking_at: dict[str, list[_Watched]] = {}
+        together = asyncio.Lock()
+        for one, watched in zip(across, self._across, strict=True):
+            watched.lock = together
+            for source in one.sources:
+                self._watched[source].lock = together
+                self._looking_at.setdefault(source, []).append(watched)
+        self._all = (*self._watched.values(), *self._across)
         self._note_waiting(open_rows)
 
     @classmethod
@@ -93,6 +120,7 @@ class Watch:
         stamp: Callable[[], Stamp],
         *,
         tree: Tree = Tree(),  # noqa: B008  # frozen
+        across: Sequence[Across] = (),
         unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
     ) -> Watch:
         """Go on where the journal stands; what is no longer configured is closed as not watched."""
@@ -104,11 +132,10 @@ class Watch:
             stamp,
             open_rows=rows,
             tree=tree,
+            across=across,
             unreachable_after_s=unreachable_after_s,
         )
-        configured = {
-            watched.key(rule) for watched in watch._watched.values() for rule in watched.detector.rules
-        }
+        configured = {watched.key(rule) for watched in watch._all for rule in watched.detector.rules}
         configured |= tree.keys
         now = stamp()
         gone = [
@@ -128,12 +155,12 @@ class Watch:
             watched.troubles[reading.read] = reading.trouble
             samples = (*decode.samples(watched.device, reading), _link_sample(watched, reading))
             self._recorder.keep(reading, samples)
-            before = dict(watched.detector.phases)
             link_up = detect.link_is_up(reading.trouble)
-            transitions = watched.detector.take(samples, reading.at, link_up=link_up)
-            await self._write(
-                watched, transitions, before, shaken=self._shakes(watched, samples[-1], reading)
-            )
+            decided = [_decided(watched, lambda one: one.take(samples, reading.at, link_up=link_up))]
+            for other in self._looking_at.get(reading.device, ()):
+                decide = partial(_take_of_another, other.signals, reading, samples, link_up)
+                decided.append(_decided(other, decide))
+            await self._write(decided, shaken=self._shakes(watched, samples[-1], reading))
 
     async def run(self) -> None:
         """Look at each device when its time is due, until cancelled."""
@@ -148,15 +175,14 @@ class Watch:
         """All that time alone has brought about up to ``now``; ``run`` does it by itself."""
         if self._waiting and min(self._waiting.values()) <= now.mono_ns:
             self._settled(await self._journal.commit([], self._settling()))
-        for watched in self._watched.values():
+        for watched in self._all:
             if _is_due(watched, now):
                 async with watched.lock:
-                    before = dict(watched.detector.phases)
-                    await self._write(watched, watched.detector.look(now), before)
+                    await self._write([_decided(watched, lambda one: one.look(now))])
 
     def deadline_ns(self) -> int | None:
         """The ``mono_ns`` at which to ``look`` if nothing comes before; None: no time is running."""
-        deadlines = (watched.detector.deadline_ns() for watched in self._watched.values())
+        deadlines = (watched.detector.deadline_ns() for watched in self._all)
         return min((ns for ns in (*deadlines, *self._waiting.values()) if ns is not None), default=None)
 
     async def close_here(self, uids: Collection[str]) -> None:
@@ -169,7 +195,9 @@ class Watch:
             if row.uid not in uids:
                 continue
             closing = Closing(key=row.key, cleared=self._stamp(), reason=Reason.CLOSED_HERE, uid=row.uid)
-            watched = self._watched.get(row.device)
+            rule_key = f"{row.component}/{row.fault}"
+            owners = (one for one in self._all if one.device.id == row.device)
+            watched = next((one for one in owners if rule_key in one.detector.rules), None)
             if watched is None:
                 self._settled(await self._journal.commit([closing], self._settling()))
                 continue
@@ -177,8 +205,9 @@ class Watch:
                 written = await self._journal.commit([closing], self._settling())
                 self._settled(written)
                 if any(one.uid == row.uid for one in written):
-                    rule = watched.detector.rules[f"{row.component}/{row.fault}"]
-                    watched.detector.forget(rule.key, ask_again=not _is_polled(watched.device, rule))
+                    rule = watched.detector.rules[rule_key]
+                    polled = not watched.signals and _is_polled(watched.device, rule)
+                    watched.detector.forget(rule.key, ask_again=not polled)
                     self._wake(watched)
 
     def unsettled(self) -> list[str]:
@@ -189,7 +218,7 @@ class Watch:
         """
         keys = [
             watched.key(rule)
-            for watched in self._watched.values()
+            for watched in self._all
             for rule in watched.detector.unsettled()
             | {key for key, phase in watched.unwritten.items() if not phase.settled}
         ]
@@ -201,33 +230,31 @@ class Watch:
         rule = f"{LINK_COMPONENT}/{UNREACHABLE}"
         return sum(watched.detector.phases[rule].active for watched in self._watched.values())
 
-    async def _write(
-        self,
-        watched: _Watched,
-        transitions: Sequence[Transition],
-        before: Mapping[str, Phase],
-        *,
-        shaken: bool = False,
-    ) -> None:
-        """``shaken``: causes may have changed though nothing of this device has."""
-        watched.unwritten = before
+    async def _write(self, decided: Sequence[_Decided], *, shaken: bool = False) -> None:
+        """``shaken``: causes may have changed though nothing else has."""
+        for one in decided:
+            one.watched.unwritten = one.before
         try:
-            if transitions or shaken:
-                changes = occurrence.changes(
-                    watched.device.id, transitions, self._evidence(watched.device.id)
+            changes = [
+                change
+                for one in decided
+                for change in occurrence.changes(
+                    one.watched.device.id, one.transitions, self._evidence(one.watched)
                 )
-                await self._commit(watched, changes, before)
+            ]
+            if changes or shaken:
+                await self._commit(decided, changes)
         finally:
-            watched.unwritten = {}
-            self._wake(watched)
+            for one in decided:
+                one.watched.unwritten = {}
+                self._wake(one.watched)
 
-    async def _commit(
-        self, watched: _Watched, changes: Sequence[Change], before: Mapping[str, Phase]
-    ) -> None:
-        """Also when the caller is cancelled meanwhile, whenever and however often: the detector has to know
+    async def _commit(self, decided: Sequence[_Decided], changes: Sequence[Change]) -> None:
+        """Also when the caller is cancelled meanwhile, whenever and however often: the detectors have to know
         what was written.
         """
-        settle = self._settling() if watched.device.id in self._in_tree else None
+        in_tree = any(one.watched.device.id in self._in_tree for one in decided)
+        settle = self._settling() if in_tree else None
         writing = asyncio.ensure_future(self._journal.commit(changes, settle))
         if settle is not None:
             self._owed = True
@@ -238,7 +265,8 @@ class Watch:
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({writing})
             if writing.cancelled() or writing.exception() is not None:
-                watched.detector.put_back(before)
+                for one in decided:
+                    one.watched.detector.put_back(one.before)
             else:
                 self._owed = self._owed and settle is None
                 for change in changes:
@@ -303,10 +331,13 @@ class Watch:
 
     def stood_still(self, now: Stamp) -> None:
         """Nobody listened for a while, until ``now``; ``run`` and ``take`` notice it by themselves."""
-        for watched in self._watched.values():
+        for watched in self._all:
             watched.detector.stood_still(now)
 
-    def _evidence(self, device: str) -> Callable[[Transition], dict[str, Any]]:
+    def _evidence(self, watched: _Watched) -> Callable[[Transition], dict[str, Any]]:
+        if watched.signals:
+            return lambda one: self._recorder.evidence_of_several(one.rule.signals, one.at)
+        device = watched.device.id
         return lambda one: self._recorder.evidence(device, one.rule.signals - {LINK_SIGNAL}, one.at)
 
     async def _sleep(self) -> None:
@@ -331,6 +362,37 @@ def _restored(device: Device, start: Stamp, active: Collection[str], unreachable
         rule.key for rule in rules if condition_key(device.id, rule.component, rule.fault) in active
     ]
     return _Watched(device=device, detector=Detector(rules, start=start, active=was_active))
+
+
+def _restored_across(
+    across: Across, devices: Mapping[str, _Watched], start: Stamp, active: Collection[str]
+) -> _Watched:
+    device = devices[across.device].device
+    was_active = [
+        rule.key for rule in across.rules if condition_key(device.id, rule.component, rule.fault) in active
+    ]
+    detector = Detector(across.rules, start=start, active=was_active, others=across.sources)
+    return _Watched(device=device, detector=detector, signals=across.signals)
+
+
+def _decided(watched: _Watched, decide: Callable[[Detector], Sequence[Transition]]) -> _Decided:
+    before = dict(watched.detector.phases)
+    return _Decided(watched=watched, before=before, transitions=decide(watched.detector))
+
+
+def _take_of_another(
+    wanted: Collection[str],
+    reading: Reading,
+    samples: Sequence[Sample],
+    link_up: bool,
+    detector: Detector,
+) -> Sequence[Transition]:
+    told = [
+        replace(one, signal=name)
+        for one in samples
+        if (name := name_of(reading.device, one.signal)) in wanted
+    ]
+    return detector.take(told, reading.at, link_up=link_up, other=reading.device)
 
 
 def _link_sample(watched: _Watched, reading: Reading) -> Sample:

@@ -43,6 +43,7 @@ SHIFT = (
     Step(26, 40, "scanner-sort-1", "blind", "scanner-sort-1 reads nothing any more"),
     Step(40, 35, "gate-dock-8", "says_offline", "gate-dock-8 takes its leave from the broker"),
     Step(85, 20, "printer-pack-1", "head_open", "somebody opens the head of printer-pack-1"),
+    Step(112, 25, "scanner-sort-1", "quiet", "scanner-sort-1 falls silent while the lift moves"),
     Step(100, 25, "conveyor-sort-1", "right_motor_stalled", "the right motor of conveyor-sort-1 stalls"),
 )
 # Begin once, at the first shift.
