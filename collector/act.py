@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import structlog
 
-from collector import command
+from collector import command, out_of_service
 from collector.command import Outcome, Result
 from collector.folding import Change
+from collector.out_of_service import Order
+from collector.out_of_service import Outcome as OutcomeOfService
 from collector.parts import Parts
 from collector.problems import Problem
 from collector.tickets import Actor, Command, Reason
@@ -22,6 +24,8 @@ STATUS = {
     Reason.REASON_NEEDED: 422,
     Reason.KEY_REUSED: 422,
     Reason.NO_SUCH_PERSON: 422,
+    Reason.NO_SUCH_DEVICE: 404,
+    Reason.END_IS_PAST: 422,
 }
 
 
@@ -51,6 +55,27 @@ async def carry_out(
     parts.metrics.commands.labels(command=kind, outcome=outcome.result.value).inc()
     log.info("command", command=kind, actor=actor.name, ticket=ticket_id, outcome=outcome.result.value)
     return outcome
+
+
+async def serve(parts: Parts, actor: Actor, site: str, device: str, order: Order) -> OutcomeOfService:
+    """Take a device out of service, or bring it back."""
+    now_ms = parts.now_ms()
+    outcome = await parts.write(
+        lambda connection: out_of_service.carry_out(connection, actor, site, device, order, now_ms),
+        lambda outcome: outcome.changed,
+    )
+    kind = type(order).__name__.lower()
+    result = Result.APPLIED if outcome.applied else Result.REFUSED
+    parts.metrics.commands.labels(command=kind, outcome=result.value).inc()
+    log.info("command", command=kind, actor=actor.name, device=f"{site}/{device}", outcome=result.value)
+    return outcome
+
+
+def refusal_of_service(outcome: OutcomeOfService) -> Problem | None:
+    """``None`` when it took effect."""
+    if outcome.applied:
+        return None
+    return Problem(STATUS.get(outcome.reason, 409), outcome.reason.sentence, reason=outcome.reason.value)
 
 
 def _changed(outcome: Outcome) -> list[Change]:

@@ -54,6 +54,8 @@ class Who(StrEnum):
 
 PEOPLE = frozenset({Role.TECHNICIAN, Role.LEAD, Role.INSTALLER, Role.ADMIN})
 LOOK = PEOPLE | {Role.READ}
+# Who may take a device out of service and bring it back.
+MAY_TAKE_OUT = frozenset({Role.LEAD, Role.INSTALLER})
 # Who may give a command is decided where commands are decided; here it only opens the door.
 COMMANDS: dict[str, type[Command]] = {
     "acknowledge": Acknowledge,
@@ -87,6 +89,13 @@ def _commands(prefix: str, *, page: bool) -> Iterable[Rule]:
     )
 
 
+def _service(prefix: str, *, page: bool) -> Iterable[Rule]:
+    return (
+        Rule(method="POST", path=f"{prefix}/{{site}}/{{device}}/{name}", who=MAY_TAKE_OUT, page=page)
+        for name in ("out-of-service", "in-service")
+    )
+
+
 ROUTES: tuple[Rule, ...] = (
     Rule(method="GET", path="/healthz", who=Who.ANYONE),
     Rule(method="GET", path="/readyz", who=Who.ANYONE),
@@ -102,6 +111,7 @@ ROUTES: tuple[Rule, ...] = (
     Rule(method="GET", path="/api/v1/tickets/{ticket}", who=LOOK),
     *_commands("/api/v1/tickets", page=False),
     Rule(method="GET", path="/api/v1/devices", who=LOOK),
+    *_service("/api/v1/devices", page=False),
     Rule(method="GET", path="/api/v1/gateways", who=LOOK),
     Rule(method="GET", path="/api/v1/downtime", who=LOOK),
     Rule(method="GET", path="/login", who=Who.ANYONE, page=True),
@@ -117,6 +127,8 @@ ROUTES: tuple[Rule, ...] = (
     Rule(method="GET", path="/downtime", who=PEOPLE, page=True),
     Rule(method="GET", path="/gateways", who=PEOPLE, page=True),
     Rule(method="GET", path="/devices", who=PEOPLE, page=True),
+    Rule(method="GET", path="/devices/{site}/{device}", who=PEOPLE, page=True),
+    *_service("/devices", page=True),
 )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from collector.store import audit, commands, occurrences, people, ticket_rows
 from collector.store.ticket_rows import Entry
-from collector.store.tickets import TicketView, view
+from collector.store.tickets import TicketView, views
 from collector.tickets import (
     Acknowledge,
     Actor,
@@ -110,11 +110,11 @@ def carry_out(
         site=ticket.site,
         detail={"result": result.value, "reason": reason.value, **_said(command)},
     )
-    return Outcome(result=result, reason=reason, ticket=view(decision.ticket))
+    return Outcome(result=result, reason=reason, ticket=views(connection, [decision.ticket])[0])
 
 
 def _again(connection: Connection, earlier: commands.Earlier, asked: str, found: Ticket) -> Outcome:
-    now = view(ticket_rows.load(connection, found.id) or found)
+    now = views(connection, [ticket_rows.load(connection, found.id) or found])[0]
     if earlier.digest != asked:
         return Outcome(result=Result.REFUSED, reason=Reason.KEY_REUSED, ticket=now)
     return Outcome(

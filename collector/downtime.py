@@ -1,9 +1,10 @@
 """Decides how long a device was down, and for how long nobody knows.
 
-Downtime is the measure of the union of a device's ``stop`` intervals in a window. Time in which no gateway
-observed the device is *unknown*, kept apart and never counted as down; the rest of the window is observed, so
-that observed and unknown together are the window to the millisecond. Figures of several devices are sums over
-sums.
+Downtime is the measure of the union of a device's ``stop`` intervals in a window. Time in which people had it
+out of service is *planned*, whatever it told or did not tell then. Time in which no gateway observed the
+device is *unknown*, kept apart and never counted as down; the rest of the window is observed, planned time
+included, so that observed and unknown together are the window to the millisecond. Figures of several devices
+are sums over sums.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ class Account:
     window_ms: int
     unknown_ms: int
     down_ms: int
+    planned_ms: int
     # Stops that touch the window.
     stops: int
     open: bool
     down: tuple[Span, ...]
     unknown: tuple[Span, ...]
+    planned: tuple[Span, ...]
 
     @property
     def observed_ms(self) -> int:
@@ -108,20 +111,25 @@ def common(unions: Sequence[Sequence[Span]]) -> list[Span]:
     return found
 
 
-def account(stops: Iterable[Span], unknown: Iterable[Span], from_ms: int, to_ms: int) -> Account:
-    """Stops and unknown time may come in any order and overlap as they like."""
-    blind = union(clip(unknown, from_ms, to_ms))
+def account(
+    stops: Iterable[Span], unknown: Iterable[Span], from_ms: int, to_ms: int, planned: Iterable[Span] = ()
+) -> Account:
+    """Stops, unknown and planned time may come in any order and overlap as they like."""
+    out = union(clip(planned, from_ms, to_ms))
+    blind = without(union(clip(unknown, from_ms, to_ms)), out)
     stopped = union(clip(stops, from_ms, to_ms))
-    down = without(stopped, blind)
+    down = without(without(stopped, out), blind)
     return Account(
         window_ms=to_ms - from_ms,
         unknown_ms=length(blind),
         down_ms=length(down),
+        planned_ms=length(out),
         # One stop that is cut in two by unknown time is one stop; one that is all unknown is none.
         stops=sum(any(_inside(part, whole) for part in down) for whole in stopped),
         open=any(span.open for span in down),
         down=tuple(down),
         unknown=tuple(blind),
+        planned=tuple(out),
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from collector.downtime import Account, Span, account, clip, common, stop_spans, union
 from collector.minted import RETURNED, SILENT_MS
-from collector.store import downtimes
+from collector.store import downtimes, out_of_service
 from collector.store.downtimes import Blind, Contact, Told, Watch
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, SILENT, UNREACHABLE, Severity
 
@@ -24,7 +24,7 @@ class By(StrEnum):
 class Interval:
     from_ms: int
     to_ms: int
-    # down or unknown.
+    # down, unknown or planned.
     kind: str
     # It goes on now; `to_ms` is now or the end of the window.
     open: bool
@@ -35,13 +35,15 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """observed_ms + unknown_ms = window_ms; down_ms is a part of observed_ms."""
+    """observed_ms + unknown_ms = window_ms; down_ms and planned_ms are parts of observed_ms."""
 
     # The device's id or the fault's name; empty in the total.
     key: str
     place: str
     down_ms: int
     unknown_ms: int
+    # In which it was out of service.
+    planned_ms: int
     observed_ms: int
     window_ms: int
     stops: int
@@ -84,19 +86,22 @@ def downtime(connection: Connection, site: str, from_ms: int, to_ms: int, by: By
         downtimes.told(connection, site),
         Span(from_ms=from_ms, to_ms=to_ms),
     )
+    planned = out_of_service.spans(connection, site, from_ms, to_ms, now_ms)
     items: dict[str, list[_Line]] = {}
     total: list[_Line] = []
     for device, own in watches.items():
         unknown = _unknown(own, blind, from_ms, to_ms)
         faults = stops.get(device, {})
         everything = [span for spans in faults.values() for span in spans]
-        line = _Line(device=device, place=own[0].place, sums=account(everything, unknown, from_ms, to_ms))
+        out = planned.get(device, [])
+        sums = account(everything, unknown, from_ms, to_ms, out)
+        line = _Line(device=device, place=own[0].place, sums=sums)
         total.append(line)
         if by is By.DEVICE:
             items[device] = [line]
             continue
         for fault, spans in faults.items():
-            sums = account(spans, unknown, from_ms, to_ms)
+            sums = account(spans, unknown, from_ms, to_ms, out)
             items.setdefault(fault, []).append(replace(line, sums=sums))
     listed = [_item(key, lines) for key, lines in items.items()]
     return Report(
@@ -225,6 +230,7 @@ def _item(key: str, lines: Sequence[_Line]) -> Item:
         place=lines[0].place if len(lines) == 1 else "",
         down_ms=sum(line.sums.down_ms for line in lines),
         unknown_ms=sum(line.sums.unknown_ms for line in lines),
+        planned_ms=sum(line.sums.planned_ms for line in lines),
         observed_ms=sum(line.sums.observed_ms for line in lines),
         window_ms=sum(line.sums.window_ms for line in lines),
         stops=sum(line.sums.stops for line in lines),
@@ -234,7 +240,7 @@ def _item(key: str, lines: Sequence[_Line]) -> Item:
 
 
 def _intervals(line: _Line) -> list[Interval]:
-    kinds = (("down", line.sums.down), ("unknown", line.sums.unknown))
+    kinds = (("down", line.sums.down), ("unknown", line.sums.unknown), ("planned", line.sums.planned))
     found = [
         Interval(
             from_ms=span.from_ms,

@@ -1,5 +1,5 @@
 """The hand of the clock: gateways that fell silent or were revoked, resolved tickets that stayed quiet, dates
-that are still to be set right.
+that are still to be set right, devices whose time out of service is over.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector import clones, redating
+from collector import clones, out_of_service, redating
 from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
 from collector.minted import NOT_WATCHED, REVOKED, SILENT_MS, ended_here, over, silence
@@ -59,6 +59,7 @@ def sweep(
     for gateway in undated:
         changed += _dated(connection, gateway, now_ms, policy)
     changed += _quiet(connection, now_ms, policy)
+    changed += out_of_service.over(connection, now_ms)
     return tuple(dict.fromkeys(changed))
 
 

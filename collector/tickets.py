@@ -73,6 +73,8 @@ class Reason(StrEnum):
     EXTENDED = "extended"
     EXPLAINED = "explained"
     STANDS_ALONE = "stands_alone"
+    OUT_OF_SERVICE = "out_of_service"
+    BACK_IN_SERVICE = "back_in_service"
     RESOLVED_BY_ITSELF = "resolved_by_itself"
     RECURRED = "recurred"
     QUIET = "quiet"
@@ -97,6 +99,9 @@ class Reason(StrEnum):
     SEEN_LESS = "seen_less"
     KEY_REUSED = "key_reused"
     NO_SUCH_PERSON = "no_such_person"
+    NO_SUCH_DEVICE = "no_such_device"
+    IN_SERVICE = "in_service"
+    END_IS_PAST = "end_is_past"
 
     @property
     def sentence(self) -> str:
@@ -114,6 +119,8 @@ SENTENCES = {
     Reason.EXTENDED: "Late news was added.",
     Reason.EXPLAINED: "Another fault explains this one. Nobody is called for it.",
     Reason.STANDS_ALONE: "No other fault explains this one any more.",
+    Reason.OUT_OF_SERVICE: "The device was taken out of service. Nobody is called.",
+    Reason.BACK_IN_SERVICE: "The device is back in service.",
     Reason.RESOLVED_BY_ITSELF: "Resolved by itself, because the fault ended.",
     Reason.RECURRED: "Closed, because the fault came back later and got a new ticket.",
     Reason.QUIET: "Closed after a quiet time.",
@@ -137,6 +144,9 @@ SENTENCES = {
     Reason.SEEN_LESS: "Kept, but the fault has come back or become worse since you looked.",
     Reason.KEY_REUSED: "This idempotency key was used for another command.",
     Reason.NO_SUCH_PERSON: "Nobody of that name works at this site.",
+    Reason.NO_SUCH_DEVICE: "There is no such device, or it is at a site that is not yours.",
+    Reason.IN_SERVICE: "The device is in service.",
+    Reason.END_IS_PAST: "The end has to lie ahead.",
 }
 
 

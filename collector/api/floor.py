@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 
-from collector import report
+from collector import act, report
 from collector.api.shapes import (
     NUL_FREE,
     PROBLEM,
@@ -17,14 +18,17 @@ from collector.api.shapes import (
     Gateway,
     Gateways,
     Me,
+    Serviced,
 )
 from collector.auth import scope_of
 from collector.moments import parse
+from collector.out_of_service import MAX_REASON, BringBack, Order, TakeOut
 from collector.parts import actor_of, parts_of
 from collector.problems import Problem, not_found
 from collector.report import By
 from collector.store import devices as device_store
 from collector.store import gateways as gateway_store
+from edge_agent.wire import ID_PATTERN
 
 router = APIRouter(prefix="/api/v1", tags=["floor"])
 
@@ -47,6 +51,49 @@ async def devices(request: Request, site: Site = None) -> Devices:
         lambda connection: device_store.devices(connection, sites, site or None)
     )
     return Devices(items=[Device.of(view) for view in found])
+
+
+SiteName = Annotated[str, Path(pattern=ID_PATTERN, examples=["leipzig"])]
+DeviceId = Annotated[str, Path(pattern=ID_PATTERN, examples=["printer-07"])]
+SERVICE_RESPONSES: dict[int | str, dict[str, object]] = {403: PROBLEM, 404: PROBLEM, 422: PROBLEM}
+
+
+class TakeOutBody(BaseModel):
+    """``until`` (RFC 3339 with an offset) brings it back by itself."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "New print head"}]})
+
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON)]
+    until: str | None = None
+
+
+@router.post(
+    "/devices/{site}/{device}/out-of-service",
+    summary="Take a device out of service: recorded, and nobody is called; again: another reason or end",
+    response_model=Serviced,
+    responses=SERVICE_RESPONSES,
+)
+async def take_out(request: Request, site: SiteName, device: DeviceId, body: TakeOutBody) -> Serviced:
+    until_ms = _moment("until", body.until) if body.until else None
+    return await _serve(request, site, device, TakeOut(reason=body.reason, until_ms=until_ms))
+
+
+@router.post(
+    "/devices/{site}/{device}/in-service",
+    summary="Bring a device back: what is still broken calls again",
+    response_model=Serviced,
+    responses=SERVICE_RESPONSES,
+)
+async def bring_back(request: Request, site: SiteName, device: DeviceId) -> Serviced:
+    return await _serve(request, site, device, BringBack())
+
+
+async def _serve(request: Request, site: str, device: str, order: Order) -> Serviced:
+    outcome = await act.serve(parts_of(request), actor_of(request), site, device, order)
+    problem = act.refusal_of_service(outcome)
+    if problem is not None:
+        raise problem
+    return Serviced.of(outcome)
 
 
 @router.get("/gateways", summary="All gateways, and which are silent", response_model=Gateways)

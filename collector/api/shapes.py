@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from collector.moments import rfc3339, rfc3339_or_none
+from collector.out_of_service import Outcome
 from collector.report import Interval, Item, Report
+from collector.store import out_of_service
 from collector.store.devices import DeviceView
 from collector.store.gateways import GatewayView
 from collector.store.tickets import EntryView, OccurrenceView, Page, TicketDetail, TicketView
@@ -87,6 +89,14 @@ FULL_TICKET: dict[str, Any] = TICKET | {
             "text": "",
         }
     ],
+}
+
+
+OUT_OF_SERVICE: dict[str, Any] = {
+    "since": "2026-11-22T05:00:00.000Z",
+    "until": "2026-11-22T07:00:00.000Z",
+    "reason": "New print head",
+    "by": "alice",
 }
 
 
@@ -320,6 +330,7 @@ class Device(Shape):
                     "gateways": ["gw-dock-1"],
                     "state": "stop",
                     "open_tickets": 1,
+                    "out_of_service": None,
                     "known_since": "2026-10-01T08:00:00.000Z",
                 }
             ]
@@ -333,6 +344,7 @@ class Device(Shape):
     gateways: list[str]
     state: str
     open_tickets: int
+    out_of_service: OutOfService | None
     known_since: str
 
     @classmethod
@@ -345,7 +357,57 @@ class Device(Shape):
             gateways=list(view.gateways),
             state=view.state,
             open_tickets=view.open_tickets,
+            out_of_service=None if view.out is None else OutOfService.of(view.out),
             known_since=rfc3339(view.first_ms),
+        )
+
+
+class OutOfService(Shape):
+    """``until`` is when it comes back by itself; null: when somebody says so."""
+
+    since: str
+    until: str | None
+    reason: str
+    by: str
+
+    @classmethod
+    def of(cls, out: out_of_service.OutOfService) -> OutOfService:
+        return cls(
+            since=rfc3339(out.from_ms),
+            until=rfc3339_or_none(out.until_ms),
+            reason=out.reason,
+            by=out.by,
+        )
+
+
+class Serviced(Shape):
+    """What became of an order to take a device out of service or to bring it back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "result": "applied",
+                    "reason": "out_of_service",
+                    "sentence": "The device was taken out of service. Nobody is called.",
+                    "out_of_service": OUT_OF_SERVICE,
+                }
+            ]
+        }
+    )
+
+    result: str
+    reason: str
+    sentence: str
+    out_of_service: OutOfService | None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Serviced:
+        return cls(
+            result="applied",
+            reason=outcome.reason.value,
+            sentence=outcome.reason.sentence,
+            out_of_service=None if outcome.out is None else OutOfService.of(outcome.out),
         )
 
 
@@ -411,7 +473,9 @@ class Gateways(Shape):
 
 
 class DownInterval(Shape):
-    """``kind`` is down or unknown; ``open``: it goes on now, ``to`` is now or the end of the window."""
+    """``kind`` is down, unknown or planned (out of service); ``open``: it goes on now, ``to`` is now or the
+    end of the window.
+    """
 
     from_: str = Field(alias="from")
     to: str
@@ -433,12 +497,15 @@ class DownInterval(Shape):
 
 
 class DownItem(Shape):
-    """``observed_ms + unknown_ms = window_ms``; ``down_ms`` is a part of ``observed_ms``."""
+    """``observed_ms + unknown_ms = window_ms``; ``down_ms`` and ``planned_ms`` (out of service) are parts of
+    ``observed_ms``.
+    """
 
     key: str
     place: str
     down_ms: int
     unknown_ms: int
+    planned_ms: int
     observed_ms: int
     window_ms: int
     stops: int
@@ -452,6 +519,7 @@ class DownItem(Shape):
             place=item.place,
             down_ms=item.down_ms,
             unknown_ms=item.unknown_ms,
+            planned_ms=item.planned_ms,
             observed_ms=item.observed_ms,
             window_ms=item.window_ms,
             stops=item.stops,
@@ -477,6 +545,7 @@ class Downtime(Shape):
                             "place": "outbound/line-2/pack-4",
                             "down_ms": 754_000,
                             "unknown_ms": 0,
+                            "planned_ms": 0,
                             "observed_ms": 28_800_000,
                             "window_ms": 28_800_000,
                             "stops": 1,
@@ -498,6 +567,7 @@ class Downtime(Shape):
                         "place": "",
                         "down_ms": 754_000,
                         "unknown_ms": 0,
+                        "planned_ms": 0,
                         "observed_ms": 28_800_000,
                         "window_ms": 28_800_000,
                         "stops": 1,

@@ -100,6 +100,8 @@ class Card:
 def card(view: TicketView) -> Card:
     if view.condition is Condition.CLEARED:
         shape, side = "cleared", "Ended"
+    elif view.out is not None:
+        shape, side = "out", "Out of service"
     elif view.condition is Condition.UNKNOWN or view.hidden:
         shape, side = "unknown", "Unknown"
     else:

@@ -14,6 +14,7 @@ MINUTE_MS = 60_000
 # The first of these that gives at most MAX_TICKS, in minutes.
 STEPS_MIN = (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 43_200)
 MAX_TICKS = 9
+KINDS = {"planned": "out of service"}
 # A stop that is too short to be seen is drawn this wide, in percent.
 MIN_WIDTH = 0.25
 
@@ -83,7 +84,7 @@ def bar(interval: Interval, from_ms: int, to_ms: int, zone: ZoneInfo) -> Bar:
     span = max(1, to_ms - from_ms)
     x = 100 * (interval.from_ms - from_ms) / span
     width = max(MIN_WIDTH, 100 * (interval.to_ms - interval.from_ms) / span)
-    what = "unknown" if interval.kind == "unknown" else "down"
+    what = KINDS.get(interval.kind, interval.kind)
     lasted = duration(interval.to_ms - interval.from_ms)
     return Bar(
         x=round(min(x, 100 - width), 3),

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse
+from sqlalchemy import Connection
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from collector.auth import scope_of
-from collector.pages.render import page, parts_and_actor
+from collector import act
+from collector.auth import MAY_TAKE_OUT, scope_of
+from collector.out_of_service import BringBack, Order, TakeOut
+from collector.pages.cards import cards
+from collector.pages.render import Said, page, parts_and_actor, with_said
 from collector.pages.texts import counted, severity
+from collector.parts import form_of, parts_of
+from collector.problems import not_found
 from collector.store import devices as device_store
 from collector.store import gateways as gateway_store
+from collector.store import out_of_service as out_store
+from collector.store import tickets as ticket_store
 from collector.store.devices import DeviceView
 from collector.store.gateways import GatewayView
-from collector.store.tickets import State
+from collector.store.tickets import State, TicketFilter, TicketView
 
 router = APIRouter(include_in_schema=False)
 
 DEVICE_WORDS = {"ok": "No fault", "unknown": "Unknown"}
 # Those that need somebody first.
-DEVICE_ORDER = ("stop", "degraded", "unknown", "notice", "ok")
+DEVICE_ORDER = ("stop", "degraded", "unknown", "notice", "out", "ok")
 GATEWAY_SHAPES = {
     "ok": ("cleared", "Speaking"),
     "silent": ("unknown", "Silent"),
@@ -30,6 +40,14 @@ GATEWAY_SHAPES = {
 REVOKED = ("unknown", "Revoked")
 # A bus that keeps less of its reads is behind (edge_agent/schedule.py); so many of them are named.
 KEPT_SHARE, BUSES_SHOWN = 0.9, 3
+NO_DEVICE = "There is no such device, or it is at a site that is not yours."
+HOUR_MS = 3_600_000
+# For how long a page offers to take a device out; for good is another choice.
+HOURS = (1, 2, 4, 8, 24, 72)
+# Of a moment in ms, until the year 33658.
+MAX_DIGITS = 15
+TICKETS_SHOWN = 20
+OUT_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +94,76 @@ async def devices(request: Request) -> HTMLResponse:
     )
 
 
+@router.get("/devices/{site}/{device}")
+async def device(request: Request, site: str, device: str) -> HTMLResponse:
+    return await _one(request, site, device)
+
+
+@router.post("/devices/{site}/{device}/out-of-service")
+async def take_out(request: Request, site: str, device: str) -> Response:
+    form = form_of(request)
+    until_ms = until(form.get("hours", ""), parts_of(request).now_ms())
+    return await _serve(request, site, device, TakeOut(reason=form.get("text", ""), until_ms=until_ms))
+
+
+def until(asked: str, now_ms: int) -> int | None:
+    """Hours from now, or the moment that was said before; anything else is until somebody says so."""
+    if not (asked.isascii() and asked.isdecimal() and len(asked) <= MAX_DIGITS):
+        return None
+    number = int(asked)
+    return now_ms + number * HOUR_MS if number in HOURS else number
+
+
+@router.post("/devices/{site}/{device}/in-service")
+async def bring_back(request: Request, site: str, device: str) -> Response:
+    return await _serve(request, site, device, BringBack())
+
+
+async def _serve(request: Request, site: str, device: str, order: Order) -> Response:
+    outcome = await act.serve(*parts_and_actor(request), site, device, order)
+    problem = act.refusal_of_service(outcome)
+    if problem is None:
+        return RedirectResponse(with_said(f"/devices/{quote(site)}/{quote(device)}", outcome.reason), 303)
+    if problem.status in (403, 404):
+        raise problem
+    said = Said(text=problem.detail, tone="bad")
+    return await _one(request, site, device, said=said, status=problem.status)
+
+
+async def _one(
+    request: Request, site: str, device: str, *, said: Said | None = None, status: int = 200
+) -> HTMLResponse:
+    parts, actor = parts_and_actor(request)
+
+    def read(
+        connection: Connection,
+    ) -> tuple[DeviceView | None, list[TicketView], list[Mapping[str, Any]]]:
+        wanted = TicketFilter(sites=scope_of(actor), site=site, device=device)
+        return (
+            device_store.one(connection, site, device),
+            ticket_store.find(connection, wanted, None, TICKETS_SHOWN).items,
+            out_store.all_of(connection, site, device, OUT_SHOWN),
+        )
+
+    if not actor.may_see(site) or "\0" in site + device:
+        raise not_found(NO_DEVICE)
+    view, tickets, out = await parts.store.read_soon(read)
+    if view is None:
+        raise not_found(NO_DEVICE)
+    return page(
+        request,
+        "device.html",
+        here="/devices",
+        status=status,
+        said=said,
+        device=device_line(view),
+        cards=cards(tickets),
+        earlier=[one for one in out if one["ended_ms"] is not None],
+        hours=HOURS,
+        may_take_out=actor.role in MAY_TAKE_OUT,
+    )
+
+
 @router.get("/gateways")
 async def gateways(request: Request) -> HTMLResponse:
     parts, actor = parts_and_actor(request)
@@ -86,6 +174,8 @@ async def gateways(request: Request) -> HTMLResponse:
 
 
 def device_line(view: DeviceView) -> DeviceLine:
+    if view.out is not None:
+        return DeviceLine(view=view, shape="out", word="Out of service")
     shape = "cleared" if view.state == "ok" else view.state
     return DeviceLine(view=view, shape=shape, word=DEVICE_WORDS.get(view.state, severity(view.state)))
 

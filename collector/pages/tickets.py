@@ -39,7 +39,7 @@ STATES = {
     State.RESOLVED: "Resolved",
     State.CLOSED: "Closed",
 }
-# In the place of a state: open, and something else explains it.
+# In the place of a state: open, and something else explains it, or its device is out of service.
 HIDDEN = "hidden"
 FILTERS = ("q", "state", "severity", "site", "place", "device")
 
@@ -101,7 +101,7 @@ async def desk(request: Request) -> HTMLResponse:
         counts=counts(found.items) if after is None else [],
         asked=asked,
         filtered=any(value for name, value in asked.items() if name != "state"),
-        states={state.value: words for state, words in STATES.items()} | {HIDDEN: "Explained by another"},
+        states={state.value: words for state, words in STATES.items()} | {HIDDEN: "Hidden"},
         sites=sites,
         after=after,
         commands=COMMANDS,

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
+from collector.store import out_of_service
+from collector.store.out_of_service import OutOfService
 from collector.store.tables import device, gateway, ticket
 from collector.store.tickets import HIDDEN
 from collector.tickets import Condition, Work
@@ -27,11 +29,13 @@ class DeviceView:
     gateways: tuple[str, ...]
     # ok, notice, degraded, stop, or unknown (no gateway that watches it speaks, or it cannot be reached).
     state: str
-    # Without those that something else explains.
+    # Without those that are hidden.
     open_tickets: int
     # Of these, those that are resolved and wait to be closed.
     resolved_tickets: int
     first_ms: int
+    # People took it out of service; it has a state all the same.
+    out: OutOfService | None = None
 
 
 def devices(
@@ -47,8 +51,13 @@ def devices(
     found: dict[tuple[str, str], list[Row[Any]]] = {}
     for row in rows:
         found.setdefault((row.site, row.id), []).append(row)
-    broken = _open_tickets(connection, sites, site)
-    return [_view(own, broken.get(key, [])) for key, own in found.items()]
+    broken, out = _open_tickets(connection, sites, site), out_of_service.going_on(connection, sites)
+    return [_view(own, broken.get(key, []), out.get(key)) for key, own in found.items()]
+
+
+def one(connection: Connection, site: str, name: str) -> DeviceView | None:
+    """None when no gateway watches one of that name there."""
+    return next((found for found in devices(connection, None, site) if found.id == name), None)
 
 
 def within(
@@ -78,7 +87,7 @@ def _open_tickets(
     return found
 
 
-def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> DeviceView:
+def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]], out: OutOfService | None) -> DeviceView:
     one, shown = own[0], [row for row in tickets if not row.hidden]
     return DeviceView(
         site=one.site,
@@ -90,6 +99,7 @@ def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]]) -> DeviceView:
         open_tickets=len(shown),
         resolved_tickets=sum(row.work == Work.RESOLVED.value for row in shown),
         first_ms=min(row.first_ms for row in own),
+        out=out,
     )
 
 

@@ -168,6 +168,33 @@ absence = Table(
     PrimaryKeyConstraint("site", "device", "gateway_id", "from_ms"),
 )
 
+# When people took a device out of service; at most one that goes on.
+out_of_service = Table(
+    "out_of_service",
+    metadata,
+    Column("id", Uid, primary_key=True),
+    Column("site", Name, nullable=False),
+    Column("device", Name, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    # When it is to end by itself.
+    Column("until_ms", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("ended_ms", BigInteger),
+    # Empty when its time was over.
+    Column("ended_by", String(64), nullable=False),
+    Index("ix_out_of_service_site_device_from_ms", "site", "device", "from_ms"),
+)
+GOES_ON = text("ended_ms IS NULL")
+Index(
+    "ux_out_of_service_goes_on",
+    out_of_service.c.site,
+    out_of_service.c.device,
+    unique=True,
+    sqlite_where=GOES_ON,
+    postgresql_where=GOES_ON,
+)
+
 # --- what happened ------------------------------------------------------------------------------------------
 
 # Every key that ever had an occurrence. Its row is the lock under which tickets of that key are decided.

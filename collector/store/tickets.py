@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, not_, or_, select
 
-from collector.store import ticket_rows
+from collector.store import out_of_service, ticket_rows
+from collector.store.out_of_service import OutOfService
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
+from collector.store.tables import out_of_service as out_table
 from collector.tickets import Ack, Condition, Reason, Ticket, Work, word
 from edge_agent.wire import Severity
 
 MAX_PAGE = 500
 # Why a ticket is hidden.
 SUPPRESSED = "suppressed"
+OUT_OF_SERVICE = "out_of_service"
 # When it was opened here, and its id.
 CURSOR_PATTERN = "[0-9]{1,15}-[0-9a-f]{32}"
 
@@ -46,7 +49,7 @@ class TicketFilter:
     device: str | None = None
     # notice, degraded or stop.
     severity: str | None = None
-    # Whether it is hidden, because something else explains it; None: either.
+    # Whether it is hidden: something else explains it, or its device is out of service. None: either.
     hidden: bool | None = None
     # Found anywhere in title, device, place, component or fault, or the number.
     text: str | None = None
@@ -93,6 +96,8 @@ class TicketView:
     merged_into: str | None
     # The uid of the occurrence that explains it.
     because: str | None
+    # Its device is out of service.
+    out: OutOfService | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +181,7 @@ def find(connection: Connection, wanted: TicketFilter, after: str | None, limit:
     found = [ticket_rows.from_row(row) for row in connection.execute(statement).all()]
     last = found[limit - 1] if len(found) > limit else None
     return Page(
-        items=[view(one) for one in found[:limit]],
+        items=views(connection, found[:limit]),
         next=None if last is None else f"{last.received_ms}-{last.id}",
     )
 
@@ -202,7 +207,7 @@ def at_hand(
         .limit(ended)
     ).all()
     shown = [*found[:limit], *(ticket_rows.from_row(row) for row in over)]
-    return [view(one) for one in shown], len(found) > limit
+    return views(connection, shown), len(found) > limit
 
 
 def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
@@ -224,7 +229,7 @@ def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
         .limit(MAX_PAGE)
     ).mappings()
     return TicketDetail(
-        ticket=view(found),
+        ticket=views(connection, [found])[0],
         occurrences=occurrences,
         history=tuple(reversed([_entry_view(row) for row in newest])),
         gateways=tuple(sorted({one.gateway for one in occurrences})),
@@ -241,7 +246,7 @@ def _cause(connection: Connection, one: Ticket) -> TicketView | None:
         .join(occurrence, occurrence.c.ticket_id == ticket.c.id)
         .where(occurrence.c.uid == one.because, ticket.c.site == one.site)
     ).one_or_none()
-    return None if row is None else view(ticket_rows.from_row(row))
+    return None if row is None else views(connection, [ticket_rows.from_row(row)])[0]
 
 
 def _explains(connection: Connection, one: Ticket) -> tuple[TicketView, ...]:
@@ -252,10 +257,18 @@ def _explains(connection: Connection, one: Ticket) -> tuple[TicketView, ...]:
         .order_by(ticket.c.device, ticket.c.received_ms.desc(), ticket.c.id)
         .limit(MAX_PAGE)
     )
-    return tuple(view(ticket_rows.from_row(row)) for row in rows)
+    return tuple(views(connection, [ticket_rows.from_row(row) for row in rows.all()]))
 
 
-def view(one: Ticket) -> TicketView:
+def views(connection: Connection, tickets: Sequence[Ticket]) -> list[TicketView]:
+    """As people see them, in this order."""
+    out = out_of_service.going_on(connection, {one.site for one in tickets}) if tickets else {}
+    return [_view(one, out.get((one.site, one.device))) for one in tickets]
+
+
+def _view(one: Ticket, out: OutOfService | None) -> TicketView:
+    hidden = ((SUPPRESSED, one.is_suppressed), (OUT_OF_SERVICE, out is not None))
+    is_quiet = out is not None and one.closed_ms is None and one.work is not Work.RESOLVED
     return TicketView(
         id=one.id,
         number=one.number,
@@ -268,12 +281,12 @@ def view(one: Ticket) -> TicketView:
         severity=Severity.band(one.severity).word,
         condition=one.condition,
         ack=one.ack,
-        hidden=(SUPPRESSED,) if one.is_suppressed else (),
+        hidden=tuple(why for why, so in hidden if so),
         work=one.work,
         version=one.version,
         occurred_ms=one.first_ms,
         received_ms=one.received_ms,
-        word=word(one),
+        word="Out of service" if is_quiet else word(one),
         advice=one.advice,
         error_ms=one.error_ms,
         detection_delay_ms=one.detection_delay_ms,
@@ -290,6 +303,7 @@ def view(one: Ticket) -> TicketView:
         recurs_of=one.recurs_of,
         merged_into=one.merged_into,
         because=one.because,
+        out=out,
     )
 
 
@@ -315,7 +329,17 @@ def _conditions(wanted: TicketFilter) -> list[ColumnElement[bool]]:
     return terms
 
 
-HIDDEN = or_(ticket.c.because.is_not(None), ticket.c.waits)
+_IS_OUT = (
+    select(out_table.c.id)
+    .where(
+        out_table.c.site == ticket.c.site,
+        out_table.c.device == ticket.c.device,
+        out_table.c.ended_ms.is_(None),
+    )
+    .correlate(ticket)
+    .exists()
+)
+HIDDEN = or_(ticket.c.because.is_not(None), ticket.c.waits, _IS_OUT)
 _OPEN = ticket.c.closed_ms.is_(None)
 _STATES: dict[State, list[ColumnElement[bool]]] = {
     State.OPEN: [_OPEN],

@@ -349,3 +349,31 @@ def _box(found: Locator) -> FloatRect:
     box = found.bounding_box()
     assert box is not None
     return box
+
+
+@pytest.mark.parametrize("size", [NARROW, DESK], ids=["phone", "desk"])
+def test_a_lead_takes_a_printer_out_of_service_and_brings_it_back(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, size: ViewportSize
+) -> None:
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    for page in opened(browser.new_context(viewport=size)):
+        log_in(page, collector, "/devices", name="lea")
+        page.get_by_role("link", name="printer-7").click()
+        expect(page.locator("#tickets")).to_contain_text("Labels are used up")
+        page.get_by_label("Take it out of service: why").fill("New print head")
+        page.get_by_label("For how long").select_option("4 hours")
+        page.get_by_role("button", name="Out of service").click()
+        expect(page.locator("#state")).to_contain_text("New print head (lea)")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.locator("#tickets").get_by_role("link").click()
+        expect(page.locator("#state")).to_contain_text("Out of service since")
+        page.goto(f"{collector.url}/m")
+        expect(page.get_by_text("Nothing is broken")).to_be_visible()
+        page.goto(f"{collector.url}/downtime?hours=1")
+        page.goto(f"{collector.url}/devices")
+        page.get_by_role("link", name="printer-7").click()
+        page.get_by_role("button", name="Back in service").click()
+        expect(page.get_by_text("The device is back in service.")).to_be_visible()
+        page.goto(f"{collector.url}/m")
+        expect(page.get_by_role("link", name="Labels are used up")).to_be_visible()

@@ -1,0 +1,153 @@
+"""Carries out that a person takes a device out of service, and that it comes back: with role, reason and
+audit.
+
+While a device is out, what it tells is recorded as always. Its tickets are hidden and call nobody, and its
+time counts as planned. Who takes it out may say until when; the sweep brings it back then. What is still
+broken when it comes back is on the list again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from collector.auth import MAY_TAKE_OUT
+from collector.folding import Change
+from collector.store import audit, ticket_rows
+from collector.store import out_of_service as store
+from collector.store.out_of_service import OutOfService
+from collector.store.streams import clean
+from collector.store.ticket_rows import Entry
+from collector.tickets import Actor, Reason
+
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOut:
+    """Again, it changes the reason and the end."""
+
+    reason: str
+    # When it comes back by itself; None: somebody brings it back.
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BringBack:
+    pass
+
+
+Order = TakeOut | BringBack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    reason: Reason
+    applied: bool
+    # As it is now; None: it is in service.
+    out: OutOfService | None
+    changed: tuple[Change, ...] = ()
+
+
+def carry_out(
+    connection: Connection, actor: Actor, site: str, device: str, order: Order, now_ms: int
+) -> Outcome:
+    """The same order again changes nothing, so it needs no key."""
+    if not actor.may_see(site) or not store.is_known(connection, site, device):
+        return Outcome(reason=Reason.NO_SUCH_DEVICE, applied=False, out=None)
+    if actor.role not in MAY_TAKE_OUT:
+        return Outcome(reason=Reason.NOT_ALLOWED, applied=False, out=None)
+    store.lock(connection, site, device)
+    before = store.of_device(connection, site, device)
+    if isinstance(order, BringBack):
+        return _bring_back(connection, actor, before, now_ms)
+    return _take_out(connection, actor, site, device, before, order, now_ms)
+
+
+def _take_out(
+    connection: Connection,
+    actor: Actor,
+    site: str,
+    device: str,
+    before: OutOfService | None,
+    order: TakeOut,
+    now_ms: int,
+) -> Outcome:
+    reason = clean(order.reason.strip())[:MAX_REASON]
+    if not reason:
+        return Outcome(reason=Reason.REASON_NEEDED, applied=False, out=before)
+    if order.until_ms is not None and order.until_ms <= now_ms:
+        return Outcome(reason=Reason.END_IS_PAST, applied=False, out=before)
+    after = OutOfService(
+        id=before.id if before else uuid.uuid4().hex,
+        site=site,
+        device=device,
+        from_ms=before.from_ms if before else now_ms,
+        until_ms=order.until_ms,
+        reason=reason,
+        by=actor.name,
+    )
+    if after == before:
+        return Outcome(reason=Reason.OUT_OF_SERVICE, applied=True, out=before)
+    store.save(connection, after)
+    detail = {"reason": reason, "until_ms": order.until_ms}
+    _audit(connection, actor, "device.out_of_service", after, detail, now_ms)
+    changed = _record(connection, after, Reason.OUT_OF_SERVICE, actor.name, reason, now_ms)
+    return Outcome(reason=Reason.OUT_OF_SERVICE, applied=True, out=after, changed=changed)
+
+
+def _bring_back(connection: Connection, actor: Actor, before: OutOfService | None, now_ms: int) -> Outcome:
+    if before is None:
+        return Outcome(reason=Reason.IN_SERVICE, applied=True, out=None)
+    store.end(connection, before, now_ms, by=actor.name)
+    _audit(connection, actor, "device.in_service", before, {}, now_ms)
+    changed = _record(connection, before, Reason.BACK_IN_SERVICE, actor.name, "", now_ms)
+    return Outcome(reason=Reason.BACK_IN_SERVICE, applied=True, out=None, changed=changed)
+
+
+def over(connection: Connection, now_ms: int) -> tuple[Change, ...]:
+    """Brings back what was to be out until now."""
+    changed: list[Change] = []
+    for out in store.due(connection, now_ms):
+        store.lock(connection, out.site, out.device)
+        # Somebody may have said otherwise since.
+        current = store.of_device(connection, out.site, out.device)
+        if current is None or current.until_ms is None or current.until_ms > now_ms:
+            continue
+        store.end(connection, current, current.until_ms, by="")
+        changed += _record(connection, current, Reason.BACK_IN_SERVICE, "", "", now_ms)
+    return tuple(changed)
+
+
+def _record(
+    connection: Connection, out: OutOfService, reason: Reason, actor: str, text: str, now_ms: int
+) -> tuple[Change, ...]:
+    """In the history of what is open of that device."""
+    tickets = store.open_tickets(connection, out.site, out.device)
+    ticket_rows.record(
+        connection,
+        [Entry(ticket_id=one, at_ms=now_ms, reason=reason, actor=actor, text=text) for one in tickets],
+    )
+    return tuple(Change(ticket_id=one, site=out.site) for one in tickets)
+
+
+def _audit(
+    connection: Connection,
+    actor: Actor,
+    action: str,
+    out: OutOfService,
+    detail: Mapping[str, object],
+    now_ms: int,
+) -> None:
+    audit.write(
+        connection,
+        at_ms=now_ms,
+        actor=actor.name,
+        action=action,
+        subject=out.device,
+        site=out.site,
+        detail=detail,
+    )

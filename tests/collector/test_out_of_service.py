@@ -1,0 +1,256 @@
+"""A device that people took out of service: recorded, hidden, planned; and what calls when it is back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
+from rigs.web import House, csrf_in, house
+from sqlalchemy import select
+
+from collector.moments import rfc3339
+from collector.out_of_service import BringBack, TakeOut, carry_out
+from collector.report import By, Item, downtime
+from collector.store import Store, devices, figures, tables
+from collector.store import tickets as ticket_store
+from collector.store.tickets import TicketFilter, TicketView
+from collector.sweep import sweep
+from collector.tickets import Actor, Reason, Role
+
+ALICE = Actor(name="alice", role=Role.LEAD, sites=frozenset({"north"}))
+
+
+def at(minute: float) -> int:
+    return MONDAY_MS + int(minute * MINUTE_MS)
+
+
+def takes_out(
+    store: Store, minute: float, *, until: float | None = None, actor: Actor = ALICE, reason: str = "New head"
+) -> Reason:
+    order = TakeOut(reason=reason, until_ms=None if until is None else at(until))
+    return store.write(lambda c: carry_out(c, actor, "north", "printer-1", order, at(minute))).reason
+
+
+def brings_back(store: Store, minute: float, actor: Actor = ALICE) -> Reason:
+    return store.write(lambda c: carry_out(c, actor, "north", "printer-1", BringBack(), at(minute))).reason
+
+
+def in_hand(store: Store) -> list[str]:
+    shown, _ = store.read(lambda c: ticket_store.at_hand(c, None, None, limit=99, ended=99))
+    return [one.fault for one in shown]
+
+
+def tickets(store: Store) -> dict[str, TicketView]:
+    found = store.read(lambda c: ticket_store.find(c, TicketFilter(sites=None), None, 99)).items
+    return {one.fault: one for one in found}
+
+
+def told(store: Store, minute: float) -> Item:
+    report = store.read(lambda c: downtime(c, "north", at(0), at(minute), By.DEVICE, at(minute)))
+    (item,) = report.items
+    return item
+
+
+@pytest.fixture
+def edge(store: Store) -> EdgeVoice:
+    edge = EdgeVoice(enrol(store))
+    edge.watches("printer-1")
+    edge.sync(store, 0)
+    return edge
+
+
+def test_what_a_device_tells_while_it_is_out_is_recorded_and_calls_nobody(
+    store: Store, edge: EdgeVoice
+) -> None:
+    before = edge.raises(1, fault="head-open")
+    edge.sync(store, 1.1)
+    assert takes_out(store, 2, until=60) is Reason.OUT_OF_SERVICE
+    edge.raises(3)
+    edge.sync(store, 3.1)
+    assert in_hand(store) == []
+    found = tickets(store)
+    assert {one.hidden for one in found.values()} == {("out_of_service",)}
+    assert {one.word for one in found.values()} == {"Out of service"}
+    (view,) = store.read(lambda c: devices.devices(c, None))
+    assert view.out is not None
+    assert (view.out.reason, view.out.by, view.out.until_ms) == ("New head", "alice", at(60))
+    assert (view.state, view.open_tickets) == ("stop", 0)
+    assert not sum(store.read(figures.figures).open_tickets.values())
+    edge.clears(before, 5)
+    edge.sync(store, 5.1)
+    assert brings_back(store, 10) is Reason.BACK_IN_SERVICE
+    # What was mended is over, what is still broken calls.
+    assert in_hand(store) == ["paper-out", "head-open"]
+    assert tickets(store)["paper-out"].word == "Unacknowledged"
+    detail = store.read(lambda c: ticket_store.detail(c, found["paper-out"].id))
+    assert detail is not None
+    assert [(entry.reason, entry.actor) for entry in detail.history] == [
+        ("opened", ""),
+        ("back_in_service", "alice"),
+    ]
+
+
+def test_the_time_is_planned_and_neither_down_nor_unknown(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(10)
+    edge.sync(store, 10.1)
+    takes_out(store, 20)
+    # It is unplugged for a while, too.
+    edge.clears(edge.raises(25, fault="unreachable", component="link", severity=20), 35)
+    edge.sync(store, 35.1)
+    brings_back(store, 40)
+    for minute in range(36, 51):
+        edge.sync(store, minute)
+    item = told(store, 50)
+    assert item.planned_ms == 20 * MINUTE_MS
+    assert item.down_ms == 20 * MINUTE_MS
+    assert item.unknown_ms == 0
+    assert item.observed_ms == item.window_ms == 50 * MINUTE_MS
+    assert (item.stops, item.open) == (1, True)
+    assert [(one.kind, one.from_ms, one.to_ms) for one in item.intervals] == [
+        ("down", at(10), at(20)),
+        ("planned", at(20), at(40)),
+        ("down", at(40), at(50)),
+    ]
+
+
+def test_its_end_brings_it_back_by_itself_and_dates_it(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(1)
+    edge.sync(store, 1.1)
+    takes_out(store, 2, until=30)
+    edge.sync(store, 29)
+    store.write(lambda c: sweep(c, at(29)))
+    assert in_hand(store) == []
+    edge.sync(store, 30.9)
+    # Nobody looked for a while.
+    changed = store.write(lambda c: sweep(c, at(31)))
+    assert uid in {change.ticket_id for change in changed}
+    assert in_hand(store) == ["paper-out"]
+    assert told(store, 31).planned_ms == 28 * MINUTE_MS
+
+
+def test_who_extends_it_in_time_is_heard(store: Store, edge: EdgeVoice) -> None:
+    edge.raises(1)
+    edge.sync(store, 1.1)
+    takes_out(store, 2, until=30)
+    takes_out(store, 20, until=90, reason="Part is missing")
+    edge.sync(store, 31)
+    store.write(lambda c: sweep(c, at(31)))
+    assert in_hand(store) == []
+    (view,) = store.read(lambda c: devices.devices(c, None))
+    assert view.out is not None
+    assert (view.out.reason, view.out.from_ms, view.out.until_ms) == ("Part is missing", at(2), at(90))
+    actions = store.read(lambda c: c.execute(select(tables.audit.c.action, tables.audit.c.detail)).all())
+    assert [(action, detail["reason"]) for action, detail in actions] == [
+        ("device.out_of_service", "New head"),
+        ("device.out_of_service", "Part is missing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        (TakeOut(reason="  "), Reason.REASON_NEEDED),
+        (TakeOut(reason="x", until_ms=at(2)), Reason.END_IS_PAST),
+    ],
+)
+def test_an_order_without_a_reason_or_with_an_end_that_is_past_is_refused(
+    store: Store, edge: EdgeVoice, order: TakeOut, reason: Reason
+) -> None:
+    outcome = store.write(lambda c: carry_out(c, ALICE, "north", "printer-1", order, at(2)))
+    assert (outcome.applied, outcome.reason) == (False, reason)
+    assert store.read(lambda c: devices.devices(c, None))[0].out is None
+
+
+def test_a_device_that_is_not_there_or_elsewhere_is_not_found(store: Store, edge: EdgeVoice) -> None:
+    stranger = Actor(name="carol", role=Role.LEAD, sites=frozenset({"south"}))
+    assert takes_out(store, 2, actor=stranger) is Reason.NO_SUCH_DEVICE
+    nothing = store.write(lambda c: carry_out(c, ALICE, "north", "nobody", TakeOut(reason="x"), at(2)))
+    assert nothing.reason is Reason.NO_SUCH_DEVICE
+
+
+def test_bringing_back_what_is_in_service_changes_nothing(store: Store, edge: EdgeVoice) -> None:
+    assert brings_back(store, 2) is Reason.IN_SERVICE
+    assert not store.read(lambda c: c.execute(select(tables.audit)).all())
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        made.add_cast()
+        yield made
+
+
+OUT, BACK = "/api/v1/devices/north/printer-1/out-of-service", "/api/v1/devices/north/printer-1/in-service"
+
+
+@pytest.mark.parametrize(
+    ("role", "status"),
+    [
+        (Role.LEAD, 200),
+        (Role.INSTALLER, 200),
+        (Role.TECHNICIAN, 403),
+        (Role.ADMIN, 403),
+        (Role.READ, 403),
+    ],
+)
+async def test_only_a_lead_or_an_installer_takes_it_out(home: House, role: Role, status: int) -> None:
+    await home.ticket()
+    client = home.client(Authorization=f"Bearer {home.add_token(role=role)}")
+    until = rfc3339(home.clock.now_ms() + 60 * MINUTE_MS)
+    answer = await client.post(OUT, json={"reason": "New head", "until": until})
+    assert answer.status_code == status, answer.text
+    reader = home.client(Authorization=f"Bearer {home.add_token()}")
+    (device,) = (await reader.get("/api/v1/devices")).json()["items"]
+    visible = (await reader.get("/api/v1/tickets", params={"hidden": "false"})).json()["items"]
+    if status != 200:
+        assert device["out_of_service"] is None
+        assert len(visible) == 1
+        return
+    assert device["out_of_service"]["until"] == until
+    assert visible == []
+    assert answer.json()["out_of_service"] == device["out_of_service"]
+    assert (await client.post(BACK)).json()["reason"] == "back_in_service"
+    assert len((await reader.get("/api/v1/tickets", params={"hidden": "false"})).json()["items"]) == 1
+
+
+async def test_a_lead_takes_a_device_out_on_its_page_and_brings_it_back(home: House) -> None:
+    ticket = await home.ticket()
+    alice = await home.log_in("alice")
+    path = "/devices/north/printer-1"
+    shown = (await alice.get(path)).text
+    form = {"csrf": csrf_in(shown), "text": "New head <b>", "hours": "4"}
+    answer = await alice.post(f"{path}/out-of-service", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{path}?said=out_of_service")
+    shown = (await alice.get(path)).text
+    assert "New head &lt;b&gt;" in shown
+    assert "Back in service" in shown
+    assert "New head &lt;b&gt;" in (await alice.get(f"/t/{ticket}")).text
+    assert "Out of service" in (await alice.get("/devices")).text
+    refused = await alice.post(f"{path}/out-of-service", data={"csrf": csrf_in(shown), "text": " "})
+    assert refused.status_code == 422
+    assert "A reason is needed." in refused.text
+    # Another reason leaves the end as it is.
+    (end,) = re.findall(r'<option value="(\d{13})">As it is', shown)
+    await alice.post(
+        f"{path}/out-of-service", data={"csrf": csrf_in(shown), "text": "Part is missing", "hours": end}
+    )
+    reader = home.client(Authorization=f"Bearer {home.add_token()}")
+    (device,) = (await reader.get("/api/v1/devices")).json()["items"]
+    assert device["out_of_service"]["reason"] == "Part is missing"
+    assert device["out_of_service"]["until"] == rfc3339(home.clock.now_ms() + 4 * 60 * MINUTE_MS)
+    # Others see it, and have no button.
+    bob = await home.log_in("bob")
+    seen = (await bob.get(path)).text
+    assert "Part is missing" in seen
+    assert "in-service" not in seen
+    assert (await bob.post(f"{path}/in-service", data={"csrf": csrf_in(seen)})).status_code == 403
+    carol = await home.log_in("carol")
+    assert (await carol.get(path)).status_code == 404
+    await alice.post(f"{path}/in-service", data={"csrf": csrf_in(shown)})
+    assert "Out of service before" in (await alice.get(path)).text
