@@ -137,7 +137,8 @@ TRANSPORTS = tuple(_BODIES)
 def draft(name: str, transport: str) -> str:
     """The text of a profile of that name for one of ``TRANSPORTS``."""
     reads, examples = _BODIES[transport]
-    return (_HEAD + reads + _CONDITIONS + examples).format(name=name)
+    text = (_HEAD + reads + _CONDITIONS + examples).replace("{name}", name)
+    return text.replace("{{", "{").replace("}}", "}")
 
 
 def placeholders(text: str) -> tuple[Finding, ...]:
