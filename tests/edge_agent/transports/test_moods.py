@@ -37,6 +37,7 @@ from rigs.wire import (
 
 from device_profiles.simulators.altivar_320_340 import Altivar
 from device_profiles.simulators.conveylinx import ConveyLinx
+from device_profiles.simulators.ipp_printer import IppPrinter
 from device_profiles.simulators.mqtt import Broker
 from device_profiles.simulators.mqtt_presence import MqttDevice
 from device_profiles.simulators.powerflex_520 import PowerFlexLine
@@ -44,10 +45,11 @@ from device_profiles.simulators.sato_sbpl import SatoPrinter
 from device_profiles.simulators.serving import Pty, Simulator, Tcp
 from device_profiles.simulators.zebra_ssi import SsiScanner
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
-from edge_agent import bus, decode, schedule
+from edge_agent import bus, decode, schedule, transports
 from edge_agent.bus import broker
 from edge_agent.profile import RequestRead, SilenceSignal
 from edge_agent.sample import Quality, Reading, Trouble
+from edge_agent.transports import ipp as transport_ipp
 from edge_agent.transports import mqtt as transport_mqtt
 from edge_agent.transports import tcp as transport_tcp
 from edge_agent.transports.tcp import KEEPALIVE
@@ -113,6 +115,10 @@ def rtu_over_tcp(wire: TcpWire) -> Bus:
 
 def mqtt(wire: TcpWire) -> Bus:
     return {"transport": "mqtt", "host": "127.0.0.1", "port": wire.port, "keepalive_s": 5}
+
+
+def ipp(wire: TcpWire) -> Bus:
+    return {"transport": "ipp", "uri": f"ipp://127.0.0.1:{wire.port}/ipp/print"}
 
 
 def altivar_behind_a_device_server(outlet: Tcp) -> Altivar:
@@ -202,6 +208,15 @@ ROWS = {
         condition="conveyor/process-overload",
         lossy=NoisyLine,
         reads=("status", "load", "heat", "state", "fault", "motor_heat"),
+    ),
+    "ipp": Row(
+        device=IppPrinter,
+        profile="ipp-printer",
+        bus=ipp,
+        fault="cover_open",
+        condition="cover/open",
+        lossy=LossyNetwork,
+        reads=("printer",),
     ),
     "mqtt": Row(
         device=lambda broker: MqttDevice(broker, "lamp-1"),
@@ -302,6 +317,15 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bus, name, 0.1)
 
 
+def test_every_transport_that_has_a_wire_is_in_the_table() -> None:
+    """What a trace said is replayed from a file."""
+    rows = {
+        str(row.bus(TcpWire(1) if row.bus not in (serial, rtu) else PtyWire(Path(), Path()))["transport"])
+        for row in ROWS.values()
+    }
+    assert rows == set(transports.names()) - {"replay"}
+
+
 @pytest.mark.parametrize("mood", MOODS)
 @pytest.mark.parametrize("row", ROWS)
 def test_what_comes_out_is_true_or_of_bad_quality_and_all_is_well_once_the_mood_is_over(
@@ -352,7 +376,7 @@ def test_a_peer_whose_packets_no_longer_arrive_is_no_link_also_where_nobody_asks
     monkeypatch.setattr(
         transport_tcp, "KEEPALIVE", [(level, name, SOON.get(name, value)) for level, name, value in KEEPALIVE]
     )
-    for module in (transport_tcp, transport_mqtt):
+    for module in (transport_tcp, transport_mqtt, transport_ipp):
         monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 1.0)
     on_the_agents_loop(half_open(ON_TCP[row], tmp_path))
 
