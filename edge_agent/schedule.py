@@ -6,9 +6,9 @@ several that are due, the one due longest goes first, among equals the one asked
 A unit that gave no answer is in doubt: in its next round one short request, its *probe*, goes out in place of
 all others. An answer to it ends the doubt, and everything is read at once. After SILENT_ROUNDS rounds without
 one the unit counts as silent and is *quarantined*: one probe each 30-60 s. The same is done to a single
-request that is never answered by a unit that answers others. All that is quarantined takes at most
-PROBE_SHARE of the bus. A unit that is alone on its bus has no neighbours to slow down and is probed at its
-own rate, so that its return is seen at once.
+request that is never answered by a unit that answers others, and after LOST_ROUNDS to one that was. All that
+is quarantined takes at most PROBE_SHARE of the bus. A unit that is alone on its bus has no neighbours to slow
+down and is probed at its own rate, so that its return is seen at once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from edge_agent.backoff import Dice
 
 SILENT_ROUNDS = 3
+# Of a request that was answered before: on a line that loses every third frame, three in a row are lost twice
+# a minute, and each time it would rest for 30 to 60 s.
+LOST_ROUNDS = 10
 PROBE_MIN_S = 30.0
 PROBE_SHARE = 0.1
 # A bus that keeps a smaller share of its requests is behind.
@@ -77,8 +80,13 @@ class _Row(Generic[P]):
     # When it went out last, and how long a turn takes, the device's answer included.
     began: float = 0.0
     took: float | None = None
+    ever_answered: bool = False
     # Its place in the queue; None while the unit's probe stands in for it.
     place: tuple[float, int, int, Any] | None = None
+
+    @property
+    def given_up(self) -> bool:
+        return self.missed >= (LOST_ROUNDS if self.ever_answered else SILENT_ROUNDS)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -157,6 +165,7 @@ class Schedule(Generic[P]):
         row = self._rows.get(id(poll))
         if row is not None:
             row.missed = 0
+            row.ever_answered = True
             took = now - row.began
             row.took = took if row.took is None else row.took + TOOK_GAIN * (took - row.took)
             unit.best = unit.rows.index(row)
@@ -165,7 +174,7 @@ class Schedule(Generic[P]):
         back, unit.quarantined = unit.quarantined, False
         unit.stand_in.place = None
         for one in unit.rows:
-            if one is not row and one.missed < SILENT_ROUNDS:
+            if one is not row and not one.given_up:
                 one.due = now
             self._line_up(one)
         return back
@@ -178,7 +187,7 @@ class Schedule(Generic[P]):
         if row is not None and not unit.in_doubt:
             row.missed += 1
         earliest = _skip(unit, now)
-        if row is not None and row.missed >= SILENT_ROUNDS and len(unit.rows) > 1:
+        if row is not None and row.given_up and len(unit.rows) > 1:
             row.due = max(row.due, now + self._pause_s())
         if row is None or unit.rows[unit.best] is row:
             unit.best = (unit.best + 1) % len(unit.rows)
@@ -240,7 +249,7 @@ class Schedule(Generic[P]):
             if unit.quarantined:
                 lost_s += max(row.probe.timeout_s for row in unit.rows)
             else:
-                lost_s += sum(row.poll.timeout_s for row in unit.rows if row.missed >= SILENT_ROUNDS)
+                lost_s += sum(row.poll.timeout_s for row in unit.rows if row.given_up)
         return least_pause_s(lost_s) * (1 + self._random.random())
 
 

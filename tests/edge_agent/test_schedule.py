@@ -237,6 +237,25 @@ def test_one_read_that_is_never_answered_costs_at_most_a_tenth() -> None:
     assert min(asked.values()) >= 900
 
 
+def test_on_a_noisy_line_a_read_that_is_often_lost_does_not_rest_for_it() -> None:
+    """Every second answer to one read is lost; its neighbour on the same unit is always read."""
+    noisy, well = poll("a", timeout_s=0.1), poll("a", timeout_s=0.1, address=100)
+    schedule, now = Schedule([noisy, well], now=0.0, random=Random(1)), 0.0
+    random, asked = Random(2), 0
+    while now < 600:
+        at, one = due(schedule)
+        now = max(now, at)
+        schedule.asked(one, now)
+        asked += one is noisy
+        if one is noisy and asked > 1 and random.random() < 0.5:
+            now += 0.1
+            schedule.silent(one, now)
+        else:
+            schedule.answered(one, now)
+    # With a rest of 30 to 60 s after each three that are lost in a row it would be far fewer.
+    assert asked > 300
+
+
 def test_a_poll_that_is_wanted_again_is_due_at_once() -> None:
     one, other = poll("a"), poll("b", 0.5)
     schedule = Schedule([one, other], now=0.0, random=Random(1))
