@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from rigs.commands import typed
+from rigs.commands import typed, typed_here
 
 from edge_agent import profile_draft, proof
 from edge_agent.plain_yaml import Place
@@ -55,11 +55,11 @@ def test_what_is_left_is_named_with_its_place() -> None:
 
 
 @every_transport
-async def test_a_draft_is_refused_until_the_last_place_is_filled_in(transport: str, tmp_path: Path) -> None:
+def test_a_draft_is_refused_until_the_last_place_is_filled_in(transport: str, tmp_path: Path) -> None:
     file = tmp_path / "acme-belt.yaml"
-    said = await typed("profile", "new", "acme-belt", "--transport", transport, "--folder", tmp_path)
+    said = typed_here("profile", "new", "acme-belt", "--transport", transport, "--folder", tmp_path)
     assert f"edge-agent profile check {file}" in said
-    left = await typed("profile", "check", file, code=2)
+    left = typed_here("profile", "check", file, code=2)
     assert re.search(rf"^{file}:5:9: still to be filled in: who makes it$", left, re.MULTILINE)
     text = file.read_text()
     assert len(left.splitlines()) == len(profile_draft.placeholders(text))
@@ -68,25 +68,25 @@ async def test_a_draft_is_refused_until_the_last_place_is_filled_in(transport: s
         .replace("TODO:", "As the manual says:")
         .replace("# What is marked TODO", "#")
     )
-    assert "2 conditions, 2 examples, no fault found" in await typed("profile", "check", file)
+    assert "2 conditions, 2 examples, no fault found" in typed_here("profile", "check", file)
 
 
-async def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "acme.yaml").write_text("precious")
-    said = await typed("profile", "new", "acme", "--transport", "tcp", "--folder", tmp_path, code=2)
+    said = typed_here("profile", "new", "acme", "--transport", "tcp", "--folder", tmp_path, code=2)
     assert "is there already" in said
     assert (tmp_path / "acme.yaml").read_text() == "precious"
 
 
 @pytest.mark.parametrize("name", ["Acme", "acme belt", "../acme", "acme.yaml", ""])
-async def test_a_name_that_no_device_could_say_is_refused(name: str, tmp_path: Path) -> None:
-    said = await typed("profile", "new", name, "--transport", "tcp", "--folder", tmp_path, code=2)
+def test_a_name_that_no_device_could_say_is_refused(name: str, tmp_path: Path) -> None:
+    said = typed_here("profile", "new", name, "--transport", "tcp", "--folder", tmp_path, code=2)
     assert "small letters, digits and hyphens" in said
     assert not (tmp_path / f"{name}.yaml").exists()
 
 
-async def test_a_transport_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    said = await typed("profile", "new", "acme", "--transport", "smoke", "--folder", tmp_path, code=2)
+def test_a_transport_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    said = typed_here("profile", "new", "acme", "--transport", "smoke", "--folder", tmp_path, code=2)
     assert all(name in said for name in TRANSPORTS)
 
 
@@ -117,14 +117,14 @@ GOOD = re.sub(r"TODO:?", "as found:", profile_draft.draft("acme", "modbus"))
         ("reads:", "reads: [", "|signals:", "not YAML"),
     ],
 )
-async def test_a_mistake_is_named_with_file_line_and_column(
+def test_a_mistake_is_named_with_file_line_and_column(
     was: str, becomes: str, marked: str, said: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "acme.yaml"
     assert was in GOOD
     text = GOOD.replace(was, becomes, 1)
     file.write_text(text)
-    told = await typed("profile", "check", file, code=2)
+    told = typed_here("profile", "check", file, code=2)
     (found,) = [
         found for row in told.splitlines() if said in row and (found := re.match(r"(.*?):(\d+):(\d+): ", row))
     ]
@@ -133,8 +133,13 @@ async def test_a_mistake_is_named_with_file_line_and_column(
     assert marked in f"{line[:column]}|{line[column:]}", told
 
 
-async def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+async def test_the_program_itself_says_the_same(tmp_path: Path) -> None:
+    await typed("profile", "new", "acme", "--transport", "serial", folder=tmp_path)
+    assert "acme.yaml:5:9: still" in await typed("profile", "check", "acme.yaml", code=2, folder=tmp_path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "acme.yaml"
-    assert "cannot be read" in await typed("profile", "check", file, code=2)
+    assert "cannot be read" in typed_here("profile", "check", file, code=2)
     file.write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read" in await typed("profile", "check", file, code=2)
+    assert "cannot be read" in typed_here("profile", "check", file, code=2)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from rigs.commands import typed
+from rigs.commands import typed, typed_here
 from rigs.mosquitto import Broker
 from rigs.pty import Line
 
@@ -151,8 +151,8 @@ async def test_a_draft_is_put_to_no_device(tmp_path: Path) -> None:
         (["--port", "/dev/ttyS0", "--preset", "x"], "there is no preset 'x'"),
     ],
 )
-async def test_what_cannot_be_is_refused_in_words(words: list[str], said: str) -> None:
-    assert said in await typed("profile", "try", FOLDER / "zebra-zpl.yaml", *words, code=2)
+def test_what_cannot_be_is_refused_in_words(words: list[str], said: str) -> None:
+    assert said in typed_here("profile", "try", FOLDER / "zebra-zpl.yaml", *words, code=2)
 
 
 async def test_a_device_that_is_not_there_is_exit_code_1() -> None:

@@ -1,4 +1,4 @@
-"""`edge-agent` as it is typed, while the loop of the test goes on."""
+"""`edge-agent` as it is typed: a program beside the test, or (quicker) its command line in this process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+from typer.testing import CliRunner
+
+from edge_agent.cli import app
+
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 60
+
+
+def typed_here(*words: object, code: int = 0) -> str:
+    """stdout and stderr of the command line in this process; for what starts no loop that a test needs."""
+    before = structlog.get_config()
+    try:
+        done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "160"})
+    finally:
+        # A command sets the log up for its own process.
+        structlog.configure(**before)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == code, done.output
+    return done.output
 
 
 class Command:
