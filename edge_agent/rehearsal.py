@@ -63,6 +63,8 @@ def choose(profile: Profile, wanted: str | None) -> str:
     chosen = wanted or ("tcp" if "tcp" in profile.transports else profile.transports[0])
     if chosen not in TRANSPORTS:
         raise StandInError(f"nobody stands in for a device that speaks {chosen}; try it on a real one")
+    if any(isinstance(read, TopicRead) and read.format == "sparkplug" for read in profile.reads.values()):
+        raise StandInError("nobody stands in for a Sparkplug node; try it on a real one")
     return chosen
 
 

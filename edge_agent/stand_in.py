@@ -47,6 +47,8 @@ class StandIn:
     def __init__(self, process: asyncio.subprocess.Process, bus: Mapping[str, Any]) -> None:
         self.bus = bus
         self._process = process
+        # Of a map of topics.
+        self._texts: dict[str, str] = {}
 
     async def answers(self, profile: Profile, payloads: Mapping[str, ExamplePayload]) -> None:
         """From now on it says this to whoever asks, and else nothing. Raises StandInError."""
@@ -66,7 +68,18 @@ class StandIn:
             await self._tell(say=_said(profile, payload))
         elif isinstance(read, TopicRead):
             where = read.topic.replace("{topic}", topic)
-            await self._tell(publish={"topic": where, "payload": str(payload).encode().hex()})
+            said = self._texts_by_topic(where, payload) if read.format == "map" else {where: str(payload)}
+            for one, text in said.items():
+                await self._tell(publish={"topic": one, "payload": text.encode().hex()})
+
+    def _texts_by_topic(self, where: str, payload: ExamplePayload) -> dict[str, str]:
+        """What of the texts is new, an empty one for what is over; one at least, or nothing would come."""
+        texts: dict[str, str] = json.loads(str(payload))["texts"]
+        over = [key for key in self._texts if key not in texts]
+        new = {key: text for key, text in texts.items() if self._texts.get(key) != text}
+        self._texts = texts
+        said = dict.fromkeys(over, "") | new or texts or {"none": ""}
+        return {where.replace("+", key, 1): text for key, text in said.items()}
 
     async def _tell(self, **command: object) -> None:
         assert self._process.stdin is not None

@@ -39,7 +39,7 @@ async def test_a_draft_can_be_tried_before_anything_is_filled_in(transport: str,
     assert "acme: no problems." in said
 
 
-@pytest.mark.parametrize("name", ["line-scanner", "mqtt-presence"])
+@pytest.mark.parametrize("name", ["line-scanner", "mqtt-presence", "homie"])
 async def test_every_example_of_a_shipped_profile_comes_true_over_a_real_line(name: str) -> None:
     """Series of 20 steps, presets, silence, a broker. The others: `profile try FILE --simulate`."""
     said = await typed("profile", "try", FOLDER / f"{name}.yaml", "--simulate")
@@ -66,6 +66,8 @@ async def test_what_only_a_real_line_shows_is_found(tmp_path: Path) -> None:
 async def test_nobody_stands_in_for_what_cannot_be_simulated(tmp_path: Path) -> None:
     said = await typed("profile", "try", FOLDER / "ipp-printer.yaml", "--simulate", code=2)
     assert "nobody stands in for a device that speaks ipp" in said
+    said = await typed("profile", "try", FOLDER / "sparkplug-b.yaml", "--simulate", code=2)
+    assert "nobody stands in for a Sparkplug node" in said
     said = await typed(
         "profile", "try", FOLDER / "line-scanner.yaml", "--simulate", "--transport", "mqtt", code=2
     )
