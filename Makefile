@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: help run clean-run test peers check device-table format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
-  late-answers storm noise fuzz bench
+  late-answers storm noise fuzz bench soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -113,6 +113,10 @@ simulate-mutants: $(VENV)/.installed-dev ## the real code with one rule removed:
 
 bench: $(VENV)/.installed-dev ## rates, lists, bytes: one table, a few minutes; see docs/performance.md
 	@PYTHONPATH=.:tests $(BIN)/python -m bench
+
+soak: $(VENV)/.installed-dev ## an agent for MINUTES=30 among devices that fault and vanish: memory, descriptors, tasks
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.soak --minutes $(MINUTES)
+MINUTES      := 30
 
 lock: $(VENV)/.installed-dev ## make the hashed locks anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_FLAGS) -o deploy/requirements-dev.lock

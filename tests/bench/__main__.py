@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator
 
-from bench import bus, floor, journal, lists, serving, syncs
+from bench import bus, cost, floor, intake, journal, lists, serving, syncs
 from bench.table import Figure, line, show
 
 # One after the other, so that none disturbs another; one that fails takes no other's figures with it.
@@ -15,6 +15,8 @@ BENCHES: tuple[tuple[str, Iterator[Figure]], ...] = (
     ("journal", journal.figures()),
     ("bus", bus.figures()),
     ("floor", floor.figures()),
+    ("cost", cost.figures()),
+    ("intake", intake.figures()),
     *((f"lists, {kind}", lists.figures(kinds=(kind,))) for kind in serving.KINDS),
     *((f"syncs, {kind}", syncs.figures(kinds=(kind,))) for kind in serving.KINDS),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from bench import bus, floor, journal, lists, syncs
+from bench import bus, cost, floor, intake, journal, lists, soak, syncs
 from bench.table import Figure
 
 # PostgreSQL takes the same way; each of its clusters takes some seconds to make.
@@ -18,6 +18,8 @@ KINDS = ("sqlite",)
         pytest.param(journal.figures(transitions=40), id="journal"),
         pytest.param(bus.figures(seconds=0.6, dead_seconds=1.0), id="bus"),
         pytest.param(floor.figures(changes=4), id="floor"),
+        pytest.param(cost.figures(devices=2, many=3, seconds=2.2), id="cost"),
+        pytest.param(intake.figures(messages=50, samples=50), id="intake"),
         pytest.param(lists.figures(stored=1_500), id="lists"),
         pytest.param(
             syncs.figures(kinds=KINDS, messages=1, singles=2, gateways=3, few=10, many=20), id="syncs"
@@ -26,5 +28,16 @@ KINDS = ("sqlite",)
 )
 def test_a_benchmark_runs_to_its_end(figures: Iterator[Figure]) -> None:
     found = list(figures)
-    assert len(found) >= 5
+    assert len(found) >= 3
     assert all(one.value > 0 for one in found)
+
+
+async def test_a_soak_of_seconds_counts_and_judges() -> None:
+    counts = await soak.soak(4.0, devices=3, every_s=0.2, tell=lambda _count, _left_s: None)
+    assert {one.name for one in soak.judge(counts)} == {"rss_mb", "descriptors", "tasks"}
+    assert all(one.tasks > 3 and one.descriptors > 3 for one in counts)
+
+
+def test_what_grows_all_the_time_is_called_a_leak() -> None:
+    counts = [soak.Count(rss_mb=60 + n / 2, descriptors=20, tasks=9) for n in range(60)]
+    assert [one.name for one in soak.judge(counts) if one.leaks] == ["rss_mb"]
