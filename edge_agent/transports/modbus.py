@@ -30,7 +30,7 @@ from edge_agent.poll import READ_BYTES, Block, Line, blocks, probes
 from edge_agent.sample import Deliver, Trouble
 from edge_agent.schedule import Schedule, Service
 from edge_agent.transports import BusSettings, host_adapter
-from edge_agent.transports.serial import PortSettings, claim, hints, open_port, port_adapter
+from edge_agent.transports.serial import PortSettings, as_path, claim, hints, open_port, port_adapter
 from edge_agent.transports.tcp import open_connection
 from edge_agent.wire import Stamp
 
@@ -97,6 +97,7 @@ class Settings(BusSettings, PortSettings):
         if self.mode == "rtu":
             if not isinstance(self.port, str) or not self.port:
                 raise ValueError("port: mode rtu needs the path of a serial port")
+            as_path(self.port)
             if self.host:
                 raise ValueError(
                     "host: mode rtu has none; for a serial device server say mode = 'rtu_over_tcp'"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import serial
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edge_agent import ports
 from edge_agent.bus import LinkError
@@ -49,10 +49,21 @@ class PortSettings(BaseModel):
         return f"{self.baud} baud {self.bytesize}{self.parity}{self.stopbits}"
 
 
+def as_path(port: str) -> str:
+    try:
+        sound = b"\0" not in os.fsencode(port)
+    except UnicodeEncodeError:
+        sound = False
+    if not sound:
+        raise ValueError("no path looks like that")
+    return port
+
+
 class Settings(TextSettings, PortSettings):
     transport: Literal["serial"] = "serial"
     port: Annotated[
         str,
+        AfterValidator(as_path),
         Field(
             min_length=1,
             description="path that stays when it is replugged: /dev/serial/by-id/... or by-path/...",

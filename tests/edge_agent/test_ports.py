@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,16 @@ def test_check_tells_the_installer_which_name_to_write(
 def test_one_port_under_two_names_is_refused(tmp_path: Path, plugged_in: Path) -> None:
     with pytest.raises(ConfigError, match=r"bus\[1\].port: '/dev/ttyUSB90' is taken by bus\[0\]"):
         load(agent_toml(tmp_path, "/dev/ttyUSB90", str(plugged_in)))
+
+
+@pytest.mark.parametrize("keys", [{"transport": "serial"}, {"transport": "modbus", "mode": "rtu"}])
+@pytest.mark.parametrize("name", ["/dev/\0", "/dev/\ud800"])
+def test_what_cannot_be_a_path_is_refused_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], name: str
+) -> None:
+    monkeypatch.setenv("EDGE_AGENT_BUS", json.dumps([{"name": "a", "port": name} | keys]))
+    with pytest.raises(ConfigError, match=r"bus\[0\].*no path looks like that"):
+        load(agent_toml(tmp_path))
 
 
 def test_ports_prints_what_to_write(plugged_in: Path) -> None:
