@@ -27,7 +27,7 @@ from edge_agent import (
     visit_view,
     what_if,
 )
-from edge_agent.config import ConfigError, DeviceTable, ProfileFolders
+from edge_agent.config import ConfigError, ProfileFolders
 from edge_agent.profile import Finding, Profile, ProfileError
 from edge_agent.replay import Texts
 from edge_agent.stand_in import StandInError
@@ -182,10 +182,12 @@ def _visit(
     preset: str | None,
     seconds: float,
 ) -> bool:
-    device_table = DeviceTable(
-        id="device", bus="try", profile=file.stem, unit=unit, topic=topic, preset=preset
-    )
-    (bus,), (device,) = config.equipment(file, [table], [device_table], Texts({file.stem: text}))
+    written = {"id": "device", "bus": "try", "profile": file.stem, "unit": unit, "topic": topic}
+    if preset is not None:
+        written["preset"] = preset
+    tables = {"bus": [table], "device": [written]}
+    settings = config.of_tables(file, tables, Texts({file.stem: text}))
+    (bus,), (device,) = settings.buses, settings.devices
     say(f"reading {bus.line.words} for {seconds:g} s; nothing is changed on the device")
     with Console(stderr=True).status("...") as status:
         seen = asyncio.run(

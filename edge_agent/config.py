@@ -31,6 +31,8 @@ from edge_agent.transports import BusSettings
 from edge_agent.wire import Id
 
 ENVIRONMENT_PREFIX = "EDGE_AGENT_"
+# No variable is named so.
+NO_ENVIRONMENT = "="
 DEFAULT_FILE = Path("/etc/andon/agent.toml")
 DEFAULT_DATA_DIR = Path("/var/lib/edge-agent")
 
@@ -153,6 +155,7 @@ class Settings:
     # As they were written: what somebody else would need to have the same devices.
     bus_tables: tuple[Mapping[str, Any], ...]
     device_tables: tuple[DeviceTable, ...]
+    condition_tables: tuple[SiteCondition, ...]
 
     def tree(self, gateway: str) -> Tree:
         """What hangs on what."""
@@ -171,8 +174,23 @@ def load(path: Path) -> Settings:
     """Raises ConfigError."""
     file = _read(path)
     _check_ca_file(path, file.collector.ca_file)
-    shipped_and_own = ProfileFolders.of(file.agent.profiles_dir)
-    buses, devices = equipment(path, file.bus, file.device, shipped_and_own)
+    return _settings(path, file, ProfileFolders.of(file.agent.profiles_dir))
+
+
+def of_tables(path: Path, tables: Mapping[str, Any], profiles: Profiles) -> Settings:
+    """What ``load`` would make of these tables in the file ``path``; the environment has no say.
+
+    Raises ConfigError.
+    """
+    try:
+        file = File(_env_prefix=NO_ENVIRONMENT, **tables)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, "", error, File)) from error
+    return _settings(path, file, profiles)
+
+
+def _settings(path: Path, file: File, profiles: Profiles) -> Settings:
+    buses, devices = _equipment(path, file.bus, file.device, profiles)
     for number, device in enumerate(devices):
         if device.id == file.agent.gateway:
             raise ConfigError(
@@ -191,6 +209,7 @@ def load(path: Path) -> Settings:
         across=across.across(file.condition),
         bus_tables=tuple(file.bus),
         device_tables=tuple(file.device),
+        condition_tables=tuple(file.condition),
     )
 
 
@@ -203,13 +222,12 @@ class Profiles(Protocol):
         """Raises ConfigError for an unknown name, ProfileError for what is wrong inside."""
 
 
-def equipment(
+def _equipment(
     path: Path,
     bus_tables: Sequence[Mapping[str, Any]],
     device_tables: Sequence[DeviceTable],
     profiles: Profiles,
 ) -> tuple[tuple[BusSettings, ...], tuple[Device, ...]]:
-    """Buses and devices of their tables, which stand in the file ``path``. Raises ConfigError."""
     buses = tuple(_bus(path, number, table) for number, table in enumerate(bus_tables))
     _refuse_doubles(path, "bus", "name", [bus.name for bus in buses])
     # What claims nothing stands for itself.

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from edge_agent import trace
-from edge_agent.config import ConfigError, ProfileFolders, Settings
+from edge_agent import trace, verdict
+from edge_agent.across import SiteCondition
+from edge_agent.config import ConfigError, DeviceTable, ProfileFolders, Settings
 from edge_agent.health import agent_version
 from edge_agent.profile import ProfileError
 from edge_agent.sample import Reading
@@ -34,7 +35,7 @@ def header(settings: Settings, start: Stamp, devices: Collection[str] = ()) -> H
     if strange := sorted(set(devices) - set(known)):
         raise ConfigError(f"no [[device]] has the id {strange[0]!r}; there are: {', '.join(known) or 'none'}")
     tables = [table for table in settings.device_tables if not devices or table.id in devices]
-    buses = {table.bus for table in tables}
+    buses, ids = {table.bus for table in tables}, {table.id for table in tables}
     folders = ProfileFolders.of(settings.agent.profiles_dir)
     try:
         profiles = {table.profile: folders.text(table.profile) for table in tables}
@@ -53,7 +54,12 @@ def header(settings: Settings, start: Stamp, devices: Collection[str] = ()) -> H
             for table in settings.bus_tables
             if table["name"] in buses
         ),
-        device=tuple(table.model_dump(mode="json", exclude_defaults=True) for table in tables),
+        device=tuple(_device(table, ids) for table in tables),
+        condition=tuple(
+            one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for one in settings.condition_tables
+            if one.device in ids and _sources(one) <= ids
+        ),
         profiles=profiles,
     )
 
@@ -95,6 +101,16 @@ class Recording:
         lines = bytes(self._waiting)
         self._waiting.clear()
         return lines
+
+
+def _device(table: DeviceTable, recorded: Collection[str]) -> dict[str, Any]:
+    """As it was written, but for those that feed it and are not recorded."""
+    fed_by = [one for one in table.fed_by if one in recorded]
+    return table.model_copy(update={"fed_by": fed_by}).model_dump(mode="json", exclude_defaults=True)
+
+
+def _sources(condition: SiteCondition) -> set[str]:
+    return {verdict.source_of(name) for name in verdict.signals(condition.when)}
 
 
 def _without_user(value: Any) -> Any:

@@ -10,21 +10,22 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_agent import config, profile
-from edge_agent.config import ConfigError, DeviceTable
-from edge_agent.device import Device
+from edge_agent.config import ConfigError, Settings
 from edge_agent.journal import Journal
 from edge_agent.journal_memory import InMemory
 from edge_agent.profile import Profile
 from edge_agent.recorder import Recorder
 from edge_agent.trace import Header, Missing, StoodStill, Trace, moved
-from edge_agent.transports import BusSettings
 from edge_agent.watch import Watch
 from edge_agent.wire import Row, Stamp
 
 # All rows of the journal in one batch.
 EVERYTHING = 1 << 40
+# A gateway of which the trace does not say the id.
+UNNAMED = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +62,13 @@ class Texts:
         return profile.parse(self._texts[name], name=name, preset=preset, overlay=overlay)
 
 
-def equipment(name: str, header: Header) -> tuple[tuple[BusSettings, ...], tuple[Device, ...]]:
-    """Buses and devices of a trace, as its agent had them. Raises ConfigError."""
-    try:
-        tables = [DeviceTable.model_validate(table) for table in header.device]
-    except ValueError as error:
-        raise ConfigError(f"{name}: line 1: device: {error}") from error
-    return config.equipment(Path(name), header.bus, tables, Texts(header.profiles))
+def settings_of(name: str, header: Header) -> Settings:
+    """What the agent of a trace had in its agent.toml, as far as it decides. Raises ConfigError."""
+    agent: dict[str, Any] = {"unreachable_after_s": header.unreachable_after_s}
+    if header.gateway:
+        agent["gateway"] = header.gateway
+    tables = {"agent": agent, "bus": header.bus, "device": header.device, "condition": header.condition}
+    return config.of_tables(Path(name), tables, Texts(header.profiles))
 
 
 async def play(trace: Trace, rules: Header, *, tell: Callable[[Stamp], None] = lambda _: None) -> Replayed:
@@ -75,19 +76,21 @@ async def play(trace: Trace, rules: Header, *, tell: Callable[[Stamp], None] = l
 
     ``tell`` hears now and then how far it is. Raises ConfigError, TraceError.
     """
-    _, devices = equipment(trace.name, rules)
-    reads = {device.id: frozenset(device.profile.reads) for device in devices}
+    settings = settings_of(trace.name, rules)
+    reads = {device.id: frozenset(device.profile.reads) for device in settings.devices}
     clock = _TraceClock(trace.start)
     numbers = itertools.count(1)
     journal = Journal(InMemory(lambda: f"{next(numbers):032x}"), stamp=clock.stamp)
     readings = strange = missing = 0
     try:
         watch = await Watch.start(
-            devices,
+            settings.devices,
             journal,
-            Recorder(devices),
+            Recorder(settings.devices),
             clock.stamp,
-            unreachable_after_s=rules.unreachable_after_s,
+            tree=settings.tree(rules.gateway or UNNAMED),
+            across=settings.across,
+            unreachable_after_s=settings.agent.unreachable_after_s,
         )
         for one in trace.happened():
             if isinstance(one, Missing):

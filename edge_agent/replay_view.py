@@ -128,13 +128,17 @@ def _row(one: Shown, end_s: float) -> tuple[str, ...]:
         duration((end_s if one.cleared_s is None else one.cleared_s) - one.first_bad_s),
         one.severity,
         one.words,
-        one.title,
+        f"{one.title}, because of {one.because}" if one.because else one.title,
     )
 
 
 def _entry(one: Shown) -> dict[str, Any]:
     # A title is prose; to mend it changes nothing that a trace proves.
-    return {key: value for key, value in asdict(one).items() if key != "title"}
+    said = asdict(one)
+    del said["title"]
+    if not one.because:
+        del said["because"]
+    return said
 
 
 def _bar(occurrences: Iterable[Shown], end_s: float, width: int) -> str:

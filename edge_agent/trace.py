@@ -45,7 +45,7 @@ class _Line(BaseModel):
 
 
 class Header(_Line):
-    """The first line. ``bus`` and ``device`` are the tables of agent.toml, without passwords."""
+    """The first line. ``bus``, ``device``, ``condition`` are tables of agent.toml, without passwords."""
 
     andon_trace: Annotated[int, Strict(), Field(ge=1)]
     # Version of the agent that recorded it.
@@ -59,6 +59,7 @@ class Header(_Line):
     unreachable_after_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
     bus: tuple[dict[str, Any], ...]
     device: tuple[dict[str, Any], ...]
+    condition: tuple[dict[str, Any], ...] = ()
     profiles: dict[str, str]
 
 

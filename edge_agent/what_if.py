@@ -58,14 +58,21 @@ def with_change(header: Header, typed: str) -> Header:
     if device is not None and device not in ids:
         raise ChangeError(f"{typed!r}: the trace has no device {device!r}; there are: {_choices(ids)}")
     changes = {one: _overlay(header, one, key, wanted) for one in ids if device in (None, one)}
-    if not any(changes.values()):
+    of_site = [
+        _of_site(table, key, wanted) if table["device"] in changes else {} for table in header.condition
+    ]
+    if not any(changes.values()) and not any(of_site):
         keys = sorted({rule for one in changes for rule in conditions(header, one)})
+        keys += [_key(table) for table in header.condition if table["device"] in changes]
         raise ChangeError(
             f"{typed!r}: there is no {key!r}; expected a condition and one of its keys ({_choices(keys)}), "
             f"a key of {', '.join(SECTIONS)}, or {', '.join((*DELAYS, OF_THE_AGENT))}"
         )
     return header.model_copy(
-        update={"device": tuple(_with_set(table, changes.get(str(table["id"]))) for table in header.device)}
+        update={
+            "device": tuple(_with_set(table, changes.get(str(table["id"]))) for table in header.device),
+            "condition": tuple(map(profile.merged, header.condition, of_site)),
+        }
     )
 
 
@@ -95,10 +102,28 @@ def _overlay(header: Header, device: str, key: str, value: object) -> Mapping[st
     if key in DELAYS:
         return {"conditions": {rule: {key: value} for rule in known}}
     for rule, condition in known.items():
-        for name in (rule, f'"{rule}"', condition.fault):
-            if key.startswith(f"{name}."):
-                return {"conditions": {rule: _nested(_full(key[len(name) + 1 :]), value)}}
+        if change := _of_condition(rule, condition.fault, key, value):
+            return {"conditions": {rule: change}}
     return {}
+
+
+def _of_site(table: Mapping[str, Any], key: str, value: object) -> Mapping[str, Any]:
+    """What changes of one ``[[condition]]``."""
+    if key in DELAYS:
+        return {key: value}
+    return _of_condition(_key(table), str(table["fault"]), key, value)
+
+
+def _of_condition(rule: str, fault: str, key: str, value: object) -> Mapping[str, Any]:
+    """What ``key`` says of the condition; nothing if it says nothing of it."""
+    for name in (rule, f'"{rule}"', fault):
+        if key.startswith(f"{name}."):
+            return _nested(_full(key[len(name) + 1 :]), value)
+    return {}
+
+
+def _key(table: Mapping[str, Any]) -> str:
+    return f"{table['component']}/{table['fault']}"
 
 
 def _nested(key: str, value: object) -> dict[str, Any]:
@@ -150,6 +175,8 @@ class Shown:
     raised_s: float
     cleared_s: float | None
     reason: str
+    # The words of the occurrence that explains it; empty: none.
+    because: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -186,7 +213,8 @@ class Difference:
         return one.raised_s
 
 
-def shown(rows: Iterable[Row]) -> tuple[Shown, ...]:
+def shown(rows: Sequence[Row]) -> tuple[Shown, ...]:
+    words = {row.uid: f"{row.device} {row.component}/{row.fault}" for row in rows}
     return tuple(
         Shown(
             device=row.device,
@@ -198,6 +226,7 @@ def shown(rows: Iterable[Row]) -> tuple[Shown, ...]:
             raised_s=t_s(row.raised),
             cleared_s=None if row.cleared is None else t_s(row.cleared),
             reason=row.reason or "",
+            because=words.get(row.because or "", ""),
         )
         for row in rows
     )

@@ -420,8 +420,7 @@ def profile_text(data: bytes) -> profile.Profile:
 def trace_lines(data: bytes) -> list[str]:
     """What a trace holds, and the devices that it speaks of."""
     found = trace.Trace("x.gz", iter(data.splitlines(keepends=True)))
-    _, devices = replay.equipment("x.gz", found.header)
-    known = {device.id: device for device in devices}
+    known = {device.id: device for device in replay.settings_of("x.gz", found.header).devices}
     shown: list[str] = []
     for one in found.happened():
         if isinstance(one, Reading) and one.device in known:

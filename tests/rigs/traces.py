@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ BUS = {"name": "bus", "transport": "tcp", "host": "127.0.0.1", "port": 9100}
 
 
 def header(
-    clock: HandClock, *, devices: Mapping[str, Mapping[str, Any]] | None = None, text: str = CONVEYOR
+    clock: HandClock,
+    *,
+    devices: Mapping[str, Mapping[str, Any]] | None = None,
+    text: str = CONVEYOR,
+    conditions: Sequence[Mapping[str, Any]] = (),
 ) -> Header:
     """Conveyors on a bus each; ``devices``: id to what else stands in its table."""
     names = devices or {"belt-1": {}}
@@ -35,6 +39,7 @@ def header(
         device=tuple(
             {"id": name, "bus": f"bus-{name}", "profile": "conveyor", **more} for name, more in names.items()
         ),
+        condition=tuple(dict(one) for one in conditions),
         profiles={"conveyor": text},
     )
 
@@ -45,7 +50,7 @@ class Tape:
     def __init__(self, clock: HandClock | None = None, **more: Any) -> None:
         self.clock = clock or HandClock()
         self.header = header(self.clock, **more)
-        _, devices = replay.equipment("tape", self.header)
+        devices = replay.settings_of("tape", self.header).devices
         self._scribe = Scribe(self.header, self.clock.stamp(), devices)
         self.lines = [trace.dumped(self.header)]
 
