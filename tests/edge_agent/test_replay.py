@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rigs.journals import InMemory
 from rigs.moments import HandClock, ids
@@ -69,6 +69,7 @@ async def live(moments: list[tuple[float, str]]) -> tuple[list[Row], Tape]:
     return sorted(map(Row.model_validate, batch.rows), key=lambda row: row.uid), tape
 
 
+@settings(deadline=None)
 @given(MOMENTS)
 def test_a_replay_raises_what_the_agent_raised(moments: list[tuple[float, str]]) -> None:
     async def both() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rigs.moments import HandClock
 from rigs.traces import Tape, header, jammed
@@ -31,12 +31,14 @@ def said(found: Trace) -> list[Reading]:
     return [one for one in found.happened() if isinstance(one, Reading)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_the_same_after_their_way_through_text(raw: bytes) -> None:
     assert to_bytes(to_text(raw)) == raw
     assert to_text(raw).isprintable()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=40), max_size=3),
     st.none() | st.sampled_from(Trouble),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.config import shipped_profiles
@@ -39,6 +39,7 @@ def test_what_the_examples_of_a_shipped_profile_say_comes_over_the_line_as_it_is
     assert framer.dropped == 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=1_500))
 def test_a_long_message_of_ssi_goes_in_packets(data: bytes) -> None:
     frame = b"\xf3\x00\x00" + data
