@@ -1,17 +1,18 @@
 """Modbus frames on a connection and on a line, and what tells an answer from one that comes too late.
 
 What was asked and not answered is *owed*: its answer may still come, and is dropped whenever it does. On TCP
-it is known by its transaction. On a line it is known by unit, function and length; a request whose answer
-would look like one that is owed has to wait until that one is past its time. A unit answers in the order in
-which it was asked, so a good answer ends all that it owed. What is owed outlives the link: a device server
-keeps frames for whoever connects next.
+it is known by its transaction. On a line it is known by unit, function and length, and a request whose answer
+would look like one that is owed must not go out: first the unit is asked for something else. A unit answers
+in the order in which it was asked, so that answer ends all that it owed before. Where it has nothing else to
+be asked for, it has to wait until what it owes is past its time. What is owed outlives the link: a device
+server keeps frames for whoever connects next.
 """
 
 from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pymodbus.framer import FramerRTU, FramerSocket
@@ -19,8 +20,10 @@ from pymodbus.pdu import DecodePDU
 
 from edge_agent.poll import Block
 
-# An answer that is later than so many of its timeouts counts as lost.
+# Where nothing else can tell, an answer that is later than so many of its timeouts counts as lost.
 OWED_TIMEOUTS = 2
+# So many are remembered of a unit.
+MAX_DEBTS = 16
 # Modbus over serial line 1.02, 2.5.1: unit, function, one byte, checksum.
 SHORTEST_RTU_BYTES = 5
 READ_FUNCTIONS = (1, 2, 3, 4)
@@ -75,16 +78,24 @@ class Frames(ABC):
     def owe(self, block: Block, asked_s: float) -> None: ...
 
     @abstractmethod
-    def answered(self, block: Block) -> None:
+    def answered(self, block: Block, asked_s: float) -> None:
         """By the unit, and well."""
 
-    def is_owed(self, block: Block) -> bool:
-        """Whether a refusal may be the answer to something that the unit was asked before."""
+    @abstractmethod
+    def refused(self, block: Block, asked_s: float) -> bool:
+        """By the unit. False when that may be the answer to something that it was asked before."""
+
+    def owes_like(self, block: Block) -> bool:
+        """Whether a late answer could be taken for the block's."""
         return False
 
     def wait_until_s(self, block: Block) -> float:
-        """Not before then may it be requested."""
+        """Until then a late answer could be taken for the block's."""
         return 0.0
+
+    @abstractmethod
+    def write_off(self, block: Block) -> None:
+        """What looks like the block's answer does not come any more."""
 
     def busy_until_s(self, block: Block) -> float:
         """Until then what lies between may still be waiting for another unit."""
@@ -126,9 +137,15 @@ class Mbap(Frames):
             del self._owed[transaction]
         self._owed[self._transaction] = Debt(block=block, asked_s=asked_s)
 
-    def answered(self, block: Block) -> None:
+    def answered(self, block: Block, asked_s: float) -> None:
         for transaction in [old for old, debt in self._owed.items() if debt.block.unit == block.unit]:
             del self._owed[transaction]
+
+    def refused(self, block: Block, asked_s: float) -> bool:
+        return True
+
+    def write_off(self, block: Block) -> None:
+        """Nothing looks like anything else here."""
 
     def busy_until_s(self, block: Block) -> float:
         """A gateway asks its units one after another."""
@@ -146,7 +163,8 @@ class Rtu(Frames):
     def __init__(self) -> None:
         super().__init__()
         self._framer = FramerRTU(DecodePDU(False))
-        self._owed: dict[int, dict[tuple[int, int], Debt]] = {}
+        # By unit, in the order in which it was asked.
+        self._owed: dict[int, list[Debt]] = {}
 
     def feed(self, chunk: bytes) -> list[Frame]:
         self._unread += chunk
@@ -161,25 +179,47 @@ class Rtu(Frames):
             return True
         if frame.unit != block.unit:
             return False
-        return frame.pdu[0] & EXCEPTION != 0 or _looks(frame) == _look(block) or _looks(frame) not in debts
+        return _is_like(frame, block) or not any(_is_like(frame, debt.block) for debt in debts)
 
     def late(self, frame: Frame) -> Debt | None:
-        debts = self._owed.get(frame.unit, {})
-        look = next((one for one in debts if one[0] | EXCEPTION == frame.pdu[0]), _looks(frame))
-        return debts.pop(look, None)
+        return self._paid(frame.unit, lambda block: _is_like(frame, block))
 
     def owe(self, block: Block, asked_s: float) -> None:
-        self._owed.setdefault(block.unit, {})[_look(block)] = Debt(block=block, asked_s=asked_s)
+        debts = self._owed.setdefault(block.unit, [])
+        debts.append(Debt(block=block, asked_s=asked_s))
+        del debts[:-MAX_DEBTS]
 
-    def answered(self, block: Block) -> None:
-        self._owed.pop(block.unit, None)
+    def answered(self, block: Block, asked_s: float) -> None:
+        self.owe(block, asked_s)
+        self._paid(block.unit, lambda one: _look(one) == _look(block))
 
-    def is_owed(self, block: Block) -> bool:
-        return bool(self._owed.get(block.unit))
+    def refused(self, block: Block, asked_s: float) -> bool:
+        owed = bool(self._owed.get(block.unit))
+        self.owe(block, asked_s)
+        self._paid(block.unit, lambda one: one.function == block.function)
+        return not owed
+
+    def owes_like(self, block: Block) -> bool:
+        return any(_look(debt.block) == _look(block) for debt in self._owed.get(block.unit, ()))
 
     def wait_until_s(self, block: Block) -> float:
-        debt = self._owed.get(block.unit, {}).get(_look(block))
-        return 0.0 if debt is None else debt.asked_s + OWED_TIMEOUTS * debt.block.timeout_s
+        like = (debt for debt in self._owed.get(block.unit, ()) if _look(debt.block) == _look(block))
+        return max((debt.asked_s + OWED_TIMEOUTS * debt.block.timeout_s for debt in like), default=0.0)
+
+    def write_off(self, block: Block) -> None:
+        if block.unit in self._owed:
+            self._owed[block.unit] = [
+                debt for debt in self._owed[block.unit] if _look(debt.block) != _look(block)
+            ]
+
+    def _paid(self, unit: int, by: Callable[[Block], bool]) -> Debt | None:
+        """The oldest such debt, and with it all before: a unit answers in order, so those are lost."""
+        debts = self._owed.get(unit, [])
+        for place, debt in enumerate(debts):
+            if by(debt.block):
+                del debts[: place + 1]
+                return debt
+        return None
 
     def _encoded(self, pdu: bytes, unit: int) -> bytes:
         self.forget()
@@ -213,13 +253,17 @@ def _is_good(frame: bytes) -> bool:
     return FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:], "big"))
 
 
+def _is_like(frame: Frame, block: Block) -> bool:
+    """Whether it looks like an answer to the block, or a refusal of it."""
+    function = frame.pdu[0]
+    if function & EXCEPTION:
+        return function & ~EXCEPTION == block.function
+    return (function, len(frame.pdu) - 2) == _look(block)
+
+
 def _look(block: Block) -> tuple[int, int]:
     """What its answer looks like: function, and how many bytes of contents."""
     return block.function, block.answer_bytes
-
-
-def _looks(frame: Frame) -> tuple[int, int]:
-    return frame.pdu[0], len(frame.pdu) - 2
 
 
 def _is_past(debt: Debt, now: float) -> bool:

@@ -221,6 +221,10 @@ class Transport(Bus):
         by_device = [blocks(device) for device in self.devices]
         self._blocks = [block for own in by_device for block in own]
         self._probes = {id(block): probe for own in by_device for block, probe in probes(own)}
+        # Their answers look like that of no block: a late one is never taken for values.
+        self._telling_apart = {
+            id(probe) for block in self._blocks if (probe := self._probes[id(block)]).count != block.count
+        }
         # An unanswered probe says of its block that it was not read.
         self._reads_of = {
             id(one): tuple(part.read for part in block.parts)
@@ -285,18 +289,30 @@ class Transport(Bus):
             if self.clock() < due:
                 # Nobody was asked: what comes is late. Looking for it notices a hang-up.
                 self._stray(await link.read_within(min(due, self.believed_at) - self.clock()))
-            elif block is not None and (earliest_s := self._frames.wait_until_s(block)) > self.clock():
+            elif block is not None and (earliest_s := self._wait_until_s(block)) > self.clock():
                 schedule.put_off(block, earliest_s)
             elif block is not None:
                 if schedule.asked(block, self.clock()):
                     self.notice(schedule.service())
-                outcome = await self._ask(link, block)
-                if outcome is None:
-                    schedule.answered(block, self.clock())
-                    schedule.again(block, self.clock())
-                else:
-                    await self._tell(schedule, block, outcome)
-                    self._doubt_link(outcome)
+                await self._take_turn(link, schedule, block)
+
+    async def _take_turn(self, link: Link, schedule: Schedule[Block], block: Block) -> None:
+        asked = self._first(block)
+        outcome = await self._ask(link, asked)
+        if outcome is None or (asked is not block and (isinstance(outcome, tuple) or outcome.alive)):
+            schedule.answered(block, self.clock())
+            schedule.again(block, self.clock())
+        else:
+            await self._tell(schedule, block, outcome)
+            self._doubt_link(outcome)
+
+    def _first(self, block: Block) -> Block:
+        """The block; while its unit owes what could be taken for its answer, what tells them apart."""
+        return self._probes.get(id(block), block) if self._frames.owes_like(block) else block
+
+    def _wait_until_s(self, block: Block) -> float:
+        asked = self._first(block)
+        return 0.0 if id(asked) in self._telling_apart else self._frames.wait_until_s(asked)
 
     # --- one block ---
 
@@ -366,8 +382,10 @@ class Transport(Bus):
     async def _request(self, link: Link, block: Block, patience: Patience | None) -> Outcome:
         """``patience`` None: a probe, which gets all the time there is."""
         if self._on_line:
-            while (left := self._frames.wait_until_s(block) - self.clock()) > 0:
-                self._stray(await link.read_within(left))
+            if id(block) not in self._telling_apart:
+                while (left := self._frames.wait_until_s(block) - self.clock()) > 0:
+                    self._stray(await link.read_within(left))
+                self._frames.write_off(block)
             await asyncio.sleep(self._gap_s)
             self._stray(link.drain())
         within_s = patience.within_s if patience else block.timeout_s
@@ -375,13 +393,15 @@ class Transport(Bus):
         asked_s = self.clock()
         outcome = await self._exchange(link, block, within_s)
         if isinstance(outcome, tuple):
-            self._frames.answered(block)
+            self._frames.answered(block, asked_s)
             if patience:
                 patience.took(self.clock() - asked_s)
             return outcome
-        if outcome.refusal and not self._frames.is_owed(block):
-            return outcome
-        self._frames.owe(block, asked_s)
+        if outcome.refusal:
+            if self._frames.refused(block, asked_s):
+                return outcome
+        else:
+            self._frames.owe(block, asked_s)
         if patience and outcome.trouble is Trouble.NO_ANSWER:
             patience.missed()
         if self._on_line:

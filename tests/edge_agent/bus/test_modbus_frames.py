@@ -75,23 +75,60 @@ def test_the_late_answer_of_the_same_unit_is_told_by_its_length() -> None:
     assert frames.answers(mine, SHORT)
 
 
-def test_what_would_look_the_same_waits_until_the_late_one_is_past() -> None:
+def test_what_would_look_the_same_is_known_until_the_unit_answers_something_else() -> None:
     frames = Rtu()
     frames.owe(LONG, 10.0)
     elsewhere = replace(LONG, address=100)
+    assert frames.owes_like(elsewhere)
     assert frames.wait_until_s(elsewhere) == 12.0
-    assert frames.wait_until_s(SHORT) == 0.0
-    assert frames.wait_until_s(OTHER) == 0.0
-    frames.answered(SHORT)
-    assert frames.wait_until_s(elsewhere) == 0.0
+    for other in (SHORT, OTHER):
+        assert not frames.owes_like(other)
+        assert frames.wait_until_s(other) == 0.0
+    frames.answered(SHORT, 11.0)
+    assert not frames.owes_like(elsewhere)
+
+
+def test_an_answer_to_one_of_two_questions_that_look_the_same_may_be_to_the_first() -> None:
+    frames = Rtu()
+    frames.owe(LONG, 0.0)
+    frames.owe(SHORT, 1.0)
+    # It was asked again, and something came: what was asked before the first is settled, the second is not.
+    frames.answered(SHORT, 2.0)
+    assert not frames.owes_like(LONG)
+    assert frames.owes_like(SHORT)
+    (late,) = frames.feed(rtu(SHORT))
+    assert not frames.answers(late, LONG)
+    assert frames.late(late) is not None
+    assert not frames.owes_like(SHORT)
+
+
+def test_what_came_late_settles_what_was_asked_before_and_not_what_was_asked_after() -> None:
+    frames = Rtu()
+    for block in (SHORT, LONG, SHORT):
+        frames.owe(block, 0.0)
+    (late,) = frames.feed(rtu(LONG))
+    assert frames.late(late) is not None
+    assert not frames.owes_like(LONG)
+    assert frames.owes_like(SHORT)
+
+
+def test_what_is_written_off_is_not_owed_any_more() -> None:
+    frames = Rtu()
+    frames.owe(LONG, 0.0)
+    frames.owe(SHORT, 0.0)
+    frames.write_off(LONG)
+    assert not frames.owes_like(LONG)
+    assert frames.owes_like(SHORT)
 
 
 def test_a_refusal_by_a_unit_that_owes_an_answer_may_be_that_answer() -> None:
     frames = Rtu()
-    assert not frames.is_owed(LONG)
+    assert frames.refused(LONG, 0.0)
+    assert not frames.owes_like(LONG)
     frames.owe(LONG, 0.0)
-    assert frames.is_owed(SHORT)
-    assert not frames.is_owed(OTHER)
+    assert not frames.refused(SHORT, 1.0)
+    assert frames.owes_like(SHORT)
+    assert frames.refused(OTHER, 1.0)
 
 
 def test_the_late_refusal_of_another_unit_is_dropped() -> None:
@@ -137,3 +174,41 @@ def test_what_is_long_past_is_forgotten() -> None:
         frames.request(LONG)
         frames.owe(LONG, float(n))
     assert len(frames._owed) <= 4
+
+
+def test_of_a_unit_that_never_answers_only_so_much_is_remembered() -> None:
+    frames = Rtu()
+    for n in range(1000):
+        frames.owe(LONG, float(n))
+    assert len(frames._owed[LONG.unit]) == 16
+
+
+@given(st.data())
+def test_whatever_a_unit_that_answers_in_order_leaves_out_no_answer_is_taken_for_another(
+    data: st.DataObject,
+) -> None:
+    """The agent's rule against a unit with a queue of its own: each block has two places, a probe has one."""
+    frames = Rtu()
+    blocks, probe = (LONG, replace(LONG, address=100)), SHORT
+    queue: list[Block] = []
+    for now in range(30):
+        wanted = data.draw(st.sampled_from(blocks))
+        asked = probe if frames.owes_like(wanted) else wanted
+        frames.request(asked)
+        queue.append(asked)
+        answered = False
+        for _ in range(data.draw(st.integers(min_value=0, max_value=len(queue)))):
+            said = queue.pop(0)
+            if data.draw(st.integers(min_value=0, max_value=9)) == 0:
+                continue  # lost
+            (frame,) = frames.feed(rtu(said))
+            if answered or not frames.answers(frame, asked):
+                frames.late(frame)
+                continue
+            assert len(frame.pdu) - 2 == asked.answer_bytes
+            # A probe has no values, so it may be that of an earlier one.
+            assert said is asked
+            frames.answered(asked, float(now))
+            answered = True
+        if not answered:
+            frames.owe(asked, float(now))
