@@ -10,7 +10,7 @@ from edge_agent.bus import LinkError
 
 CHUNK_BYTES = 4096
 # More than this lying around unread is a device that talks without end: the rest is left for later.
-DRAIN_BYTES = 64 << 10
+DRAIN_BYTES = 16 << 10
 # A tty may call itself writable and still take nothing; looking again at once would only burn the processor.
 FULL_PAUSE_S = 0.02
 

@@ -59,11 +59,13 @@ class Framer:
 
     def _size(self) -> int | None:
         """Bytes of the packet at the front, noise before it thrown away; None: too few came to tell."""
-        while len(self._heard) >= 3:
-            length, opcode, source = self._heard[:3]
-            if length >= LENGTH_MIN and opcode in OPCODES and source in (DECODER, HOST):
-                return length + CHECKSUM_BYTES
-            del self._heard[0]
+        heard = self._heard
+        for at in range(len(heard) - 2):
+            if heard[at + 1] in OPCODES and heard[at] >= LENGTH_MIN and heard[at + 2] in (DECODER, HOST):
+                del heard[:at]
+                return heard[0] + CHECKSUM_BYTES
+        # A packet may begin with the last two.
+        del heard[:-2]
         return None
 
     def _joined(self, part: bytes) -> bytes | None:

@@ -53,6 +53,7 @@ from edge_agent import (
 )
 from edge_agent.bus import LinkError
 from edge_agent.bus.broker import Arrival, Connection
+from edge_agent.bus.link import DRAIN_BYTES
 from edge_agent.device import Device
 from edge_agent.gather import View
 from edge_agent.poll import Block
@@ -702,19 +703,22 @@ PARSERS: tuple[Parser, ...] = (
         name="line framing",
         parse=partial(framed, "line"),
         seeds=(b"4006381333931\r\nab\n",),
-        longest=64 * KIB,
+        longest=DRAIN_BYTES,
     ),
-    Parser(name="byte framing", parse=partial(framed, "byte"), seeds=(b"\x1a\x32\x7e",), longest=64 * KIB),
+    Parser(
+        name="byte framing",
+        parse=partial(framed, "byte"),
+        seeds=(b"\x1a\x32\x7e", b"\x12\x16"),
+        longest=DRAIN_BYTES,
+    ),
     Parser(
         name="ssi framing",
         parse=partial(framed, "ssi"),
-        seeds=(bytes.fromhex("05F6000003FF02 0AC60000FFF4F03E04FFFB0C 04A30400FF55"),),
+        seeds=(bytes.fromhex("05F6000003FF02 0AC60000FFF4F03E04FFFB0C 04A30400FF55"), SSI),
         words=(b"\xf3\x00\x02", b"\xf6\x00\x00"),
-        longest=64 * KIB,
+        longest=DRAIN_BYTES,
     ),
-    Parser(name="stx_etx framing", parse=partial(framed, "stx_etx"), seeds=(HS, HQES), longest=64 * KIB),
-    Parser(name="ssi framing", parse=partial(framed, "ssi"), seeds=(SSI,), longest=64 * KIB),
-    Parser(name="byte framing", parse=partial(framed, "byte"), seeds=(b"\x12\x16",), longest=64 * KIB),
+    Parser(name="stx_etx framing", parse=partial(framed, "stx_etx"), seeds=(HS, HQES), longest=DRAIN_BYTES),
     *(
         Parser(
             name=f"{name} device",
