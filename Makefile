@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: help run clean-run test peers check device-table format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
-  late-answers storm noise fuzz bench soak
+  late-answers storm noise fuzz bench soak try-profiles
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,12 @@ device-table: $(VENV)/.installed-dev peers ## run all simulators and peers, and 
 format: $(VENV)/.installed-dev ## format and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# ONLY=zebra-* those of that name. Those of a transport that nobody stands in for are passed over.
+try-profiles: $(VENV)/.installed-dev ## every example of every profile over a real line, said by a stand-in; some minutes
+	@for file in device_profiles/$(or $(ONLY),*).yaml; do \
+	  $(BIN)/python -m edge_agent profile try $$file --simulate | grep -v "not raised, raised, cleared"; \
+	  [ $${PIPESTATUS[0]} != 1 ] || exit 1; done
 
 kill-test: $(VENV)/.installed-dev ## kill -9 of the agent, the collector, PostgreSQL, one of three collectors: KILLS times each, under load
 	@KILLS=$(KILLS) $(BIN)/python -m pytest tests/kills tests/stories/test_three_collectors_on_one_database.py -q -s --timeout=0

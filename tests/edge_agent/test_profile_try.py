@@ -41,7 +41,7 @@ async def test_a_draft_can_be_tried_before_anything_is_filled_in(transport: str,
 
 @pytest.mark.parametrize("name", ["line-scanner", "mqtt-presence", "homie"])
 async def test_every_example_of_a_shipped_profile_comes_true_over_a_real_line(name: str) -> None:
-    """Series of 20 steps, presets, silence, a broker. The others: `profile try FILE --simulate`."""
+    """Series of 20 steps, presets, silence, a broker. The others: `make try-profiles`."""
     said = await typed("profile", "try", FOLDER / f"{name}.yaml", "--simulate")
     assert f"{name}: no problems." in said
 
