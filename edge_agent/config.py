@@ -177,20 +177,22 @@ def load(path: Path) -> Settings:
     return _settings(path, file, ProfileFolders.of(file.agent.profiles_dir))
 
 
-def of_tables(path: Path, tables: Mapping[str, Any], profiles: Profiles) -> Settings:
+def of_tables(path: Path, tables: Mapping[str, Any], profiles: Profiles, *, opened: bool = True) -> Settings:
     """What ``load`` would make of these tables in the file ``path``; the environment has no say.
 
-    Raises ConfigError.
+    ``opened`` False: no bus will be, so that nothing has to be there. Raises ConfigError.
     """
     try:
         file = File(_env_prefix=NO_ENVIRONMENT, **tables)
     except ValidationError as error:
         raise ConfigError(_explain(path, "", error, File)) from error
-    return _settings(path, file, profiles)
+    return _settings(path, file, profiles, opened=opened)
 
 
-def _settings(path: Path, file: File, profiles: Profiles) -> Settings:
+def _settings(path: Path, file: File, profiles: Profiles, *, opened: bool = True) -> Settings:
     buses, devices = _equipment(path, file.bus, file.device, profiles)
+    if opened:
+        _check_buses(path, buses, devices)
     for number, device in enumerate(devices):
         if device.id == file.agent.gateway:
             raise ConfigError(
@@ -237,12 +239,15 @@ def _equipment(
     devices = tuple(
         _device(path, number, table, by_name, profiles) for number, table in enumerate(device_tables)
     )
+    return buses, devices
+
+
+def _check_buses(path: Path, buses: Sequence[BusSettings], devices: Sequence[Device]) -> None:
     for number, bus in enumerate(buses):
         try:
             bus.check([device for device in devices if device.bus == bus.name])
         except ValueError as error:
             raise ConfigError(f"{path}: bus[{number}] ({bus.name}): {error}") from error
-    return buses, devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ def settings_of(name: str, header: Header) -> Settings:
     if header.gateway:
         agent["gateway"] = header.gateway
     tables = {"agent": agent, "bus": header.bus, "device": header.device, "condition": header.condition}
-    return config.of_tables(Path(name), tables, Texts(header.profiles))
+    return config.of_tables(Path(name), tables, Texts(header.profiles), opened=False)
 
 
 async def play(trace: Trace, rules: Header, *, tell: Callable[[Stamp], None] = lambda _: None) -> Replayed:

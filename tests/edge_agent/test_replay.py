@@ -147,6 +147,13 @@ async def test_what_was_never_settled_is_unknown_not_well() -> None:
     assert (await tape.played()).unsettled == ("belt-1|belt|quiet",)
 
 
+async def test_what_was_recorded_of_a_bus_that_is_not_here_can_be_replayed() -> None:
+    """Such as one that played a trace of its own."""
+    tape = jammed()
+    bus = {"name": "bus-belt-1", "transport": "replay", "file": "/nowhere/demo.gz"}
+    assert len(await tape.raised(tape.header.model_copy(update={"bus": (bus,)}))) == 2
+
+
 async def test_a_read_that_the_rules_do_not_have_is_counted() -> None:
     tape = Tape().says("weight", b"12").status()
     assert (await tape.played()).strange == 1
