@@ -132,7 +132,7 @@ MUTANTS = [
     _of("closed here is not heeded", "E7", FORWARD + "_take", "if answer.closed_here:", "if False:"),
     _of(
         "what was closed here counts as seen well", "E7", WATCH + "close_here",
-        "watched.detector.forget(rule.key, ask_again=not _is_polled(watched.device, rule))",
+        "watched.detector.forget(rule.key, ask_again=not polled)",
         "watched.detector.phases[rule.key] = type(watched.detector.phases[rule.key])(settled=True)",
     ),
     _of(

@@ -15,10 +15,11 @@ from simulation.skew import Version
 from simulation.small import calm
 from simulation.world import World
 
+from collector import redating
 from collector.store import tables
 from collector.tickets import Acknowledge
 from edge_agent import wire
-from edge_agent.forward import Reply
+from edge_agent.forward import CollectorAwayError, Reply
 from edge_agent.wire import CLONED, Lane
 
 # (when, belt, fault): a fault begins, or ends if it is there.
@@ -247,6 +248,44 @@ class LatePresent(Scene):
         await asyncio.sleep(60.0)
         if not self.told_late:
             self.fail("no present came late: the scene plays nothing")
+
+
+@dataclass(slots=True)
+class LateHead(Scene):
+    """The first message of the history is under way for long. Meanwhile another fault begins and is told
+    ahead; then that message arrives, and its head does not name it.
+    """
+
+    early: bytes = b""
+    told_late: bool = False
+
+    def __post_init__(self) -> None:
+        Scene.__post_init__(self)
+        self.dials.max_rows = 1
+
+    async def play(self) -> None:
+        box, post = self.boxes[0], self.net.post
+
+        async def held_up(sender: Box, body: bytes) -> Reply:
+            message = wire.decode_sync(body)
+            if sender is not box or self.told_late:
+                return await post(sender, body)
+            if message.lane is Lane.FEED and message.rows:
+                self.early = self.early or body
+                raise CollectorAwayError("no reply in time")
+            reply = await post(sender, body)
+            if any(raw["fault"] == "overload" for raw in message.rows):
+                self.told_late = True
+                self.net._arrive(box, self.early, None)
+            return reply
+
+        self.net.post = held_up  # type: ignore[method-assign]
+        await self.turn([(30.0, "belt-1", "jam")])
+        await self.until(lambda: self.early != b"")
+        self.belts["belt-1"].turn("overload", self.now)
+        await asyncio.sleep(90.0)
+        if not self.told_late:
+            self.fail("no head came late: the scene plays nothing")
 
 
 @dataclass(slots=True)
@@ -502,6 +541,30 @@ class LateHour(Scene):
 
 
 @dataclass(slots=True)
+class BetterAndBetter(Scene):
+    """Much has happened in an hour of which there are only late messages; then there is a better one, and
+    while what it moves is dated slice by slice there is a still better one.
+    """
+
+    async def play(self) -> None:
+        redating.AT_ONCE = 3
+        box = self.boxes[0]
+        self.net.late[box.name] = 15.0
+        await self.turn([(20.0 + 4 * number, "belt-1", "jam") for number in range(24)])
+        await self.until(self.laws.settled)
+        await self.until(lambda: not self._due())
+        self.net.late[box.name] = 8.0
+        await self.until(lambda: bool(self._due()))
+        (begun,) = self._due()
+        await self.until(lambda: self._due() != [begun])
+        self.net.late[box.name] = 0.01
+        await asyncio.sleep(90.0)
+
+    def _due(self) -> list[Any]:
+        return self.hub.database.raw.execute("SELECT boot, hour, from_ms FROM dates_due").fetchall()
+
+
+@dataclass(slots=True)
 class FewerBelts(Scene):
     """An agent comes back and watches a belt no more that had jammed."""
 
@@ -569,6 +632,7 @@ SCENES = (
     TwoHistories,
     LateWords,
     LatePresent,
+    LateHead,
     WorseAndBetter,
     TwoDisks,
     Unreadable,
@@ -577,6 +641,7 @@ SCENES = (
     LookBeforeARestore,
     SilentBoots,
     LateHour,
+    BetterAndBetter,
     FewerBelts,
     LossToldAgain,
     EverybodyWakes,
