@@ -68,8 +68,7 @@ class IppPrinter(Simulator):
         def take(chunk: bytes) -> bytes:
             heard.extend(chunk)
             head, found, body = bytes(heard).partition(HEAD_END)
-            length = _content_length(head)
-            if not found or len(body) < length:
+            if not found or len(body) < (length := _content_length(head)):
                 return b""
             del heard[: len(head) + len(HEAD_END) + length]
             return b"" if self.has("mute") else _http(self._answer(body[:length]))

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from rigs.ports import free_port
+from rigs.ports import LOOK_AGAIN_S, PATIENCE_S, free_port
 
 CHUNK = 4096
 # Of 1,000 bytes so many are lost.
@@ -190,7 +190,12 @@ class TcpWire(Wire):
         self._dark = False
 
     async def plug(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        async with asyncio.timeout(PATIENCE_S):
+            while self._server is None:
+                # While it was unplugged somebody's own connection may have been given the port.
+                with suppress(OSError):
+                    self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+                await asyncio.sleep(LOOK_AGAIN_S)
         if self._dark:
             self._filter(self._server.sockets[0], on=True)
 
@@ -242,12 +247,17 @@ class TcpWire(Wire):
         *,
         to_agent: bool,
     ) -> None:
+        def say(piece: bytes) -> None:
+            # The other direction may have ended both.
+            if not sink.is_closing():
+                sink.write(piece)
+
         try:
             with suppress(ConnectionError):
                 while chunk := await source.read(CHUNK):
                     if self._stuck or self._dark:
                         continue
-                    if not await self._pass(chunk, sink.write, to_agent=to_agent):
+                    if not await self._pass(chunk, say, to_agent=to_agent):
                         # What was said so far gets through before the end does.
                         await sink.drain()
                         break

@@ -279,7 +279,12 @@ async def known(row: Row, folder: Path) -> AsyncIterator[tuple[Simulator, Wire, 
         ) as floor,
     ):
         await wait_until(lambda: floor.seen.total())
-        await is_seen(row, device, floor)
+        for on in (True, False):
+            device.set(row.fault, on)
+            await floor.becomes({row.condition} if on else set())
+            before = floor.seen.copy()
+            # The first of the two may have been on its way already.
+            await wait_until(lambda: all(floor.seen[read] >= before[read] + 2 for read in row.reads))  # noqa: B023
         floor.learning = False
         yield device, wire, floor
 
