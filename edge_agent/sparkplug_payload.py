@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 
 from edge_agent.profile import Scalar
 
-MAX_PAYLOAD_BYTES = 1 << 20
-MAX_METRICS = 10_000
+# The birth of a node with thousands of metrics; what is larger would hold up the loop for too long.
+MAX_PAYLOAD_BYTES = 512 << 10
+MAX_METRICS = 5_000
 MAX_TEXT_BYTES = 1 << 10
+# The specification has 19 fields of a metric and 5 of a payload.
+MAX_FIELDS, MAX_OTHER_FIELDS = 32, 64
 
 # Payload: 2 metrics, 3 seq.
 _METRIC, _SEQ = 2, 3
@@ -70,7 +73,7 @@ def decoded(data: bytes) -> Payload:
         raise PayloadError(f"a payload of more than {MAX_PAYLOAD_BYTES >> 10} KiB")
     seq: int | None = None
     metrics: list[Metric] = []
-    for number, value in _fields(data):
+    for number, value in _fields(data, MAX_METRICS + MAX_OTHER_FIELDS):
         if number == _SEQ and isinstance(value, int):
             seq = value
         elif number == _METRIC and isinstance(value, bytes):
@@ -151,7 +154,7 @@ def _number(value: int | bytes | None) -> int | None:
 def _quality(properties: bytes) -> int:
     keys: list[bytes] = []
     values: list[bytes] = []
-    for number, value in _fields(properties):
+    for number, value in _fields(properties, MAX_OTHER_FIELDS):
         if isinstance(value, bytes) and number in (_KEYS, _PROPERTY_VALUES):
             (keys if number == _KEYS else values).append(value)
     for key, value in zip(keys, values, strict=False):
@@ -161,10 +164,13 @@ def _quality(properties: bytes) -> int:
     return GOOD
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(data: bytes, at_most: int = MAX_FIELDS) -> Iterator[tuple[int, int | bytes]]:
     """Each field's number and content: a number where it is a varint, else its bytes."""
-    at = 0
+    at = seen = 0
     while at < len(data):
+        seen += 1
+        if seen > at_most:
+            raise PayloadError(f"more than {at_most} fields in one place")
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
         if kind == _VARINT:

@@ -72,6 +72,11 @@ def test_a_value_is_read_by_its_tag(attributes: list[bytes], values: list[object
     assert [type(one) for one in found["a"]] == [type(one) for one in values]
 
 
+def test_what_is_inside_a_collection_is_no_value_of_its_own() -> None:
+    inside = [attribute(0x4A, "", b"a"), attribute(0x23, "", b"\0\0\0\7"), attribute(0x37, "", b"")]
+    assert ipp.answered(printer(attribute(0x34, "c", b""), *inside), {"c"}) == {"c": [None]}
+
+
 def test_only_what_was_asked_for_is_taken() -> None:
     assert ipp.answered(printer(attribute(0x44, "b", b"x")), {"a"}) == {}
 

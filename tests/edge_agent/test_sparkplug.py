@@ -118,8 +118,12 @@ def test_the_data_type_of_the_birth_is_that_of_the_data() -> None:
         (b"\x18" + b"\xff" * 11, "a number is too long"),
         (b"\x0d\x00", "ends in the middle of a field"),
         (text(2, b"\x0b"), "wire type 3"),
-        (text(2, b"") * 10_001, "more than 10000 metrics"),
-        (bytes(sparkplug_payload.MAX_PAYLOAD_BYTES + 1), "more than 1024 KiB"),
+        (text(2, b"") * 5_001, "more than 5000 metrics"),
+        (bytes(sparkplug_payload.MAX_PAYLOAD_BYTES + 1), "more than 512 KiB"),
+        # Each costs time, and no payload has so many.
+        (number(1, 1) * 5_065, "more than 5064 fields in one place"),
+        (text(2, number(1, 1) * 33), "more than 32 fields in one place"),
+        (text(2, text(9, number(1, 1) * 65)), "more than 64 fields in one place"),
     ],
 )
 def test_what_is_no_payload_is_refused_in_words(data: bytes, says: str) -> None:
@@ -263,6 +267,7 @@ def test_the_counts_of_births_and_deaths_go_round() -> None:
         ([5, 6, 9], 5),
         ([*range(2, 256), 0, 1, 2], 0),
         ([*range(2, 256), 1], 1),
+        ([*range(2, 250), 3], 9),
         ([None, 2], 0),
     ],
 )

@@ -154,11 +154,17 @@ EDGE_VIEWS = {("node", "edge"): View(device=None, wanted=frozenset({"Alarm"}))} 
 }
 
 
+# Each is read by two profiles: more would only take longer.
+MESSAGES_AT_MOST = 50
+
+
 def sparkplug_messages(data: bytes) -> list[str]:
     """A birth, then what comes, each behind a byte for its kind and two for its length: up to the samples."""
     node = gather.Node(EDGE_VIEWS)
     said = list(node.take("spBv1.0/g/DBIRTH/n/belt", SPARKPLUG_BIRTH, retained=False))
-    while len(data) > 3:
+    for _ in range(MESSAGES_AT_MOST):
+        if len(data) < 4:
+            break
         kind = list(Kind)[data[0] % len(Kind)]
         size = int.from_bytes(data[1:3], "big")
         message, data = data[3 : 3 + size], data[3 + size :]

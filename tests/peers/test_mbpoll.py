@@ -16,6 +16,7 @@ from device_profiles.simulators.abb_acs import AbbDrive
 from device_profiles.simulators.altivar_320_340 import Altivar
 from device_profiles.simulators.cia402_drive import CiaDrive
 from device_profiles.simulators.conveylinx import ConveyLinx
+from device_profiles.simulators.conveylinx_plc_io import ConveyLinxPlcIo
 from device_profiles.simulators.generic_modbus import SomeDevice
 from device_profiles.simulators.modbus import ModbusServer
 from device_profiles.simulators.moxa_iologik import IoLogik
@@ -30,6 +31,7 @@ DEVICES: dict[str, Callable[[Outlet], Simulator]] = {
     "altivar-320-340": Altivar,
     "cia402-drive": CiaDrive,
     "conveylinx": ConveyLinx,
+    "conveylinx-plc-io": ConveyLinxPlcIo,
     "generic-modbus": SomeDevice,
     "moxa-iologik": IoLogik,
     "powerflex-520": PowerFlexLine,

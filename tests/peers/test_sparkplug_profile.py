@@ -98,10 +98,13 @@ async def test_data_by_alias_alone_and_a_number_that_is_missing(broker: Broker) 
 async def test_a_watcher_that_comes_late_knows_nothing_by_alias(broker: Broker) -> None:
     with EdgeNode(broker, "hall", "gw-7") as node:
         node.device("belt", metrics(False, 5.5))
-        await asyncio.to_thread(node.connect)
-        async with watched(
-            "sparkplug-b", bus_of(broker), overlay=ALARMED, topic=TOPIC, by="pysparkplug"
-        ) as floor:
+        async with watched("sparkplug-b", bus_of(broker), topic=TOPIC, by="pysparkplug") as first:
+            await subscribed(first, broker)
+            await asyncio.to_thread(node.connect)
+            await wait_until(lambda: told(first)["birth"] == "seen")
+        # Another agent, with a session of its own at the broker: the births have gone by.
+        late = bus_of(broker) | {"client_id": "late"}
+        async with watched("sparkplug-b", late, overlay=ALARMED, topic=TOPIC, by="pysparkplug") as floor:
             await subscribed(floor, broker)
             node.message("DDATA", "belt", [metric(None, True, alias=10)], seq=2)
             await wait_until(lambda: told(floor)["message"] == "DDATA")

@@ -65,4 +65,6 @@ async def test_a_printer_that_does_not_know_the_longer_question_is_judged_by_the
         assert "cutter/fault" in floor.trial.detector.unsettled(), "unknown is not clear"
         printer.set("mute")
         assert await floor.settled() == {"media/paper-out", "printer/not-answering"}
+        printer.set("mute", False)
+        assert await floor.settled() == {"media/paper-out"}
     await printer.stop()

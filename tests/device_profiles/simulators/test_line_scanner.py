@@ -78,6 +78,8 @@ async def test_a_heartbeat_keeps_an_idle_reader_from_being_missed() -> None:
         scanner.set("quiet")
         floor.trial.wait(31)
         assert floor.active() == {"reader/gone-quiet"}
+        scanner.set("quiet", False)
+        await floor.becomes(set())
     await scanner.stop()
 
 
