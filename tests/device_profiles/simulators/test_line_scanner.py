@@ -79,7 +79,7 @@ async def test_a_heartbeat_keeps_an_idle_reader_from_being_missed() -> None:
         floor.trial.wait(31)
         assert floor.active() == {"reader/gone-quiet"}
         scanner.set("quiet", False)
-        await floor.becomes(set())
+        await wait_until(lambda: not floor.active())
     await scanner.stop()
 
 
