@@ -6,14 +6,15 @@ occurrences alone: those of others look to it like those that are not there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from collector.exchange import GatewayIdentity
+from collector.folding import Change
 from collector.store import evidence, moment
-from collector.store.evidence import Packed
+from collector.store.evidence import Owner, Packed
 from edge_agent.wire import EvidenceAnswer, EvidenceRequest, Outcome, WireError, read_part
 
 # Above the cap so much is given up that it is not needed again at once, in steps of so many parts.
@@ -24,6 +25,8 @@ AT_ONCE = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     answer: EvidenceAnswer
+    # Tickets that have more to show now.
+    changed: tuple[Change, ...]
     # Parts of occurrences of other gateways.
     foreign: int
 
@@ -50,16 +53,23 @@ def take(
     owners, names = evidence.owners(connection, uids), evidence.names_of(connection, uids)
     kept: list[Packed] = []
     outcomes: list[str] = []
+    changed: dict[str, None] = {}
     for part in parts:
         outcome = _outcome(part, gateway.id, owners, names)
         if part is not None and outcome is Outcome.HELD:
             kept.append(part)
+            if (part.uid, part.part) not in names:
+                changed[owners[part.uid].ticket_id] = None
             names.add((part.uid, part.part))
         outcomes.append(outcome)
     evidence.save(connection, gateway.id, kept, now_ms)
     return Taken(
         answer=EvidenceAnswer(outcomes=outcomes),
-        foreign=sum(part is not None and owners.get(part.uid, gateway.id) != gateway.id for part in parts),
+        changed=tuple(Change(ticket_id=ticket_id, site=gateway.site) for ticket_id in changed),
+        foreign=sum(
+            part is not None and part.uid in owners and owners[part.uid].gateway_id != gateway.id
+            for part in parts
+        ),
     )
 
 
@@ -78,11 +88,11 @@ def thin(connection: Connection, cap_bytes: int) -> int:
 
 
 def _outcome(
-    part: Packed | None, gateway_id: str, owners: dict[str, str], names: Collection[tuple[str, str]]
+    part: Packed | None, gateway_id: str, owners: Mapping[str, Owner], names: Collection[tuple[str, str]]
 ) -> Outcome:
     if part is None:
         return Outcome.REFUSED
-    if owners.get(part.uid) != gateway_id:
+    if part.uid not in owners or owners[part.uid].gateway_id != gateway_id:
         return Outcome.UNKNOWN
     others = {name for uid, name in names if uid == part.uid} - {part.part}
     return Outcome.REFUSED if len(others) >= evidence.MAX_OF_ONE else Outcome.HELD

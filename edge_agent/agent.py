@@ -18,6 +18,8 @@ from edge_agent.backoff import Backoff
 from edge_agent.clock import Clock
 from edge_agent.config import ConfigError, Settings
 from edge_agent.credential import Credential
+from edge_agent.evidence import Evidence, Thread, Window
+from edge_agent.evidence_lane import EvidenceLane
 from edge_agent.forward import Forwarder
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal, JournalError
@@ -30,7 +32,7 @@ from edge_agent.recorder import Recorder
 from edge_agent.tap import Tap
 from edge_agent.transports import BusSettings, Transport
 from edge_agent.watch import Watch
-from edge_agent.wire import BusService, Health
+from edge_agent.wire import EVIDENCE_LANE, BusService, Health
 
 log = structlog.get_logger()
 
@@ -39,6 +41,8 @@ LOOK_FOR_CREDENTIAL_S = 5.0
 AGAIN_FIRST_S, AGAIN_CAP_S = 1.0, 60.0
 # What ran so long was well: if it fails then, it is started again soon.
 WELL_S = 60
+# Of the whole disk at most.
+EVIDENCE_PART = 8
 NS_PER_S = 1_000_000_000
 
 
@@ -57,7 +61,9 @@ async def run(settings: Settings) -> None:
     try:
         anchor = await journal.start(gateway)
         clock.floor_ms = anchor.wall_ms if anchor else 0
-        recorder = Recorder(settings.devices)
+        recorder = Recorder(settings.devices, memory_bytes=settings.evidence.memory_mib * MIB)
+        evidence = await _evidence(settings, recorder, journal, clock)
+        journal.on_written = evidence.written
         watch = await Watch.start(
             settings.devices,
             journal,
@@ -67,15 +73,19 @@ async def run(settings: Settings) -> None:
             across=settings.across,
             unreachable_after_s=settings.agent.unreachable_after_s,
         )
-        await _Agent(
-            settings=settings,
-            clock=clock,
-            journal=journal,
-            watch=watch,
-            tap=Tap(settings, watch.take, clock.stamp),
-            random=Random(),  # noqa: S311  # jitter, no secret
-            started_ns=clock.stamp().mono_ns,
-        ).work(systemd)
+        try:
+            await _Agent(
+                settings=settings,
+                clock=clock,
+                journal=journal,
+                watch=watch,
+                tap=Tap(settings, watch.take, clock.stamp),
+                evidence=evidence,
+                random=Random(),  # noqa: S311  # jitter, no secret
+                started_ns=clock.stamp().mono_ns,
+            ).work(systemd)
+        finally:
+            await evidence.close()
     finally:
         await journal.close()
 
@@ -104,6 +114,7 @@ class _Agent:
     journal: Journal
     watch: Watch
     tap: Tap
+    evidence: Evidence
     random: Random
     started_ns: int
     # By the name of their bus, once they run.
@@ -115,6 +126,7 @@ class _Agent:
                 group.create_task(_until_told(), name="signals")
                 group.create_task(self._supervise("deadlines", self.watch.run), name="deadlines")
                 group.create_task(self._supervise("anchor", self.journal.run), name="anchor")
+                group.create_task(self._supervise("evidence", self.evidence.run), name="evidence")
                 group.create_task(self._supervise("forward", self._forward), name="forward")
                 group.create_task(self._supervise("tap", self.tap.run), name="tap")
                 for bus in self.settings.buses:
@@ -153,9 +165,16 @@ class _Agent:
         identity(self.settings, enrolled)
         url = _collector_url(self.settings, enrolled)
         async with http_client(self.settings.collector.ca_file) as client:
+            aside = EvidenceLane(
+                self.evidence,
+                http_post(client, url, enrolled.bearer, lane=EVIDENCE_LANE),
+                stamp=self.clock.stamp,
+                random=self.random,
+            )
             forwarder = Forwarder(
                 self.journal,
                 http_post(client, url, enrolled.bearer),
+                aside=aside,
                 inventory=inventory(self.settings.devices, self.settings.across),
                 unsettled=self.watch.unsettled,
                 health=self._health,
@@ -172,7 +191,7 @@ class _Agent:
             uptime_s=(self.clock.stamp().mono_ns - self.started_ns) // NS_PER_S,
             devices=len(self.settings.devices),
             devices_unreachable=self.watch.devices_unreachable(),
-            given_up=self.journal.given_up,
+            counted={**self.journal.given_up, **self.evidence.figures},
             ballast=self.journal.space.ballast if self.journal.space else None,
             buses=self._bus_services(),
         )
@@ -242,6 +261,20 @@ async def _open_journal(settings: Settings, clock: Clock) -> Journal:
         )
     except JournalError as error:
         raise ConfigError(f"agent.data_dir: {data_dir}: {error}") from error
+
+
+async def _evidence(settings: Settings, recorder: Recorder, journal: Journal, clock: Clock) -> Evidence:
+    data_dir, wanted = settings.agent.data_dir, settings.evidence
+    disk_bytes = (await asyncio.to_thread(shutil.disk_usage, data_dir)).total
+    return Evidence(
+        recorder,
+        settings.devices,
+        Thread(data_dir, max_bytes=min(wanted.max_mib * MIB, disk_bytes // EVIDENCE_PART)),
+        clock.stamp,
+        window=Window(before_s=wanted.before_s, after_s=wanted.after_s),
+        across=settings.across,
+        is_short=lambda: journal.space is not None and journal.space.is_short,
+    )
 
 
 def _credential(settings: Settings) -> Credential | None:

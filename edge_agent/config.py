@@ -91,6 +91,17 @@ class JournalTable(Table):
         ).on_a_disk_of(disk_bytes)
 
 
+class EvidenceTable(Table):
+    max_mib: int = Field(
+        default=64, ge=1, le=65_536, description="the file at most, in MiB; an eighth of the disk in any case"
+    )
+    memory_mib: int = Field(
+        default=8, ge=1, le=1_024, description="what devices said last, in memory, all together, in MiB"
+    )
+    before_s: float = Field(default=60.0, ge=1, le=3_600, description="seconds kept from before a raise")
+    after_s: float = Field(default=10.0, ge=1, le=600, description="seconds kept from after it")
+
+
 class DeviceTable(Table):
     id: Id = Field(description="unique in the site; does not depend on the gateway")
     bus: Id = Field(description="name of the [[bus]] that it hangs on")
@@ -126,6 +137,7 @@ class File(BaseSettings):
     collector: CollectorTable = CollectorTable()
     agent: AgentTable = AgentTable()
     journal: JournalTable = JournalTable()
+    evidence: EvidenceTable = EvidenceTable()
     bus: list[dict[str, Any]] = []
     device: list[DeviceTable] = []
     condition: list[SiteCondition] = []
@@ -148,6 +160,7 @@ class Settings:
     collector: CollectorTable
     agent: AgentTable
     journal: JournalTable
+    evidence: EvidenceTable
     buses: tuple[BusSettings, ...]
     devices: tuple[Device, ...]
     # Conditions over signals of several devices.
@@ -206,6 +219,7 @@ def _settings(path: Path, file: File, profiles: Profiles, *, opened: bool = True
         collector=file.collector,
         agent=file.agent,
         journal=file.journal,
+        evidence=file.evidence,
         buses=buses,
         devices=devices,
         across=across.across(file.condition),

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Never, Protocol
 
 import structlog
 
@@ -81,6 +83,21 @@ class Rest:
 
     seconds: float
     until_rows: bool = False
+    # There is nothing else to tell.
+    idle: bool = False
+
+
+class Aside(Protocol):
+    """What may be told while there is nothing else to tell."""
+
+    async def run(self) -> Never:
+        """Until it is cancelled, which it may be at any moment."""
+
+    async def send_again(self) -> None:
+        """The collector holds less than it did."""
+
+    def asked_again(self) -> None:
+        """The collector was away: it may have been brought up to date."""
 
 
 class Forwarder:
@@ -98,8 +115,10 @@ class Forwarder:
         stamp: Callable[[], Stamp],
         random: Dice,
         max_rows: int = MAX_ROWS,
+        aside: Aside | None = None,
     ) -> None:
         self._journal = journal
+        self._aside = aside
         self._post = post
         self._inventory = inventory
         self._unsettled = unsettled
@@ -209,6 +228,8 @@ class Forwarder:
         if present is None or moved is not Moved.STAYED:
             self._announced = None
         self._answered(answer, moved, present)
+        if self._aside is not None and moved in (Moved.BACKWARDS, Moved.NEW_STREAM):
+            await self._aside.send_again()
         # Whoever has it and wants it again gets it, but not in a hurry.
         in_vain, self._inventory_wanted = self._inventory_wanted, answer.want_inventory
         self._max_rows = min(self._at_most_rows, self._max_rows * 2)
@@ -237,7 +258,7 @@ class Forwarder:
             return Rest(seconds=0.0)
         if not batch.at_head:
             return self._until_history()
-        return Rest(seconds=self._spread(answer.next_s), until_rows=True)
+        return Rest(seconds=self._spread(answer.next_s), until_rows=True, idle=True)
 
     def _pause_history(self, seconds: float) -> None:
         self._history_from_ns = self._stamp().mono_ns + round(seconds * NS_PER_S)
@@ -307,6 +328,8 @@ class Forwarder:
             away_s = (self._stamp().mono_ns - self._away_since.mono_ns) // NS_PER_S
             log.info("the collector is back", away_s=away_s, rows_kept=batch.waiting)
             self._lanes = self._lanes.asked_again()
+            if self._aside is not None:
+                self._aside.asked_again()
         self._away_since, self._trouble = None, ""
 
     def _renewal_s(self) -> float:
@@ -324,7 +347,22 @@ class Forwarder:
             return
         try:
             async with asyncio.timeout(rest.seconds):
-                await self._journal.changed.wait()
+                await self._until_rows(rest)
                 await asyncio.sleep(COALESCE_S)
         except TimeoutError:
             pass
+
+    async def _until_rows(self, rest: Rest) -> None:
+        """What may be told aside is broken off as soon as there are rows."""
+        if self._aside is None or not rest.idle:
+            await self._journal.changed.wait()
+            return
+        aside = asyncio.ensure_future(self._aside.run())
+        rows = asyncio.ensure_future(self._journal.changed.wait())
+        try:
+            await asyncio.wait({aside, rows}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            rows.cancel()
+            aside.cancel()
+            with suppress(asyncio.CancelledError):
+                await aside

@@ -35,7 +35,7 @@ def measure(
     uptime_s: int,
     devices: int,
     devices_unreachable: int,
-    given_up: Mapping[str, int] | None = None,
+    counted: Mapping[str, int] | None = None,
     ballast: str | None = None,
     buses: Sequence[BusService] = (),
 ) -> Health:
@@ -53,7 +53,7 @@ def measure(
         ballast=ballast,
         buses_behind=sum(one.kept < KEPT_SHARE * one.due for one in buses),
         buses=sorted(buses, key=lambda one: one.kept / one.due if one.due else 1.0)[:BUSES_TOLD] or None,
-        **{name: count for name, count in (given_up or {}).items() if name in Health.model_fields},
+        **{name: count for name, count in (counted or {}).items() if name in Health.model_fields},
     )
 
 

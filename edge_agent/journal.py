@@ -83,6 +83,8 @@ class Journal:
         self._unreported = 0
         self._gateway: str | None = None
         self._head_seq = 0
+        # Hears of the rows that ``commit`` has made durable, and returns at once.
+        self.on_written: Callable[[Sequence[Row]], None] = lambda _: None
         # Set whenever there are new rows to send; who sends them clears it.
         self.changed = asyncio.Event()
         self._task = asyncio.create_task(self._commit_groups(), name="journal")
@@ -198,8 +200,11 @@ class Journal:
         """The rows that came of them, and of what ``settle`` says that follows from them; durable."""
         now = self._stamp()
         if settle is None:
-            return await self._do(lambda ledger: ledger.write(changes, now=now))
-        return await self._do(lambda ledger: ledger.settle(changes, settle, now=now))
+            rows = await self._do(lambda ledger: ledger.write(changes, now=now))
+        else:
+            rows = await self._do(lambda ledger: ledger.settle(changes, settle, now=now))
+        self.on_written(rows)
+        return rows
 
     async def open_occurrences(self) -> list[Row]:
         return await self._do(Ledger.open_rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from edge_agent.forward import CollectorAwayError, Post, Reply
-from edge_agent.wire import MAX_WIRE_BYTES, SYNC_PATH
+from edge_agent.wire import LANE_HEADER, MAX_WIRE_BYTES, SYNC_PATH
 
 GZIP_FROM_BYTES = 1 << 10
 CONNECT_S = 5.0
@@ -39,8 +39,10 @@ def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
 
 
-def http_post(client: httpx.AsyncClient, url: str, credential: str) -> Post:
-    """``url``: of the collector, without a path. ``credential``: ``agw_<id>.<secret>``."""
+def http_post(client: httpx.AsyncClient, url: str, credential: str, *, lane: str = "") -> Post:
+    """``url``: of the collector, without a path. ``credential``: ``agw_<id>.<secret>``. ``lane``: as named
+    before the message.
+    """
     sync_url = url.rstrip("/") + SYNC_PATH
 
     async def post(body: bytes) -> Reply:
@@ -50,6 +52,8 @@ def http_post(client: httpx.AsyncClient, url: str, credential: str) -> Post:
             # Answers are small, and what is not compressed cannot explode.
             "Accept-Encoding": "identity",
         }
+        if lane:
+            headers[LANE_HEADER] = lane
         if len(body) > GZIP_FROM_BYTES:
             body = gzip.compress(body, compresslevel=6, mtime=0)
             headers["Content-Encoding"] = "gzip"

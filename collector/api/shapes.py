@@ -78,6 +78,15 @@ FULL_TICKET: dict[str, Any] = TICKET | {
             "error_ms": 12,
             "received_at": TICKET["received_at"],
             "evidence": {"samples": [{"signal": "paper_out", "value": True, "quality": "good", "age_ms": 0}]},
+            "recorded": {
+                "before": {
+                    "from_ms": -60000,
+                    "to_ms": 0,
+                    "signals": [{"signal": "paper_out", "points": [[-60000, False], [-1750, True]]}],
+                    "readings": [{"read": "status", "at_ms": -1750, "frames": ["030,1,0,1245"]}],
+                },
+                "after": None,
+            },
         }
     ],
     "history": [
@@ -158,7 +167,10 @@ class Tickets(Shape):
 
 
 class Occurrence(Shape):
-    """One unbroken episode of the fault, as one gateway saw it. ``evidence`` is what the equipment said."""
+    """One unbroken episode of the fault, as one gateway saw it. ``evidence`` is what the equipment said when
+    it was raised; ``recorded`` what was recorded ``before`` and ``after`` that, by part (null: given up), of
+    the newest twenty of a ticket.
+    """
 
     uid: str
     gateway: str
@@ -174,6 +186,7 @@ class Occurrence(Shape):
     error_ms: int
     received_at: str
     evidence: dict[str, Any] | None
+    recorded: dict[str, dict[str, Any] | None]
 
     @classmethod
     def of(cls, view: OccurrenceView) -> Occurrence:
@@ -192,6 +205,9 @@ class Occurrence(Shape):
             error_ms=view.error_ms,
             received_at=rfc3339(view.received_ms),
             evidence=None if view.evidence is None else dict(view.evidence),
+            recorded={
+                one.part: None if one.evidence is None else dict(one.evidence) for one in view.recorded
+            },
         )
 
 

@@ -109,8 +109,8 @@ async def _take_evidence(
     parts: Parts, gateway: GatewayIdentity, message: wire.EvidenceRequest, now_ms: int
 ) -> Response:
     packed = await asyncio.to_thread(evidence.read, message)
-    taken = await parts.store.write_soon(
-        lambda connection: evidence.take(connection, gateway, packed, now_ms)
+    taken = await parts.write(
+        lambda connection: evidence.take(connection, gateway, packed, now_ms), lambda taken: taken.changed
     )
     parts.syncs.charge(evidence_of(gateway.id), ROWS_OF_A_PART * len(packed))
     for outcome in wire.Outcome:

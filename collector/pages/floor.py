@@ -198,6 +198,7 @@ def gateway_line(view: GatewayView) -> GatewayLine:
     shape, word = GATEWAY_SHAPES.get(view.state, REVOKED)
     health = view.health or {}
     unreachable = health.get("devices_unreachable")
+    given_up = health.get("evidence_given_up")
     remarks = [
         "two boxes speak as this one" if view.cloned else "",
         "its clock is wrong" if view.clock_wrong else "",
@@ -206,6 +207,7 @@ def gateway_line(view: GatewayView) -> GatewayLine:
         else "",
         f"{counted(view.quarantined, 'row')} could not be read" if view.quarantined else "",
         _gaps(view),
+        f"{counted(given_up, 'part')} of evidence given up" if isinstance(given_up, int) and given_up else "",
         *_behind(health.get("buses")),
     ]
     return GatewayLine(

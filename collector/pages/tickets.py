@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from collector import act
 from collector.auth import COMMANDS, scope_of
-from collector.pages import evidence
+from collector.pages import around, evidence
 from collector.pages.cards import ENDED_SHOWN, card, cards, counts, explained, grouped
 from collector.pages.login import safe_path
 from collector.pages.render import Said, page, parts_and_actor, with_said
@@ -125,7 +125,14 @@ async def _one(
     request: Request, ticket: str, template: str, prefix: str, *, said: Said | None = None, status: int = 200
 ) -> HTMLResponse:
     found = await _load(request, ticket)
-    shown = [(one, evidence.shown(one.evidence)) for one in found.occurrences[:EVIDENCE_SHOWN]]
+    shown = [
+        (
+            one,
+            evidence.shown(one.evidence),
+            around.recording(one.recorded, on_delay_ms=one.raised_ms - one.start_ms),
+        )
+        for one in found.occurrences[:EVIDENCE_SHOWN]
+    ]
     return page(
         request,
         template,

@@ -66,6 +66,10 @@ function exchange(part, next) {
   const heldName = part.contains(held) ? held.dataset.focus : null;
   const was = next.outerHTML;
   const adopted = document.adoptNode(next);
+  for (const one of adopted.querySelectorAll("details[data-key]")) {
+    const before = part.querySelector(`details[data-key="${CSS.escape(one.dataset.key)}"]`);
+    if (before) one.open = before.open;
+  }
   adopted.dataset.was = was;
   part.replaceWith(adopted);
   if (heldName) adopted.querySelector(`[data-focus="${CSS.escape(heldName)}"]`)?.focus();

@@ -19,7 +19,7 @@ from edge_agent.wire import Part
 MAX_OF_ONE = 4
 LEVEL = 6
 
-_OWN = select(occurrence.c.uid, occurrence.c.gateway_id).where(
+_OWN = select(occurrence.c.uid, occurrence.c.gateway_id, occurrence.c.ticket_id).where(
     among(occurrence.c.uid, "uids"), occurrence.c.minted.is_(False)
 )
 _PARTS = select(evidence.c.uid, evidence.c.part, evidence.c.body).where(among(evidence.c.uid, "uids"))
@@ -35,6 +35,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Of an occurrence: who told it, and where it belongs."""
+
+    gateway_id: str
+    ticket_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
     """As it is stored."""
 
@@ -43,9 +51,10 @@ class Packed:
     body: bytes | None
 
 
-def owners(connection: Connection, uids: Collection[str]) -> dict[str, str]:
-    """The gateway of each that an edge has told."""
-    return {row.uid: row.gateway_id for row in connection.execute(_OWN, {"uids": uids})}
+def owners(connection: Connection, uids: Collection[str]) -> dict[str, Owner]:
+    """Of each that an edge has told."""
+    found = connection.execute(_OWN, {"uids": uids})
+    return {row.uid: Owner(gateway_id=row.gateway_id, ticket_id=row.ticket_id) for row in found}
 
 
 def names_of(connection: Connection, uids: Collection[str]) -> set[tuple[str, str]]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, not_, or_, select
 
-from collector.store import out_of_service, ticket_rows
+from collector.store import evidence, out_of_service, ticket_rows
+from collector.store.evidence import Kept
 from collector.store.out_of_service import OutOfService
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
 from collector.store.tables import out_of_service as out_table
@@ -21,6 +22,8 @@ MAX_PAGE = 500
 # Why a ticket is hidden.
 SUPPRESSED = "suppressed"
 OUT_OF_SERVICE = "out_of_service"
+# Occurrences of a ticket of which it is told what was recorded.
+MAX_RECORDED = 20
 # When it was opened here, and its id.
 CURSOR_PATTERN = "[0-9]{1,15}-[0-9a-f]{32}"
 
@@ -126,7 +129,9 @@ class OccurrenceView:
     received_ms: int
     # [(ms, word), ...]
     severities: tuple[tuple[int, str], ...]
+    # What the row itself carries, and what was recorded around the raise; of the newest alone.
     evidence: Mapping[str, object] | None
+    recorded: tuple[Kept, ...] = ()
 
 
 # What happened at the moment of the ticket that is kept with the entry.
@@ -221,7 +226,9 @@ def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:
         .order_by(occurrence.c.start_ms.desc(), occurrence.c.uid)
         .limit(MAX_PAGE)
     ).mappings()
-    occurrences = tuple(_occurrence_view(row) for row in rows)
+    told = rows.all()
+    recorded = evidence.parts_of(connection, [row["uid"] for row in told[:MAX_RECORDED]])
+    occurrences = tuple(_occurrence_view(row, recorded.get(row["uid"], ())) for row in told)
     newest = connection.execute(
         select(ticket_entry)
         .where(ticket_entry.c.ticket_id == ticket_id)
@@ -391,7 +398,7 @@ def _place(cursor: str) -> tuple[int, str]:
     return int(received), ticket_id
 
 
-def _occurrence_view(row: RowMapping) -> OccurrenceView:
+def _occurrence_view(row: RowMapping, recorded: tuple[Kept, ...]) -> OccurrenceView:
     told: Mapping[str, Any] = row["row"]
     return OccurrenceView(
         uid=row["uid"],
@@ -409,6 +416,7 @@ def _occurrence_view(row: RowMapping) -> OccurrenceView:
         received_ms=row["received_ms"],
         severities=tuple((at_ms, Severity.band(severity).word) for at_ms, severity in row["severities"]),
         evidence=told.get("evidence"),
+        recorded=recorded,
     )
 
 

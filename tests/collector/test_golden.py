@@ -15,19 +15,24 @@ import pytest
 from rigs.edge_voice import enrol
 from sqlalchemy import select
 
+from collector import evidence
 from collector.ingest import apply
 from collector.store import Store, tables
+from collector.store import evidence as evidence_store
 from edge_agent.wire import (
     EnrollAnswer,
     EnrollRequest,
+    EvidenceRequest,
     Verdict,
     decode_answer,
+    decode_evidence_answer,
+    decode_message,
     decode_sync,
     encode,
 )
 
 FILES = sorted(Path(__file__).parents[1].glob("wire/v1/*.json"))
-CONVERSATIONS = [file for file in FILES if file.stem != "enroll"]
+CONVERSATIONS = [file for file in FILES if file.stem not in ("enroll", "evidence")]
 
 
 def spoken(file: Path) -> list[dict[str, Any]]:
@@ -88,3 +93,24 @@ def test_enrolment_is_understood() -> None:
     told = EnrollAnswer.model_validate(golden["answer"])
     assert json.loads(encode(asked)) == golden["request"]
     assert json.loads(encode(told)) == golden["answer"]
+
+
+def test_evidence_is_taken_as_it_was_when_it_was_frozen(store: Store) -> None:
+    gateway = enrol(store)
+    sync, told = spoken(next(file for file in FILES if file.stem == "evidence"))
+    feed = decode_sync(raw(sync["request"]))
+    answer = store.write(partial(apply, gateway=gateway, message=feed, now_ms=sync["at_ms"])).answer
+    assert json.loads(encode(answer)) == sync["answer"]
+    message = decode_message(raw(told["request"]))
+    assert isinstance(message, EvidenceRequest)
+    taken = store.write(
+        partial(evidence.take, gateway=gateway, parts=evidence.read(message), now_ms=told["at_ms"])
+    )
+    assert json.loads(encode(taken.answer)) == told["answer"]
+    (uid,) = {row["uid"] for row in sync["request"]["rows"]}
+    kept = store.read(partial(evidence_store.parts_of, uids=[uid]))[uid]
+    wanted = {one["part"]: one.get("evidence") for one in told["request"]["parts"] if one["uid"] == uid}
+    del wanted["UNREADABLE"]
+    assert {one.part: one.evidence for one in kept} == wanted
+    assert json.loads(encode(message)) == told["request"]
+    assert json.loads(encode(decode_evidence_answer(raw(told["answer"])))) == told["answer"]

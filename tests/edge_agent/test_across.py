@@ -17,10 +17,12 @@ from rigs.watching import Floor, conveyor
 from edge_agent import across
 from edge_agent.across import SiteCondition
 from edge_agent.config import ConfigError, load
+from edge_agent.excerpt import around
 from edge_agent.inventory import inventory
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Trouble
 from edge_agent.watch import Watch
+from edge_agent.wire import read_part
 
 BELT, SCANNER = replace(conveyor("belt-1"), bus="plc"), replace(conveyor("scanner-1"), bus="port")
 
@@ -103,7 +105,17 @@ async def test_a_line_that_moves_while_its_scanner_is_silent_is_a_fault_of_the_s
             ("belt-1/current", "5"),
             ("scanner-1/heard", True),
         ]
-        assert {one["read"] for one in row.evidence["readings"]} == {"belt-1/status", "scanner-1/voice"}
+        (rule,) = across.across([SILENT])[0].rules
+        where = around(SCANNER.profile, rule.key, row.raised.mono_ns // 1_000_000, rule.signals)
+        recorded = floor.watch._recorder.excerpt("scanner-1", where, from_ms=-60_000, to_ms=0)
+        assert recorded is not None
+        read_part({"uid": row.uid, "part": "before", "evidence": recorded})
+        assert [(one["signal"], one["points"]) for one in recorded["signals"]] == [
+            ("belt-1/current", [[-20_000, 5]]),
+            ("scanner-1/heard", [[-20_000, True]]),
+        ]
+        assert {one["read"] for one in recorded["readings"]} == {"belt-1/status", "scanner-1/voice"}
+        assert recorded["reads"] == {"belt-1/status": "S?\\x0d"}
         await floor.voice(b"4012345678902", device="scanner-1")
         assert await floor.open() == []
 

@@ -96,7 +96,7 @@ def test_what_an_agent_tells_of_itself_is_explained(name: str) -> None:
 def test_all_that_was_given_up_and_has_a_field_is_told(tmp_path: Path) -> None:
     given_up = {what.value: number for number, what in enumerate(Given, 1)}
     told = measure(
-        data_dir=tmp_path, uptime_s=3, devices=5, devices_unreachable=1, given_up=given_up, ballast="full"
+        data_dir=tmp_path, uptime_s=3, devices=5, devices_unreachable=1, counted=given_up, ballast="full"
     )
     assert {
         (name, getattr(told, name))

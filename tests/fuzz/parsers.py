@@ -10,10 +10,12 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import socket
 import ssl
 import struct
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,10 +35,12 @@ from starlette.requests import Request
 from collector import auth, guard, moments, parsing
 from collector import config as collector_config
 from collector.api import sync, tickets
-from collector.pages import evidence
+from collector.pages import around, evidence
 from collector.pages.login import safe_path
 from collector.problems import Problem
+from collector.store import evidence as evidence_store
 from collector.store import tickets as ticket_store
+from collector.store.evidence import Kept
 from edge_agent import (
     config,
     credential,
@@ -66,6 +70,7 @@ ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "device_profiles"
 TRACES = sorted((ROOT / "tests" / "traces").glob("*/trace.gz"))
 GOLDEN = sorted((ROOT / "tests" / "wire" / "v1").glob("*.json"))
+EVIDENCE_FILE = ROOT / "tests" / "wire" / "v1" / "evidence.json"
 KIB = 1 << 10
 
 
@@ -380,6 +385,33 @@ def stored(found: wire.Row) -> wire.Row:
     return found
 
 
+def evidence_body(data: bytes) -> list[str]:
+    """A message of evidence, up to the chart and the list of a page; the parts of one occurrence together."""
+    message = wire.decode_message(data, parsing.parse)
+    if isinstance(message, wire.SyncRequest):
+        return []
+    kept: list[Kept] = []
+    for raw in message.parts:
+        try:
+            part = wire.read_part(raw)
+        except wire.WireError:
+            continue
+        if (packed := evidence_store.packed(part).body) is not None:
+            kept.append(Kept(part=part.part, evidence=json.loads(zlib.decompress(packed))))
+    shown = around.recording(kept, on_delay_ms=5_000)
+    if shown is None:
+        return []
+    places = [shown.raised_x, shown.began_x, *(tick.x for tick in shown.ticks)]
+    for track in shown.tracks:
+        places += [place for one in (*track.spans, *track.gaps) for place in (one.x, one.x + one.width - 0.3)]
+        places += [limit.y for limit in track.limits]
+        assert re.fullmatch(r"(M[0-9.]+ [0-9.]+|H[0-9.]+|V[0-9.]+)*", track.path)
+    assert all(0 <= place <= 100 for place in places), places
+    readings = (*shown.earlier, *shown.near, *shown.later)
+    assert len(readings) <= around.MAX_READINGS * len(kept)
+    return [repr(one) for one in readings]
+
+
 def gunzipped(data: bytes) -> bytes:
     found = sync.gunzip(data)
     assert len(found) <= wire.MAX_BODY_BYTES
@@ -619,6 +651,8 @@ SITE_PROFILE = PROFILE_OF_JSON.replace("name: json", "name: p").encode()
 def _golden() -> tuple[list[bytes], list[bytes], list[bytes]]:
     requests, answers, rows = [], [], []
     for file in GOLDEN:
+        if file == EVIDENCE_FILE:
+            continue
         for exchange in json.loads(file.read_bytes()).get("exchanges", []):
             request = exchange["request"]
             requests.append(json.dumps(request, separators=(",", ":")).encode())
@@ -629,6 +663,7 @@ def _golden() -> tuple[list[bytes], list[bytes], list[bytes]]:
 
 
 REQUESTS, ANSWERS, ROWS = _golden()
+EVIDENCE = json.dumps(json.loads(EVIDENCE_FILE.read_bytes())["exchanges"][1]["request"]).encode()
 HS = (
     b"\x02030,0,0,1245,000,0,0,0,000,0,0,0\x03\r\n"
     b"\x02000,0,0,0,0,2,4,0,00000000,1,000\x03\r\n\x021234,0\x03\r\n"
@@ -836,6 +871,17 @@ PARSERS: tuple[Parser, ...] = (
         refuses=(wire.WireError,),
         seeds=tuple(REQUESTS),
         words=JSON_WORDS,
+        longest=64 * KIB,
+    ),
+    Parser(
+        name="evidence",
+        parse=evidence_body,
+        refuses=(wire.WireError,),
+        seeds=(EVIDENCE,),
+        words=(
+            *JSON_WORDS,
+            *(f'"{word}"'.encode() for word in ("points", "until_ms", "means", "limits", "hex")),
+        ),
         longest=64 * KIB,
     ),
     Parser(

@@ -9,11 +9,11 @@ from pathlib import Path
 from rigs.moments import HandClock
 from sqlalchemy import func, insert, select
 
-from collector import ingest
+from collector import evidence, ingest
 from collector.exchange import GatewayIdentity
 from collector.store import Store, tables
 from edge_agent import wire
-from edge_agent.forward import CollectorAwayError, Forwarder, Reply
+from edge_agent.forward import Aside, CollectorAwayError, Forwarder, Reply
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal
 from edge_agent.watch import Watch
@@ -54,6 +54,30 @@ class Site:
         if self.loses_reply():
             raise CollectorAwayError("the reply was lost")
         return Reply(status=200, body=wire.encode(applied.answer))
+
+    async def post_evidence(self, body: bytes) -> Reply:
+        if self.loses_request():
+            raise CollectorAwayError("the request was lost")
+        message = wire.decode_message(body)
+        assert isinstance(message, wire.EvidenceRequest)
+        parts = evidence.read(message)
+        taken = self.store.write(lambda c: evidence.take(c, GATEWAY, parts, self.clock.wall_ms))
+        assert taken.refused == taken.foreign == 0
+        if self.loses_reply():
+            raise CollectorAwayError("the reply was lost")
+        return Reply(status=200, body=wire.encode(taken.answer))
+
+    def evidence(self) -> set[tuple[str, str]]:
+        """(dedupe key of the occurrence, part) of what is kept here."""
+        kept = tables.evidence
+        found = self.store.read(
+            lambda c: c.execute(
+                select(tables.occurrence.c.dedupe_key, kept.c.part).where(
+                    kept.c.uid == tables.occurrence.c.uid, kept.c.body.is_not(None)
+                )
+            ).all()
+        )
+        return {(key, part) for key, part in found}
 
     def backup(self) -> Path:
         self.store.close()
@@ -105,7 +129,9 @@ class Site:
         self.store = Store.open(f"sqlite:///{self.folder}/collector-{self._generation}.db")
 
 
-def forwarder(journal: Journal, watch: Watch, site: Site, rng: random.Random) -> Forwarder:
+def forwarder(
+    journal: Journal, watch: Watch, site: Site, rng: random.Random, aside: Aside | None = None
+) -> Forwarder:
     devices = [watched.device for watched in watch._watched.values()]
     return Forwarder(
         journal,
@@ -116,4 +142,5 @@ def forwarder(journal: Journal, watch: Watch, site: Site, rng: random.Random) ->
         on_closed_here=watch.close_here,
         stamp=site.clock.stamp,
         random=rng,
+        aside=aside,
     )

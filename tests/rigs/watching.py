@@ -99,8 +99,9 @@ async def watching(
     clock: HandClock,
     devices: Sequence[Device] | None = None,
     new_id: Callable[[], str] | None = None,
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[Floor]:
     devices = [conveyor()] if devices is None else devices
     async with opened(folder, clock, new_id or ids()) as journal:
-        watch = await Watch.start(devices, journal, Recorder(devices), clock.stamp)
+        watch = await Watch.start(devices, journal, recorder or Recorder(devices), clock.stamp)
         yield Floor(watch, journal, clock)

@@ -1,0 +1,347 @@
+"""Keeps parts of evidence in a file of its own, which may be lost at any moment and then hurts nobody.
+
+What goes wrong with the file costs evidence and is counted; nothing here raises for it. Room is made in a
+fixed order: what the collector has goes first, then what belongs to closed occurrences, what came after a
+raise before what was before it, the oldest first. Of what the collector lacks a mark stays, so that it hears
+of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+FILE = "evidence.db"
+FORMAT = 1
+# Evidence is packed to a tenth; more costs time and saves little.
+LEVEL = 6
+PAGE_BYTES = 4096
+# Of the cap: from where on something is given up, and until when.
+GIVE_WAY_ABOVE, GIVE_WAY_UNTIL = 0.9, 0.8
+# The log moves into the file after so many pages.
+LOG_PAGES = 128
+# Marks of what was given up, at most; the oldest go.
+MAX_MARKS = 5_000
+GIVEN_UP_AT_ONCE = 64
+TRIES = 3
+
+_SCHEMA = """
+    CREATE TABLE part (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        uid TEXT NOT NULL,
+        part TEXT NOT NULL,
+        open INTEGER NOT NULL,
+        sent INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        UNIQUE (uid, part));
+    CREATE INDEX part_waiting ON part (sent, seq);
+    CREATE TABLE mark (seq INTEGER PRIMARY KEY, uid TEXT NOT NULL, part TEXT NOT NULL);
+    CREATE TABLE counter (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
+"""
+_NEXT_TO_GO = "SELECT seq, sent FROM part ORDER BY sent DESC, open, part = 'before', seq LIMIT ?"
+_WAITING = """
+    SELECT seq, uid, part, body FROM part WHERE sent = 0
+    UNION ALL SELECT seq, uid, part, NULL FROM mark
+    ORDER BY seq LIMIT ?"""
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPart:
+    """``evidence`` is None when there was no room for it from the start."""
+
+    uid: str
+    part: str
+    evidence: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What the collector lacks; ``evidence`` is None when it was given up."""
+
+    seq: int
+    uid: str
+    part: str
+    evidence: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Parts that wait for the collector, parts that were given up before it had them, bytes in use."""
+
+    waiting: int = 0
+    given_up: int = 0
+    used_bytes: int = 0
+
+
+class EvidenceFile:
+    """Belongs to one thread."""
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._sql: sqlite3.Connection | None = None
+        # What could not even be counted in the file.
+        self._uncounted = 0
+        self._waiting = 0
+        self._told_away = False
+
+    def write(self, parts: Sequence[NewPart], closed: Collection[str] = ()) -> None:
+        """``closed``: uids of occurrences that have ended."""
+        packed = [(one, _packed(one.evidence)) for one in parts]
+        if not self._try(lambda sql: _write(sql, packed, closed)):
+            marks = [(one, None) for one, _ in packed]
+            if not self._try(lambda sql: _write(sql, marks, closed)):
+                self._uncounted += len(parts)
+        self._thin_if_tight()
+
+    def waiting(self, *, max_bytes: int, at_most: int, without: Collection[int] = ()) -> list[Waiting]:
+        """The oldest first: as many as have so many bytes as JSON, but at least one."""
+        nothing: list[tuple[int, str, str, bytes | None]] = []
+        most = at_most + len(without)
+        found = self._ask(lambda sql: sql.execute(_WAITING, (most,)).fetchall(), nothing)
+        chosen: list[Waiting] = []
+        room = max_bytes
+        for seq, uid, part, body in found:
+            if seq in without or len(chosen) == at_most:
+                continue
+            try:
+                text = None if body is None else zlib.decompress(body)
+            except zlib.error:
+                self._try(lambda sql, seq=seq: _give_up(sql, [(seq, 0)]))  # type: ignore[misc]
+                continue
+            room -= len(text or b"")
+            if room < 0 and chosen:
+                break
+            evidence = None if text is None else json.loads(text)
+            chosen.append(Waiting(seq=seq, uid=uid, part=part, evidence=evidence))
+        return chosen
+
+    def sent(self, seqs: Iterable[int]) -> None:
+        told = list(seqs)
+        self._try(lambda sql: _sent(sql, told))
+
+    def send_again(self) -> None:
+        """The collector holds less than it did."""
+        self._try(lambda sql: sql.execute("UPDATE part SET sent = 0 WHERE sent = 1"))
+
+    def make_room_on_the_disk(self) -> None:
+        """The disk is short: a quarter of what is here goes, and where there is no room even for that all."""
+        used = self.figures().used_bytes
+        if not used:
+            return
+        try:
+            sql = self._connection()
+            if sql is not None:
+                self._thin(sql, until_bytes=used * 3 // 4)
+                sql.execute("PRAGMA incremental_vacuum").fetchall()
+                sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            self._begin_anew(error)
+
+    def figures(self) -> Figures:
+        found = self._ask(_figures, Figures())
+        self._waiting = found.waiting
+        return Figures(
+            waiting=found.waiting,
+            given_up=found.given_up + self._uncounted,
+            used_bytes=found.used_bytes,
+        )
+
+    def close(self) -> None:
+        if self._sql is not None:
+            with suppress(sqlite3.Error):
+                self._sql.close()
+            self._sql = None
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _try(self, work: Callable[[sqlite3.Connection], object]) -> bool:
+        """One transaction; whether it happened. Where there is no room some is made."""
+        for _ in range(TRIES):
+            sql = self._connection()
+            if sql is None:
+                return False
+            try:
+                _together(sql, work)
+            except sqlite3.Error as error:
+                if not _is_full(error):
+                    self._begin_anew(error)
+                elif not self._make_room(sql):
+                    return False
+            else:
+                return True
+        return False
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        sql = self._connection()
+        if sql is None:
+            return otherwise
+        try:
+            return question(sql)
+        except sqlite3.Error as error:
+            self._begin_anew(error)
+            return otherwise
+
+    def _thin_if_tight(self) -> None:
+        sql = self._sql
+        try:
+            if sql is not None and _used_bytes(sql) > self._max_bytes * GIVE_WAY_ABOVE:
+                self._thin(sql, until_bytes=int(self._max_bytes * GIVE_WAY_UNTIL))
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                self._begin_anew(error)
+
+    def _make_room(self, sql: sqlite3.Connection) -> bool:
+        try:
+            return self._thin(sql, until_bytes=int(_used_bytes(sql) * GIVE_WAY_UNTIL))
+        except sqlite3.Error:
+            # A full disk: to give something up takes room, too.
+            return False
+
+    def _thin(self, sql: sqlite3.Connection, *, until_bytes: int) -> bool:
+        """Whether anything was given up."""
+        some = False
+        while _used_bytes(sql) > until_bytes:
+            found = sql.execute(_NEXT_TO_GO, (GIVEN_UP_AT_ONCE,)).fetchall()
+            if not found:
+                break
+            _together(sql, lambda sql, found=found: _give_up(sql, found))  # type: ignore[misc]
+            some = True
+        return some
+
+    def _connection(self) -> sqlite3.Connection | None:
+        if self._sql is not None:
+            return self._sql
+        try:
+            self._sql = _open(self._path, self._max_bytes)
+        except (sqlite3.Error, OSError) as error:
+            self._begin_anew(error)
+        return self._sql
+
+    def _begin_anew(self, error: Exception) -> None:
+        """What was in the file is lost."""
+        self.close()
+        for end in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                Path(f"{self._path}{end}").unlink()
+        self._uncounted, self._waiting = self._uncounted + self._waiting, 0
+        try:
+            self._sql = _open(self._path, self._max_bytes)
+        except (sqlite3.Error, OSError) as again:
+            if not self._told_away:
+                log.error("evidence cannot be kept; faults are recorded as before", why=str(again))
+            self._told_away = True
+        else:
+            log.error("the file of evidence could not be used; a new one begins", why=str(error))
+            self._told_away = False
+
+
+def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        # Without it a deleted part gives nothing back to the disk.
+        sql.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        sql.execute("PRAGMA journal_mode = WAL")
+        # A power cut may take the last parts, and breaks nothing.
+        sql.execute("PRAGMA synchronous = NORMAL")
+        sql.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+        sql.execute(f"PRAGMA max_page_count = {max(16, max_bytes // PAGE_BYTES)}")
+        (version,) = sql.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            sql.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
+        elif version != FORMAT or sql.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("damaged, or of another version")
+    except BaseException:
+        sql.close()
+        raise
+    return sql
+
+
+def _together(sql: sqlite3.Connection, work: Callable[[sqlite3.Connection], object]) -> None:
+    sql.execute("BEGIN IMMEDIATE")
+    try:
+        work(sql)
+        sql.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            sql.execute("ROLLBACK")
+        raise
+
+
+def _write(
+    sql: sqlite3.Connection, parts: Iterable[tuple[NewPart, bytes | None]], closed: Collection[str]
+) -> None:
+    for one, body in parts:
+        written = sql.execute(
+            "INSERT OR IGNORE INTO part (uid, part, open, sent, body) VALUES (?, ?, 1, 0, ?)",
+            (one.uid, one.part, body or b""),
+        )
+        if body is None and written.rowcount:
+            _give_up(sql, [(written.lastrowid or 0, 0)])
+    sql.executemany("UPDATE part SET open = 0 WHERE uid = ?", [(uid,) for uid in closed])
+
+
+def _sent(sql: sqlite3.Connection, seqs: Iterable[int]) -> None:
+    told = [(seq,) for seq in seqs]
+    sql.executemany("DELETE FROM mark WHERE seq = ?", told)
+    sql.executemany("UPDATE part SET sent = 1 WHERE seq = ?", told)
+
+
+def _give_up(sql: sqlite3.Connection, found: Iterable[tuple[int, int]]) -> None:
+    """(seq, sent): what the collector has goes for good; of the rest a mark stays."""
+    gone = [(seq,) for seq, _ in found]
+    marked = [(seq,) for seq, sent in found if not sent]
+    sql.executemany("INSERT INTO mark SELECT seq, uid, part FROM part WHERE seq = ?", marked)
+    # Not only emptied: a row that shrinks gives no page back.
+    sql.executemany("DELETE FROM part WHERE seq = ?", gone)
+    _count(sql, len(marked))
+    sql.execute(
+        "DELETE FROM mark WHERE seq IN (SELECT seq FROM mark ORDER BY seq DESC LIMIT -1 OFFSET ?)",
+        (MAX_MARKS,),
+    )
+
+
+def _count(sql: sqlite3.Connection, by: int) -> None:
+    if by:
+        sql.execute(
+            "INSERT INTO counter VALUES ('given_up', ?) ON CONFLICT (name) DO UPDATE SET count = count + ?",
+            (by, by),
+        )
+
+
+def _figures(sql: sqlite3.Connection) -> Figures:
+    (waiting,) = sql.execute("SELECT count(*) FROM part WHERE sent = 0").fetchone()
+    counted = sql.execute("SELECT count FROM counter WHERE name = 'given_up'").fetchone()
+    return Figures(
+        waiting=int(waiting), given_up=int(counted[0]) if counted else 0, used_bytes=_used_bytes(sql)
+    )
+
+
+def _used_bytes(sql: sqlite3.Connection) -> int:
+    with closing(sql.cursor()) as cursor:
+        (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+        (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
+    return (int(pages) - int(free)) * PAGE_BYTES
+
+
+def _packed(evidence: Mapping[str, Any] | None) -> bytes | None:
+    if evidence is None:
+        return None
+    return zlib.compress(json.dumps(evidence, separators=(",", ":")).encode(), LEVEL)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rigs.small_disk import small_disk
+
+from edge_agent.evidence_file import EvidenceFile, NewPart
+
+MIB = 1 << 20
+NOISE = random.Random(3)
+
+
+def noise(size: int = 3_000) -> dict[str, Any]:
+    """So much of it cannot be packed."""
+    return {"x": NOISE.randbytes(size).hex()}
+
+
+def part(uid: str, name: str = "before", evidence: dict[str, Any] | None = None) -> NewPart:
+    return NewPart(uid=uid, part=name, evidence={"said": uid} if evidence is None else evidence)
+
+
+def waiting(file: EvidenceFile) -> list[tuple[str, str, bool]]:
+    found = file.waiting(max_bytes=64 * MIB, at_most=100_000)
+    return [(one.uid, one.part, one.evidence is not None) for one in found]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[EvidenceFile]:
+    made = EvidenceFile(tmp_path / "evidence.db", max_bytes=MIB)
+    yield made
+    made.close()
+
+
+def test_what_was_written_waits_until_it_was_sent_and_is_there_after_a_restart(
+    file: EvidenceFile, tmp_path: Path
+) -> None:
+    file.write([part("a"), part("b"), part("a", "after")])
+    first, second, _ = file.waiting(max_bytes=MIB, at_most=9)
+    assert (first.uid, first.part, first.evidence) == ("a", "before", {"said": "a"})
+    file.sent([first.seq])
+    file.close()
+    again = EvidenceFile(tmp_path / "evidence.db", max_bytes=MIB)
+    assert waiting(again) == [("b", "before", True), ("a", "after", True)]
+    again.sent([second.seq])
+    again.send_again()
+    assert len(waiting(again)) == 3
+    again.close()
+
+
+def test_a_part_is_written_once(file: EvidenceFile) -> None:
+    file.write([part("a")])
+    file.write([part("a", evidence={"other": 1}), part("b")])
+    assert [one.evidence for one in file.waiting(max_bytes=MIB, at_most=9)] == [{"said": "a"}, {"said": "b"}]
+
+
+def test_a_message_has_as_much_as_was_asked_for_and_one_part_at_least(file: EvidenceFile) -> None:
+    file.write([part(str(number), evidence=noise()) for number in range(9)])
+    assert len(file.waiting(max_bytes=20_000, at_most=50)) == 3
+    assert len(file.waiting(max_bytes=1, at_most=50)) == 1
+    assert len(file.waiting(max_bytes=MIB, at_most=2)) == 2
+    without = [one.seq for one in file.waiting(max_bytes=MIB, at_most=2)]
+    assert [one.uid for one in file.waiting(max_bytes=MIB, at_most=2, without=without)] == ["2", "3"]
+
+
+def test_it_never_is_larger_than_its_cap_and_counts_what_it_gives_up(
+    file: EvidenceFile, tmp_path: Path
+) -> None:
+    for number in range(500):
+        file.write([part(f"{number}", name, noise()) for name in ("before", "after")])
+        assert (tmp_path / "evidence.db").stat().st_size <= MIB
+    kept = [uid for uid, _, is_there in waiting(file) if is_there]
+    assert len(kept) > 150
+    assert "499" in kept
+    figures = file.figures()
+    assert (figures.waiting, figures.given_up) == (len(kept), 1_000 - len(kept))
+
+
+def test_what_is_given_up_goes_in_order(file: EvidenceFile) -> None:
+    """What the collector has; closed: after, then before; open: after, then before; the oldest first."""
+    told: dict[tuple[str, str], tuple[bool, bool, bool, int]] = {}
+    for number in range(60):
+        uid, sent, closed = f"{number:02}", number % 3 == 0, number % 2 == 0
+        file.write([part(uid, name, noise(2_000)) for name in ("before", "after")], [uid] if closed else [])
+        if sent:
+            file.sent([one.seq for one in file.waiting(max_bytes=MIB, at_most=99) if one.uid == uid])
+        for place, name in enumerate(("before", "after")):
+            told[uid, name] = (not sent, not closed, name == "before", 2 * number + place)
+    order = sorted(told, key=lambda one: told[one])
+    unsent = [one for one in order if told[one][0]]
+    left = len(order)
+    while left:
+        file.make_room_on_the_disk()
+        marks = {(uid, name) for uid, name, is_there in waiting(file) if not is_there}
+        assert marks == set(unsent[: len(marks)])
+        file.send_again()
+        now = {(uid, name) for uid, name, is_there in waiting(file) if is_there}
+        assert now == set(order[len(order) - len(now) :])
+        file.sent(
+            [one.seq for one in file.waiting(max_bytes=MIB, at_most=999) if not told[one.uid, one.part][0]]
+        )
+        assert len(now) < left or not now
+        left = len(now)
+
+
+def test_a_mark_is_told_once_and_then_forgotten(file: EvidenceFile) -> None:
+    file.write([NewPart(uid="a", part="before", evidence=None)])
+    (mark,) = file.waiting(max_bytes=MIB, at_most=9)
+    assert mark.evidence is None
+    file.sent([mark.seq])
+    file.send_again()
+    assert waiting(file) == []
+    assert (file.figures().given_up, file.figures().waiting) == (1, 0)
+
+
+def test_a_part_that_was_damaged_is_given_up_alone(file: EvidenceFile, tmp_path: Path) -> None:
+    file.write([part("a"), part("b")])
+    file.close()
+    with sqlite3.connect(tmp_path / "evidence.db") as sql:
+        sql.execute("UPDATE part SET body = ? WHERE uid = 'a'", (b"\xff" * 40,))
+    sql.close()
+    assert waiting(file) == [("b", "before", True)]
+    assert waiting(file) == [("a", "before", False), ("b", "before", True)]
+    assert file.figures().given_up == 1
+
+
+@pytest.mark.parametrize("broken", ["no database", "cut", "another version", "a folder", "nothing left"])
+def test_a_file_that_cannot_be_used_costs_what_was_in_it_and_no_more(
+    file: EvidenceFile, tmp_path: Path, broken: str
+) -> None:
+    path = tmp_path / "evidence.db"
+    file.write([part(str(number), evidence=noise()) for number in range(20)])
+    assert file.figures().waiting == 20
+    if broken == "nothing left":
+        # While it is in use.
+        for one in tmp_path.iterdir():
+            one.write_bytes(b"\xff" * 4096)
+    else:
+        file.close()
+        if broken == "no database":
+            path.write_bytes(b"hello" * 1_000)
+        elif broken == "cut":
+            os.truncate(path, path.stat().st_size // 2)
+        elif broken == "another version":
+            with sqlite3.connect(path) as sql:
+                sql.execute("PRAGMA user_version = 99")
+            sql.close()
+        else:
+            path.unlink()
+            path.mkdir()
+    file.write([part("new")])
+    file.write([part("newer")])
+    if broken == "a folder":
+        assert waiting(file) == []
+        assert file.figures().given_up == 22
+        path.rmdir()
+        file.write([part("newest")])
+        assert waiting(file) == [("newest", "before", True)]
+    else:
+        assert ("newer", "before", True) in waiting(file)
+        assert file.figures().given_up >= 20
+
+
+def test_a_full_disk_takes_the_evidence_and_gives_its_room_to_others(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", mib=4) as disk:
+        file = EvidenceFile(disk.folder / "evidence.db", max_bytes=2 * MIB)
+        for number in range(400):
+            file.write([part(str(number), evidence=noise())])
+        disk.fill()
+        file.write([part("late", evidence=noise())])
+        for _ in range(20):
+            file.make_room_on_the_disk()
+        assert disk.free() > MIB
+        assert file.figures().given_up > 100
+        disk.empty()
+        file.write([part("later", evidence=noise())])
+        assert ("later", "before", True) in waiting(file)
+        file.close()
+
+
+def test_evidence_is_packed(file: EvidenceFile, tmp_path: Path) -> None:
+    said = {"readings": [{"at_ms": -number, "frames": ["0,1.0"]} for number in range(500)]}
+    file.write([part("a", evidence=said)])
+    assert len(json.dumps(said)) > 15_000
+    file.close()
+    with sqlite3.connect(tmp_path / "evidence.db") as sql:
+        (size,) = sql.execute("SELECT length(body) FROM part").fetchone()
+    sql.close()
+    assert size < 3_000
