@@ -163,6 +163,7 @@ class Evidence:
         """The collector holds less than it did."""
         self._aside.clear()
         await self._keeper.run(EvidenceFile.send_again)
+        await self._look()
         self.news.set()
 
     def _hear(self) -> None:

@@ -57,12 +57,13 @@ def shown(evidence: Mapping[str, object] | None) -> Evidence | None:
     if evidence == THINNED:
         return Evidence(values=(), readings=(), rest="", note=GIVEN_UP)
     rest = {name: value for name, value in evidence.items() if name not in KNOWN}
-    return Evidence(
+    found = Evidence(
         values=tuple(_value(one) for one in _entries(evidence.get("samples"))),
         readings=tuple(_said(one) for one in _entries(evidence.get("readings"))),
         rest=json.dumps(rest, indent=1, ensure_ascii=False) if rest else "",
         note=_silence(evidence),
     )
+    return found if found.values or found.readings or found.rest or found.note else None
 
 
 def _silence(evidence: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -255,6 +256,82 @@ def test_a_device_can_put_no_markup_and_no_script_into_a_page(
     expect(page.locator("h1")).to_contain_text("<script>document.title=2</script>\\u202egnp")
 
 
+def recorded(uid: str, part: str) -> dict[str, Any]:
+    """A motor that draws too much: a chart with limits, words, gaps, and readings of each kind."""
+    before = part == "before"
+    times = range(-60_000, 1, 1_000) if before else range(1_000, 10_001, 1_000)
+    current = [[at_ms, str(3 + max(0, at_ms + 8_000) / 1_000)] for at_ms in times]
+    readings = [
+        {"read": "status", "at_ms": at_ms, "frames": ["100: 0073 0190 0001 0000 01f3 0000 0000 ffff"]}
+        for at_ms, _ in current
+    ]
+    readings[3] = {"read": "status", "at_ms": readings[3]["at_ms"], "trouble": "no answer"}
+    readings[-1] |= {"frames": ["\\x02" * 60], "means": {"motor_current_of_the_second_drive": "11.9"}}
+    if before:
+        current[20][1] = None
+    signals = [
+        {"signal": "motor_current", "points": current, "limits": ["8.5"]},
+        {
+            "signal": "state_of_a_long_name",
+            "points": [[times[0], "running"], [times[-2], "stopped by itself"]],
+        },
+        {"signal": "jam", "points": [[times[0], False], [times[-3], True]]},
+    ]
+    evidence = {"from_ms": times[0], "to_ms": times[-1], "signals": signals, "readings": readings}
+    return {"uid": uid, "part": part, "evidence": evidence | {"reads": {"status": "function 3, 100 to 109"}}}
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+@pytest.mark.parametrize("size", [HANDHELD, NARROW, DESK], ids=["handheld", "narrow", "desk"])
+def test_a_ticket_shows_what_was_recorded_as_a_chart_and_a_list(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, size: ViewportSize, scripts: bool
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "drive-4", title="Motor draws too much")
+    gateway.sync()
+    gateway.tell_evidence(recorded(ticket, "before"), recorded(ticket, "after"))
+    for page in opened(browser.new_context(viewport=size, java_script_enabled=scripts)):
+        log_in(page, collector, "/m")
+        for path in (f"/t/{ticket}", f"/m/t/{ticket}"):
+            page.goto(collector.url + path)
+            # With scripts it is exchanged once, soon after it was loaded.
+            section = page.locator("#equipment[data-was]" if scripts else "#equipment")
+            expect(section.locator(".r-track .r-line")).to_have_count(1)
+            for plot in section.locator(".r-plot").all():
+                box = plot.bounding_box()
+                assert box is not None
+                assert box["width"] > 200
+                assert box["x"] + box["width"] <= size["width"]
+            expect(section.locator(".r-here")).to_be_visible()
+            expect(section.locator(".r-list").get_by_text("at the raise")).to_be_visible()
+            expect(section.get_by_role("table")).to_be_hidden()
+            section.get_by_text("The same as a table").click()
+            expect(section.get_by_role("table")).to_be_visible()
+            expect(section.get_by_role("row", name="−40.0 s motor_current not readable")).to_be_visible()
+            section.get_by_text("earlier readings").click()
+            expect(section.locator(".r-trouble").first).to_be_visible()
+            if scripts:
+                width = page.evaluate("document.documentElement.scrollWidth")
+                assert width <= size["width"], path
+
+
+def test_what_came_after_appears_on_an_open_page_and_what_was_opened_stays_open(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "drive-4", title="Motor draws too much")
+    gateway.sync()
+    gateway.tell_evidence(recorded(ticket, "before"))
+    log_in(page, collector, "/m")
+    page.wait_for_url("**/m")
+    page.goto(f"{collector.url}/m/t/{ticket}")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(page.locator("#equipment[data-was]")).to_be_visible()
+    page.get_by_text("The same as a table").click()
+    expect(page.get_by_text("+1.0 s")).to_have_count(0)
+    gateway.tell_evidence(recorded(ticket, "after"))
+    expect(page.locator(".r-list").get_by_text("+1.0 s")).to_be_visible()
+    expect(page.locator("#equipment").get_by_role("table")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_their_ground_in_light_and_in_dark(
     browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, scheme: str
@@ -267,6 +344,7 @@ def test_texts_stand_out_from_their_ground_in_light_and_in_dark(
     gateway.sync()
     gateway.voice.clears(over, now - 8)
     gateway.sync()
+    gateway.tell_evidence(recorded(ticket, "before"), recorded(ticket, "after"))
     context = browser.new_context(viewport=DESK, color_scheme="dark" if scheme == "dark" else "light")
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()

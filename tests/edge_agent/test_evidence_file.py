@@ -4,6 +4,8 @@ import json
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,3 +195,42 @@ def test_evidence_is_packed(file: EvidenceFile, tmp_path: Path) -> None:
         (size,) = sql.execute("SELECT length(body) FROM part").fetchone()
     sql.close()
     assert size < 3_000
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from edge_agent.evidence_file import EvidenceFile, NewPart
+file = EvidenceFile(Path(sys.argv[1]), max_bytes=1 << 20)
+first = int(sys.argv[2])
+for number in range(first, first + 100_000):
+    uid = str(number)
+    file.write([NewPart(uid=uid, part="before", evidence={"x": uid * 900})], [str(number - 1)])
+    if number % 7 == 0:
+        file.sent([one.seq for one in file.waiting(max_bytes=20_000, at_most=3)])
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_file_with_all_that_was_written(tmp_path: Path) -> None:
+    """And thins it meanwhile. Twenty kills; a power cut may cost the last parts, a kill does not."""
+    path, last, rng = tmp_path / "evidence.db", -1, random.Random(9)
+    for _ in range(20):
+        command = [sys.executable, "-c", WRITER, str(path), str(last + 1)]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        for _ in range(rng.randrange(1, 120)):
+            last = int(writer.stdout.readline())
+        writer.kill()
+        last = max([last, *(int(line) for line in writer.stdout.read().split())])
+        writer.wait()
+        file = EvidenceFile(path, max_bytes=MIB)
+        figures = file.figures()
+        kept = [uid for uid, _, is_there in waiting(file) if is_there]
+        assert str(last) in kept or last % 7 == 0
+        assert figures.waiting == len(kept)
+        file.close()
+        with sqlite3.connect(path) as sql:
+            assert sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        sql.close()
+    assert last > 200

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice
@@ -106,6 +107,12 @@ class SpeakingGateway:
         if answer.is_success:
             self.voice.hear(Applied(answer=wire.decode_answer(answer.content), changed=()))
         return answer
+
+    def tell_evidence(self, *parts: dict[str, Any]) -> list[str]:
+        body = {"v": 1, "lane": wire.EVIDENCE_LANE, "parts": parts}
+        headers = {wire.LANE_HEADER: wire.EVIDENCE_LANE}
+        answer = self._client.post(wire.SYNC_PATH, json=body, headers=headers).raise_for_status()
+        return wire.decode_evidence_answer(answer.content).outcomes
 
     def close(self) -> None:
         self._client.close()

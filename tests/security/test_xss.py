@@ -76,6 +76,20 @@ def tell(gateway: SpeakingGateway) -> list[str]:
         if number % 50 == 49:
             gateway.sync()
     gateway.sync()
+    for number, ticket in enumerate(tickets):
+        one, other = (PAYLOADS[(number + step) % len(PAYLOADS)] for step in (0, 1))
+        said = {
+            "signals": [
+                {"signal": one, "points": [[-5, other], [0, one]], "limits": [one]},
+                {"signal": other, "points": [[-5, 1], [0, 2]], "limits": [7, other]},
+            ],
+            "readings": [
+                {"read": one, "at_ms": -5, "frames": [other], "means": {one: other}},
+                {"read": other, "at_ms": 0, "trouble": one, "detail": other},
+            ],
+            "reads": {one: other},
+        }
+        assert gateway.tell_evidence({"uid": ticket, "part": "before", "evidence": said}) == ["held"]
     return tickets
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from simulation import evidence
+from simulation.evidence import Shelf
 from simulation.floor import conveyor
 from simulation.hub import EPOCH_MS
 from simulation.skew import Version
@@ -142,6 +144,7 @@ class Box:
     boot: str = ""
     life: AgentLife | None = None
     exchanges: int = 0
+    shelf: Shelf | None = None
     version: Version = Version.SAME
     # A second box that runs on a copy of the same disk, with the same credential.
     is_clone: bool = False
@@ -287,9 +290,12 @@ class AgentLife(Life):
         self.floor_ms = anchor.wall_ms if anchor else 0
         world.laws.after_start(box, anchor)
         devices = [conveyor(name) for name in self.belts]
-        tree = roots.tree(box.gateway.name, devices, {})
-        watch = await Watch.start(devices, journal, Recorder(devices), self.stamp, tree=tree)
+        recorder, tree = Recorder(devices), roots.tree(box.gateway.name, devices, {})
+        watch = await Watch.start(devices, journal, recorder, self.stamp, tree=tree)
         self.watch = watch
+        records, aside = evidence.begin(self, recorder, devices) if world.dials.evidence else (None, None)
+        if records is not None:
+            journal.on_written = records.written
         forward = Forwarder(
             journal,
             self._post,
@@ -300,6 +306,7 @@ class AgentLife(Life):
             stamp=self.stamp,
             random=box.rng,
             max_rows=world.dials.max_rows,
+            aside=aside,
         )
         self.forward = forward
         parts = [
@@ -309,6 +316,7 @@ class AgentLife(Life):
                 self._supervise(lambda: self._anchor(journal)),
                 self._supervise(lambda: self._forward(forward)),
                 self._supervise(lambda: self._poll(watch)),
+                *((self._supervise(records.run),) if records is not None else ()),
             )
         ]
         stopping = asyncio.ensure_future(self._stopping.wait())

@@ -47,6 +47,7 @@ class Dials:
     versions: bool = False
     people: bool = False
     forged: bool = False
+    evidence: bool = False
     caps: Caps = Caps()  # noqa: RUF009  # frozen
     # Of what is dated anew a transaction takes so much; what is more waits for sweeps.
     dated_at_once: int = AT_ONCE
@@ -94,6 +95,7 @@ class Dials:
             forged=more.random() < 0.2,
             caps=more.choice([Caps(), Caps(), SMALL, TINY]),
             dated_at_once=more.choice([AT_ONCE, AT_ONCE, 3]),
+            evidence=random.Random(f"evidence of {seed}").random() < 0.25,
         )
         if drawn.collectors == 1:
             drawn = replace(drawn, clocks_apart_ms=0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simulation import net, oracle, skew
+from simulation import evidence, net, oracle, skew
 from simulation.floor import FAULTS
 from simulation.hub import SITE, Held
 from simulation.ledger import Told
@@ -425,6 +425,7 @@ class Laws:
         for box in self.world.boxes:
             self._nothing_lost(box, held)
             self._agree(box, held)
+        evidence.law(self.world)
         self._tickets_say_what_is(held)
         self._dates(rows)
         self._groups(rows)

@@ -375,4 +375,8 @@ MUTANTS = [
         "lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))",
         "lasted_ms = max(0, stamp.wall_ms - first.wall_ms)",
     ),
+    _of(
+        "evidence is taken from anybody", "C1", "collector.evidence:_outcome",
+        "part.uid not in owners or owners[part.uid].gateway_id != gateway_id", "part.uid not in owners",
+    ),
 ]  # fmt: skip

@@ -578,6 +578,20 @@ class FewerBelts(Scene):
         await asyncio.sleep(30.0)
 
 
+@dataclass(slots=True)
+class StrangersEvidence(Scene):
+    """What was recorded around many short jams is told under the credential of the other gateway, too."""
+
+    async def play(self) -> None:
+        self.dials.evidence = True
+        for box in self.boxes:
+            box.kill("to record from now on")
+        await asyncio.sleep(5.0)
+        for turn in range(12):
+            await self.turn([(self.now + 20.0 + turn % 3, "belt-1", "jam")])
+            await asyncio.sleep(10.0)
+
+
 def put_back(box: Box, disk: Image) -> None:
     """The box begins anew with that disk."""
     box.dark = True
@@ -644,6 +658,7 @@ SCENES = (
     BetterAndBetter,
     FewerBelts,
     LossToldAgain,
+    StrangersEvidence,
     EverybodyWakes,
     LongSilence,
     FullJournal,

@@ -84,6 +84,8 @@ class World:
     dropped: Counter[str] = field(default_factory=Counter)
     # Gateways of which a second box ran, and until when.
     cloned: dict[str, float] = field(default_factory=dict)
+    # (gateway, uid, part) -> what was ever recorded there; None: given up at once.
+    recorded: dict[tuple[str, str, str], list[object]] = field(default_factory=lambda: defaultdict(list))
     backups: list[Backup] = field(default_factory=list)
     # The lives of the boxes.
     tended: list[asyncio.Task[None]] = field(default_factory=list)
