@@ -14,6 +14,7 @@ from collector import auth
 from collector.dating import HOUR_MS
 from collector.pages import render
 from collector.store import Store
+from edge_agent import wire
 
 PAGES = ("/", "/m", "/downtime", "/devices", "/gateways", "/login")
 PAYLOADS = (
@@ -298,6 +299,38 @@ async def test_evidence_that_was_given_up_is_a_sentence(home: House) -> None:
         assert "What the device said was given up when the gateway's journal was full." in text
         assert "thinned" not in text
         assert "carried no readings" not in text
+
+
+async def test_recordings_of_several_times_are_a_page_that_can_be_read(home: House) -> None:
+    """The newest whole, of the ones before it what is near the raise; what was given up is a sentence."""
+    gateway = await home.enrol()
+    readings = [
+        {"read": "status", "at_ms": at_ms, "frames": ["x" * 200]} for at_ms in range(-100_000, 1, 1_000)
+    ]
+    points = [[at_ms, str(at_ms)] for at_ms in range(-60_000, 1, 500)]
+    said = {"from_ms": -60_000, "to_ms": 0, "signals": [{"signal": "current", "points": points}]}
+    uids = []
+    for number in range(6):
+        uids.append(gateway.voice.raises(number, evidence={"samples": []}))
+        gateway.voice.clears(uids[-1], number + 0.1)
+    home.clock.forward(minutes=7)
+    await home.sync(gateway)
+    parts = [{"uid": uid, "part": "before", "evidence": said | {"readings": readings}} for uid in uids]
+    parts.append({"uid": uids[-1], "part": "after", "given_up": True})
+    for part in parts:
+        body = {"v": 1, "lane": "evidence", "parts": [part]}
+        answer = await home.client().post(wire.SYNC_PATH, json=body, headers=gateway.headers)
+        assert answer.json()["outcomes"] == ["held"]
+    client = await home.log_in("bob")
+    for path in (f"/t/{uids[0]}", f"/m/t/{uids[0]}"):
+        page = (await client.get(path)).text
+        assert page.count('class="r-line"') == 5
+        assert page.count("95 earlier readings") == 1
+        assert page.count("What was recorded after the raise was given up") == 1
+        assert "style=" not in page
+        assert len(page) < 200_000
+    first, *_ = (await client.get(f"/api/v1/tickets/{uids[0]}")).json()["occurrences"]
+    assert first["recorded"] == {"before": said | {"readings": readings}, "after": None}
 
 
 async def test_a_fault_that_came_five_hundred_times_is_a_page_that_can_be_read(home: House) -> None:
