@@ -42,8 +42,8 @@ class Around:
 
 
 def around(profile: Profile, condition: str, raised_ms: int, signals: Iterable[str] = ()) -> Around:
-    """``condition``: ``component/fault``. One that the profile does not have looks at ``signals``, or if there
-    are none at the link.
+    """``condition``: ``component/fault``. One that the profile does not have looks at ``signals``, and
+    where there are none at the link.
     """
     found = next((one for one in profile.conditions if one.key == condition), None)
     if found is None:

@@ -46,7 +46,7 @@ class Recorder:
         )
 
     def excerpt(self, device: str, around: Around, *, from_ms: int, to_ms: int) -> dict[str, Any] | None:
-        """See ``excerpt``: of the device, or of all that the condition looks at. None: of none of this agent."""
+        """See ``excerpt``: of the device, or of all that are looked at. None: none is of this agent."""
         several = _by_device(name for name in around.signals if "/" in name)
         tapes = {name: self.tapes[name] for name in several or (device,) if name in self.tapes}
         if not tapes:
