@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: help run clean-run test peers check device-table format lock simulate simulate-kills simulate-mutants kill-test power-cuts disk-full \
-  late-answers storm noise fuzz bench soak try-profiles
+  moods late-answers storm noise fuzz bench soak try-profiles
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,11 @@ SALVAGE_KILLS := 27
 late-answers: $(VENV)/.installed-dev ## LATE readings of units that answer late, over RTU, a device server and TCP: none may be another's
 	@LATE_ANSWERS=$(LATE) $(BIN)/python -m pytest tests/edge_agent/transports/test_late_answers.py -q -s --timeout=0
 LATE := 10000
+
+moods: $(VENV)/.installed-dev ## every transport on wires that lose, tear and break, MOOD_SEEDS of each
+	@MOOD_SEEDS=$(MOOD_SEEDS) $(BIN)/python -m pytest tests/edge_agent/transports/test_moods.py -q --timeout=0 \
+	  -k "mood_is_over and (lossy or unplugged)"
+MOOD_SEEDS := 20
 
 STORM = PYTHONPATH=.:tests $(BIN)/python -m storm
 storm: $(VENV)/.installed-dev ## GATEWAYS=1000 come back at once with ROWS=100 each, HEAVY=5 of them with 100,000 (POSTGRES=1)

@@ -9,6 +9,7 @@ nobody can see that a number lost a digit: of those only such are here whose ans
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -54,7 +55,8 @@ from edge_agent.transports import mqtt as transport_mqtt
 from edge_agent.transports import tcp as transport_tcp
 from edge_agent.transports.tcp import KEEPALIVE
 
-SEED = 20261126
+# More of them: make moods.
+SEEDS = range(int(os.environ.get("MOOD_SEEDS", "1")))
 
 
 class Witness(Watched):
@@ -229,11 +231,11 @@ ROWS = {
     ),
 }
 # How often a mood has to happen before it is believed to change nothing; breaking connections takes longest.
-MOODS: dict[str, tuple[Callable[[Row], Mood], int]] = {
-    "plain": (lambda _: Mood(), 20),
-    "one byte at a time": (lambda _: OneByteAtATime(), 200),
-    "lossy": (lambda row: row.lossy(SEED), 6),
-    "unplugged in the middle": (lambda _: UnpluggedInTheMiddle(SEED), 4),
+MOODS: dict[str, tuple[Callable[[Row, int], Mood], int]] = {
+    "plain": (lambda row, seed: Mood(), 20),
+    "one byte at a time": (lambda row, seed: OneByteAtATime(), 200),
+    "lossy": (lambda row, seed: row.lossy(seed), 6),
+    "unplugged in the middle": (lambda row, seed: UnpluggedInTheMiddle(seed), 4),
 }
 
 
@@ -280,8 +282,7 @@ async def known(row: Row, folder: Path) -> AsyncIterator[tuple[Simulator, Wire, 
     ):
         await wait_until(lambda: floor.seen.total())
         for on in (True, False):
-            device.set(row.fault, on)
-            await floor.becomes({row.condition} if on else set())
+            await becomes(row, device, floor, on=on)
             before = floor.seen.copy()
             # The first of the two may have been on its way already.
             await wait_until(lambda: all(floor.seen[read] >= before[read] + 2 for read in row.reads))  # noqa: B023
@@ -289,11 +290,16 @@ async def known(row: Row, folder: Path) -> AsyncIterator[tuple[Simulator, Wire, 
         yield device, wire, floor
 
 
-async def is_seen(row: Row, device: Simulator, floor: Witness) -> None:
-    """The fault, when it comes and when it goes; and nothing else."""
-    for on, active in ((True, {row.condition}), (False, frozenset())):
-        device.set(row.fault, on)
-        await floor.becomes(active)
+async def becomes(row: Row, device: Simulator, floor: Witness, *, on: bool) -> None:
+    """Exactly what it should. An event is said again and again: nobody may have been there to hear it."""
+
+    async def say() -> None:
+        while True:
+            device.set(row.fault, on)
+            await asyncio.sleep(0.5)
+
+    async with running(say()):
+        await floor.becomes({row.condition} if on else set())
 
 
 async def is_well(row: Row, device: Simulator, floor: Witness) -> None:
@@ -301,7 +307,8 @@ async def is_well(row: Row, device: Simulator, floor: Witness) -> None:
     if row.reads:
         await wait_until(lambda: floor.heard > heard)
     await wait_until(lambda: not floor.in_trouble(), what=f"{floor.latest}")
-    await is_seen(row, device, floor)
+    for on in (True, False):
+        await becomes(row, device, floor, on=on)
     assert not floor.wrong, floor.wrong
 
 
@@ -331,13 +338,14 @@ def test_every_transport_that_has_a_wire_is_in_the_table() -> None:
     assert rows == set(transports.names()) - {"replay"}
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("mood", MOODS)
 @pytest.mark.parametrize("row", ROWS)
 def test_what_comes_out_is_true_or_of_bad_quality_and_all_is_well_once_the_mood_is_over(
-    row: str, mood: str, tmp_path: Path
+    row: str, mood: str, seed: int, tmp_path: Path
 ) -> None:
     made, enough = MOODS[mood]
-    on_the_agents_loop(in_a_mood(ROWS[row], made(ROWS[row]), enough, tmp_path))
+    on_the_agents_loop(in_a_mood(ROWS[row], made(ROWS[row], seed), enough, tmp_path))
 
 
 def on_the_agents_loop(story: Coroutine[None, None, None]) -> None:
