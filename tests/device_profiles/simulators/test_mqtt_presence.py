@@ -77,8 +77,8 @@ async def test_what_was_said_before_we_came_counts_because_the_broker_kept_it(la
         await becomes(floor, OFFLINE)
     async with watched("mqtt-presence", bus_of(lamp), overlay=overlay, topic="lamp-1") as later:
         await becomes(later, OFFLINE)
-        assert later.newest is not None
-        assert later.newest.retained
+        # What was not acknowledged in time may come once more before it.
+        await wait_until(lambda: later.newest is not None and later.newest.retained)
 
 
 async def test_a_word_that_nobody_knows_is_told_and_offline_stays_as_it_was(lamp: MqttDevice) -> None:
