@@ -1,5 +1,6 @@
 """Automatic ticketing: a fault becomes exactly one ticket with evidence, and its end resolves it."""
 
+import asyncio
 from pathlib import Path
 
 from rigs.warehouse import serial_printer, warehouse
@@ -22,6 +23,16 @@ async def test_a_printer_without_labels_is_a_ticket_until_somebody_loads_it(tmp_
         (occurrence,) = detail["occurrences"]
         signals = {sample["signal"]: sample["value"] for sample in occurrence["evidence"]["samples"]}
         assert signals["paper_out"] is True
+        # What the printer said before that follows by itself.
+        while "before" not in occurrence["recorded"]:
+            await asyncio.sleep(0.1)
+            detail = await site.reader.get(f"/api/v1/tickets/{ticket['id']}")
+            (occurrence,) = detail["occurrences"]
+        recorded = occurrence["recorded"]["before"]
+        (course,) = (one["points"] for one in recorded["signals"] if one["signal"] == "paper_out")
+        assert course[-1][1] is True
+        assert any(one.get("means", {}).get("paper_out") is True for one in recorded["readings"])
+        assert recorded["reads"]["status"].startswith("~HS")
         assert "4711" not in str(detail), "the printer's password stays in the printer"
 
         acknowledged = await site.technician.order(ticket, "acknowledge")
