@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from edge_agent import cli_profile, cli_trace, config, credential, journal_view, plan, ports
+from edge_agent import cli_profile, cli_trace, config, credential, journal_view, plan, ports, roots
 from edge_agent.config import ConfigError
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import ballast_at_most
@@ -60,6 +60,8 @@ def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         for hint in bus.hints():
             console.print(f"  hint: {hint}", highlight=False, markup=False, soft_wrap=True)
+    for line in roots.in_words(settings.tree(settings.agent.gateway or "")):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.",
         highlight=False,

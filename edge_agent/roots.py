@@ -123,6 +123,17 @@ def tree(
     )
 
 
+def in_words(tree: Tree) -> list[str]:
+    """For an installer: what will be one ticket."""
+    shared = [f"{_without_end(one.title)}: one ticket for {', '.join(one.devices)}" for one in tree.groups]
+    fed = [f"{device} is fed by {' and '.join(feeders)}" for device, feeders in tree.fed_by.items()]
+    return [*shared, *(f"{one}: silent with it, it needs no ticket of its own" for one in fed)]
+
+
+def _without_end(title: str) -> str:
+    return title.rpartition(" cannot be reached")[0]
+
+
 def ring(fed_by: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """Devices that feed each other in a ring, which nobody can mean; empty: there is none."""
     for start in fed_by:

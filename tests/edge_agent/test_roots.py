@@ -358,6 +358,14 @@ def test_hosts_are_adapters_and_this_machine_is_none() -> None:
     assert [host_adapter(name) for name in ("localhost", "127.0.0.3", "::1")] == ["", "", ""]
 
 
+def test_an_installer_is_told_what_will_be_one_ticket() -> None:
+    devices = [belt("belt-1"), belt("belt-2"), belt("zone-1", bus="way", fed_by=["plc-1", "psu-1"])]
+    assert roots.in_words(roots.tree(GATEWAY, devices, {})) == [
+        "Bus line-3: one ticket for belt-1, belt-2",
+        "zone-1 is fed by plc-1 and psu-1: silent with it, it needs no ticket of its own",
+    ]
+
+
 def test_devices_that_feed_each_other_in_a_ring_are_found() -> None:
     assert roots.ring({"a": ("b",), "b": ("c",), "c": ("b",)}) == ("b", "c", "b")
     assert roots.ring({"a": ("b", "c"), "b": ("c",)}) == ()
