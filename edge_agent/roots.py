@@ -37,6 +37,8 @@ MAX_ID = 64
 NAMED = 60
 REASONS = 3
 MAX_DETAIL = 200
+# A message may end after any of them: a cause is told before what it explains, and its end after what waits.
+ORDER: dict[type[Change], int] = {Opening: 0, Explaining: 1, Closing: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ def settle(
                 changed = cause not in held or held[cause].uid != row.because
             if changed or waits != row.waits:
                 changes.append(Explaining(key=key, because=cause, waits=waits))
-    return changes
+    return sorted(changes, key=lambda change: ORDER[type(change)])
 
 
 def unsettled(tree: Tree, links: Mapping[str, Link], of_devices: Collection[str]) -> list[str]:

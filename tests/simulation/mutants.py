@@ -379,4 +379,12 @@ MUTANTS = [
         "evidence is taken from anybody", "C1", "collector.evidence:_outcome",
         "part.uid not in owners or owners[part.uid].gateway_id != gateway_id", "part.uid not in owners",
     ),
+    _of(
+        "what is explained stays so when its cause has ended", "causes", "collector.folding:_as_explained",
+        "episode.because in causes", "True",
+    ),
+    _of(
+        "what is held does not hear of its cause", "causes", "collector.folding:_explained",
+        "if values[\"uid\"] not in changing", "if False",
+    ),
 ]  # fmt: skip

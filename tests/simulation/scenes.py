@@ -602,8 +602,12 @@ def put_back(box: Box, disk: Image) -> None:
 @dataclass(slots=True)
 class DeadBus(Scene):
     """All belts of a gateway are lost at once, while the agent is killed and the network comes and goes; one
-    of them stays lost when the others are back.
+    of them stays lost when the others are back. A message has room for one row.
     """
+
+    def __post_init__(self) -> None:
+        Scene.__post_init__(self)
+        self.dials.max_rows = 1
 
     async def play(self) -> None:
         box, other = self.boxes
@@ -616,19 +620,26 @@ class DeadBus(Scene):
             belt.cut_off = True
         await asyncio.sleep(20.0)
         box.kill("while its bus is silent")
-        await self.until(lambda: self.hidden() == len(own))
+        await self.within(lambda: self.hidden() == len(own))
         box.kill("while its bus is down")
         self.net.cut[box.name] = self.now + 30.0
         await asyncio.sleep(50.0)
         assert self.hidden() == len(own), "all belts are explained by their bus"
         for belt in own[1:]:
             belt.cut_off = False
-        await self.until(lambda: self.hidden() == 1)
+        await self.within(lambda: self.hidden() == 1)
         box.kill("while one belt may still come back")
-        await self.until(lambda: self.hidden() == 0)
-        assert self.names() == [f"{own[0].name} unreachable"], "what is still lost stands by itself"
+        # What is still lost stands by itself.
+        alone = [f"{own[0].name} unreachable"]
+        await self.within(lambda: (self.names(), self.hidden()) == (alone, 0))
         own[0].cut_off = False
         await asyncio.sleep(20.0)
+
+    async def within(self, so: Callable[[], bool], seconds: float = 1_200.0) -> None:
+        end = self.now + seconds
+        while not so():  # in simulated time
+            assert self.now < end, "it never came so"
+            await asyncio.sleep(0.1)
 
     def names(self) -> list[str]:
         found = self.hub.all_of(tables.ticket)
