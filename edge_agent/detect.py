@@ -217,6 +217,12 @@ class Detector:
                 if one.key not in self._memory.windows:
                     window = self._memory.windows[one.key] = one.make(start.mono_ns)
                     self._windows_of.setdefault(one.signal, []).append(window)
+        # What is asked for more than its value: each sample of it counts.
+        self._counted = frozenset(self._windows_of) | {
+            signal for signal, found in self._rules_of.items() if any(rule.dues for rule in found)
+        }
+        # Rules that were forgotten and not asked since.
+        self._forgotten: set[str] = set()
         # When to look at which rule again; only rules for which time is running.
         self._due_ns: dict[str, int] = {}
         for rule in rules:
@@ -237,6 +243,22 @@ class Detector:
         for rule in affected.values():
             transitions += self._evaluate(rule)
         return transitions
+
+    def again(self, signals: frozenset[str], at: Stamp) -> bool:
+        """The newest samples of ``signals`` came once more, over the same link: whether that changes nothing,
+        and is taken. If not, ``take`` them.
+        """
+        due_ns = self.deadline_ns()
+        if (
+            (due_ns is not None and due_ns <= at.mono_ns)
+            or self._forgotten
+            or not self._counted.isdisjoint(signals)
+            or self._memory.link_since_ns is None
+        ):
+            return False
+        if at.mono_ns > self._newest.mono_ns:
+            self._newest = at
+        return True
 
     def look(self, now: Stamp) -> list[Transition]:
         """What time alone has brought about up to ``now``, each dated when it was due."""
@@ -271,6 +293,7 @@ class Detector:
     def forget(self, key: str, *, ask_again: bool) -> None:
         """That condition is unknown until it is asked: with its next sample, or at the next ``look``."""
         self.phases[key] = Phase()
+        self._forgotten.add(key)
         if ask_again:
             self._ask_again(key)
         else:
@@ -304,6 +327,7 @@ class Detector:
 
     def _evaluate(self, rule: Rule) -> list[Transition]:
         """Ask the rule as of the newest moment."""
+        self._forgotten.discard(rule.key)
         at, phase = self._newest, self.phases[rule.key]
         verdict = rule.ask(self._memory, at.mono_ns, phase.active)
         delay_ns = rule.off_delay_ns if phase.active else rule.on_delay_ns

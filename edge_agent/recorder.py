@@ -33,6 +33,10 @@ class Recorder:
         """Also unchanged: that costs a comparison of bytes and no memory."""
         self.tapes[reading.device].keep(reading, samples)
 
+    def heard_again(self, device: str, signals: Iterable[str], at: Stamp) -> None:
+        """The newest samples of these came once more, last at that moment."""
+        self.tapes[device].heard_again(signals, at)
+
     def evidence(self, device: str, signals: Iterable[str], at: Stamp) -> dict[str, Any]:
         """What a condition over ``signals`` saw, for the row itself; ages are until ``at``."""
         return _fitting(self._samples(device, signals, at))

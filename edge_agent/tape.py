@@ -18,6 +18,7 @@ from edge_agent.device import Device
 from edge_agent.profile import ListenRead, Profile, TopicRead
 from edge_agent.ring import Entry, Ring
 from edge_agent.sample import Payload, Quality, Reading, Sample, Value
+from edge_agent.wire import Stamp
 
 # Of the memory of a device, for values.
 VALUES_PART = 3
@@ -126,6 +127,11 @@ class Tape:
         # The same answer means the same.
         if new or not whole:
             self._keep_values(samples, at_ms)
+
+    def heard_again(self, signals: Iterable[str], at: Stamp) -> None:
+        """The newest samples of these came once more, last at that moment."""
+        latest = self.latest
+        latest |= {name: replace(latest[name], at=at) for name in signals if name in latest}
 
     def said(self) -> list[Said]:
         """Oldest first."""

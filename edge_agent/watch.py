@@ -25,7 +25,7 @@ from edge_agent.occurrence import Change, Closing, Opening, Reason
 from edge_agent.profile import IppRead, ModbusRead, RequestRead
 from edge_agent.recorder import Recorder
 from edge_agent.roots import Link, Tree
-from edge_agent.sample import Quality, Reading, Sample, Trouble
+from edge_agent.sample import Payload, Quality, Reading, Sample, Trouble
 from edge_agent.verdict import NS_PER_S
 from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_key
 
@@ -37,6 +37,15 @@ LATE_NS = 5 * NS_PER_S
 
 
 @dataclass(slots=True, kw_only=True)
+class _Heard:
+    """The newest answer to a read, when it came last, and what it says something about."""
+
+    payload: Payload
+    at: Stamp
+    signals: frozenset[str]
+
+
+@dataclass(slots=True, kw_only=True)
 class _Watched:
     """One device, or its rules over several devices. The lock keeps readings and deadlines in order while a
     change is being written; devices that a rule looks at together have one.
@@ -45,6 +54,8 @@ class _Watched:
     device: Device
     detector: Detector
     troubles: dict[str, Trouble | None] = field(default_factory=dict)
+    # By read; none while there is trouble, or where it is of uncertain age.
+    heard: dict[str, _Heard] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Where the detector stood, while what it decided since is being written.
     unwritten: Mapping[str, Phase] = field(default_factory=dict)
@@ -151,9 +162,12 @@ class Watch:
         """Returns once all that the reading changed is durable. Raises JournalError if it cannot be."""
         watched = self._watched[reading.device]
         self._notice_standstill(reading.at)
+        if self._says_nothing_new(watched, reading):
+            return
         async with watched.lock:
             watched.troubles[reading.read] = reading.trouble
             samples = (*decode.samples(watched.device, reading), _link_sample(watched, reading))
+            _note(watched, reading, samples)
             self._recorder.keep(reading, samples)
             link_up = detect.link_is_up(reading.trouble)
             decided = [_decided(watched, lambda one: one.take(samples, reading.at, link_up=link_up))]
@@ -238,6 +252,7 @@ class Watch:
             changes = [
                 change
                 for one in decided
+                if one.transitions
                 for change in occurrence.changes(
                     one.watched.device.id, one.transitions, self._evidence(one.watched)
                 )
@@ -272,6 +287,24 @@ class Watch:
                 for change in changes:
                     _tell(change)
                 self._settled(writing.result())
+
+    def _says_nothing_new(self, watched: _Watched, reading: Reading) -> bool:
+        """The same answer as before, of a device that answers all the time: it is not even decoded."""
+        heard = watched.heard.get(reading.read)
+        if (
+            heard is None
+            or reading.trouble is not None
+            or reading.retained
+            or reading.payload != heard.payload
+            or self._owed
+            or reading.device in self._looking_at
+            or watched.lock.locked()
+            or not watched.detector.again(heard.signals, reading.at)
+        ):
+            return False
+        heard.at = reading.at
+        self._recorder.keep(reading, ())
+        return True
 
     def _shakes(self, watched: _Watched, link: Sample, reading: Reading) -> bool:
         """Note what a reading says of the link; whether that may change a cause."""
@@ -338,6 +371,8 @@ class Watch:
         if watched.signals:
             return lambda one: self._recorder.evidence_of_several(one.rule.signals, one.at)
         device = watched.device.id
+        for heard in watched.heard.values():
+            self._recorder.heard_again(device, heard.signals, heard.at)
         return lambda one: self._recorder.evidence(device, one.rule.signals - {LINK_SIGNAL}, one.at)
 
     async def _sleep(self) -> None:
@@ -378,6 +413,14 @@ def _restored_across(
 def _decided(watched: _Watched, decide: Callable[[Detector], Sequence[Transition]]) -> _Decided:
     before = dict(watched.detector.phases)
     return _Decided(watched=watched, before=before, transitions=decide(watched.detector))
+
+
+def _note(watched: _Watched, reading: Reading, samples: Sequence[Sample]) -> None:
+    if reading.trouble is None and reading.payload and not reading.retained:
+        signals = frozenset(sample.signal for sample in samples)
+        watched.heard[reading.read] = _Heard(payload=reading.payload, at=reading.at, signals=signals)
+    else:
+        watched.heard.pop(reading.read, None)
 
 
 def _take_of_another(
