@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from collector import dating, minted
+from collector import minted
 from collector.exchange import Exchange, GatewayIdentity
 from collector.folding import Pending
 from collector.store import audit, occurrences, streams
-from edge_agent.wire import CLONED, Severity
+from edge_agent.wire import CLONED, Severity, mono_ms
 
 # Each box may begin a stream once a minute, so it takes about two minutes until there are so many. One or two
 # may be a disk that was put back while the machine ran on.
@@ -52,11 +52,11 @@ def judge(was: Standing, live: str, now_ms: int) -> Standing:
 
 def look(exchange: Exchange, *, begun: bool) -> None:
     """To be called for messages of a superseded stream, and for the one with which a stream has ``begun``."""
-    boot, mono_ms = exchange.message.clock.boot, dating.mono_ms(exchange.message.clock)
+    boot, now_ms = exchange.message.clock.boot, mono_ms(exchange.message.clock)
     told = streams.believed(exchange.connection, exchange.gateway.id)
     if begun and went_back(boot, [one.boot for one in told]):
         _note(exchange, exchange.message.stream)
-    elif not begun and told and told[-1].boot == boot and mono_ms > told[-1].mono_ms:
+    elif not begun and told and told[-1].boot == boot and now_ms > told[-1].mono_ms:
         _note(exchange, told[-1].id)
 
 

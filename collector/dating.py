@@ -18,12 +18,11 @@ Without a link there is only the wall clock.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Row, Stamp
+from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Pause, Row, Stamp, mono_ms
 
-NS_PER_MS = 1_000_000
 HOUR_MS = 3_600_000
 # Time on the way that the quickest message of an hour may have needed.
 WAY_MS = 1_000
@@ -36,6 +35,11 @@ NEVER_SET_ERROR_MS = 365 * 24 * HOUR_MS
 LAST_WALL_MS = 4_102_444_800_000
 # Boots cannot lie in a ring; where a gateway says so, looking for their bounds ends after so many rounds.
 MAX_ROUNDS = 16
+
+# The severity of a fault that is not there: below all others.
+PAUSED = 0
+
+_STEP, _BACK, _GONE = range(3)
 
 # boot -> hour of that boot -> offset in ms
 Offsets = Mapping[str, Mapping[int, int]]
@@ -82,12 +86,8 @@ class Dates:
     raised_ms: int
     end_ms: int | None
     error_ms: int
-    # (from, severity), oldest first.
+    # (from, severity), oldest first; severity PAUSED while the fault was not there.
     severities: tuple[tuple[int, int], ...]
-
-
-def mono_ms(stamp: Stamp) -> int:
-    return stamp.mono_ns // NS_PER_MS
 
 
 def sample(sent: Stamp, received_ms: int) -> ClockSample:
@@ -283,7 +283,7 @@ def dates(row: Row, clocks: Clocks, *, floor_ms: int) -> Dates:
     steps = [(after_start(change.at)[0], change.severity) for change in row.severities]
     # The first step counts from the first bad sample, as downtime does.
     first_severity = steps[0][1] if steps else row.severity
-    severities = ((start_ms, first_severity), *steps[1:])
+    severities = _with_pauses(((start_ms, first_severity), *steps[1:]), row.pauses or ())
     return Dates(
         start_ms=start_ms,
         raised_ms=after_start(row.raised)[0],
@@ -291,3 +291,35 @@ def dates(row: Row, clocks: Clocks, *, floor_ms: int) -> Dates:
         error_ms=error_ms,
         severities=severities,
     )
+
+
+def pauses(steps: Sequence[Sequence[int]]) -> tuple[tuple[int, int | None], ...]:
+    """From when to when the fault was not there, of the steps of ``Dates.severities``."""
+    ends = [*(at_ms for at_ms, _ in steps[1:]), None]
+    return tuple(
+        (at_ms, end_ms) for (at_ms, severity), end_ms in zip(steps, ends, strict=True) if severity == PAUSED
+    )
+
+
+def _with_pauses(steps: tuple[tuple[int, int], ...], pauses: Sequence[Pause]) -> tuple[tuple[int, int], ...]:
+    """``steps`` with PAUSED from when to when the fault was not there."""
+    if not pauses:
+        return steps
+    start_ms = steps[0][0]
+    # (when, STEP, BACK or GONE: of one moment in this order, the severity of a step)
+    edges = [(at_ms, _STEP, severity) for at_ms, severity in steps]
+    for gone_ms, back_ms in pauses:
+        if gone_ms == back_ms:
+            continue
+        edges.append((start_ms + gone_ms, _GONE, PAUSED))
+        if back_ms is not None:
+            edges.append((start_ms + back_ms, _BACK, PAUSED))
+    found: dict[int, int] = {}
+    severity, away = PAUSED, False
+    for at_ms, what, number in sorted(edges):
+        if what == _STEP:
+            severity = number
+        else:
+            away = what == _GONE
+        found[at_ms] = PAUSED if away else severity
+    return tuple(found.items())

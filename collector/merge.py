@@ -20,7 +20,7 @@ from edge_agent.wire import Boundary, Head, Row, Verdict
 BEGINNING: Boundary = (0, "0" * 32)
 
 # Fields of a row that came later than the first version: they count where they are told.
-LATER = ("because", "waits")
+LATER = ("because", "waits", "pauses")
 
 # closed over open; told by the edge over estimated here; the higher rev; at last the digest, so that even two
 # histories of one uid (a cloned disk) end the same in any order.

@@ -8,11 +8,15 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
+from collector.dating import PAUSED
 from collector.downtime import Account, Span, account, clip, common, stop_spans, union
 from collector.minted import RETURNED, SILENT_MS
 from collector.store import downtimes, out_of_service
 from collector.store.downtimes import Blind, Contact, Told, Watch
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, SILENT, UNREACHABLE, Severity
+
+# The least severity of a fault that is there.
+AT_ALL = PAUSED + 1
 
 
 class By(StrEnum):
@@ -193,9 +197,9 @@ def _blind(told: Sequence[Told], contacts: Mapping[str, Contact], now_ms: int) -
             device = one.device
         else:
             continue
-        end_ms = now_ms if one.end_ms is None else one.end_ms
-        span = Span(from_ms=one.start_ms, to_ms=end_ms, cause=one.ticket_id, open=one.end_ms is None)
-        yield Blind(gateway_id=one.gateway_id, device=device, span=span)
+        end_ms, goes_on = (now_ms, True) if one.end_ms is None else (one.end_ms, False)
+        for span in stop_spans(one.severities, end_ms, AT_ALL, cause=one.ticket_id, goes_on=goes_on):
+            yield Blind(gateway_id=one.gateway_id, device=device, span=span)
     for gateway_id, contact in contacts.items():
         if contact.last_ms - contact.caught_up_ms > SILENT_MS:
             span = Span(from_ms=contact.caught_up_ms, to_ms=now_ms, open=True)

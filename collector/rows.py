@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from collector import boots, dating, merge, redating
+from collector import boots, merge, redating
 from collector.dating import Clocks
 from collector.exchange import Exchange
 from collector.folding import Pending
 from collector.store import occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
-from edge_agent.wire import Row, Verdict, WireError, dedupe_key, read_row, unpacked
+from edge_agent.wire import Row, Verdict, WireError, dedupe_key, mono_ms, read_row, unpacked
 
 
 def take(connection: Connection, exchanges: Sequence[Exchange]) -> None:
@@ -114,9 +114,9 @@ def _pending(exchange: Exchange, row: Row, raw: object, known: Held | None, cloc
             "count": row.count,
             "title": clean(row.title),
             "first_boot": row.first_bad.boot,
-            "first_mono_ms": dating.mono_ms(row.first_bad),
+            "first_mono_ms": mono_ms(row.first_bad),
             "end_boot": ended.boot if ended else None,
-            "end_mono_ms": dating.mono_ms(ended) if ended else None,
+            "end_mono_ms": mono_ms(ended) if ended else None,
             "received_ms": exchange.now_ms if known is None else known.received_ms,
             "because": row.because,
             "waits": row.waits is not None,

@@ -13,6 +13,9 @@ it likes.
 What time brings about is dated when it was due, not when somebody looked: before a sample is taken, all that
 was due before it is worked off. How often one looks changes nothing but how soon the outcome is known.
 
+A fault that comes and goes is one occurrence that pauses (``chatter.py``): the machine goes on as ever, but
+what would have been cleared rests.
+
 A condition is *settled* by its first answer after the start: false, or true for the whole on-delay. Until
 then nobody may conclude from its absence that all is well. After a restart an active condition is active
 still, delays start again and windows are empty.
@@ -24,7 +27,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from edge_agent import chatter
 from edge_agent import verdict as verdicts
+from edge_agent.chatter import NEVER_RAISED, Chatter
 from edge_agent.profile import Condition, Read, RequestRead
 from edge_agent.sample import Quality, Sample, Trouble
 from edge_agent.verdict import Ask, Due, Memory, Remembered, Verdict, in_ns
@@ -50,6 +55,8 @@ class Act(StrEnum):
     REST = "rest"
     RAISE = "raise"
     CLEAR = "clear"
+    # In the place of CLEAR for what chatters; not in the table.
+    PAUSE = "pause"
 
 
 # (state, verdict, the delay that leads out of it is over) -> (state, act)
@@ -89,10 +96,11 @@ class Phase:
     # The moment that began the running delay: first bad while pending, first good while clearing.
     since: Stamp | None = None
     settled: bool = False
+    chatter: Chatter = NEVER_RAISED
 
     @property
     def active(self) -> bool:
-        """An occurrence is under way."""
+        """The fault is there; an occurrence that pauses is not."""
         return self.state in (State.ACTIVE, State.CLEARING)
 
 
@@ -122,13 +130,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A condition that was raised (``act`` RAISE) or has cleared (CLEAR)."""
+    """A condition that was raised (``act`` RAISE, also after a pause), pauses or has cleared."""
 
     rule: Rule
     act: Act
-    # What began it: the first bad sample of a raise, the first good one of a clear.
+    # What began it: the first bad sample of a raise, the first good one of a clear or a pause.
     first: Stamp
-    # When it was declared: ``first`` plus the delay.
+    # When it was declared: ``first`` plus the delay; of a clear after a pause when that was long enough.
     at: Stamp
 
 
@@ -277,7 +285,7 @@ class Detector:
         return min(self._due_ns.values(), default=None)
 
     def active(self) -> frozenset[str]:
-        """Keys of the rules with an occurrence under way."""
+        """Keys of the rules whose fault is there."""
         return frozenset(key for key, phase in self.phases.items() if phase.active)
 
     def unsettled(self) -> frozenset[str]:
@@ -314,7 +322,7 @@ class Detector:
         for key, phase in self.phases.items():
             if phase.since is not None:
                 state = State.ACTIVE if phase.active else State.NORMAL
-                self.phases[key] = Phase(state=state, settled=phase.settled)
+                self.phases[key] = replace(phase, state=state, since=None)
             if phase.since is not None or key in to_be_asked:
                 self._ask_again(key)
             else:
@@ -335,16 +343,22 @@ class Detector:
         state, act = TRANSITIONS[phase.state, verdict, at.mono_ns - first.mono_ns >= delay_ns]
         waiting = state in (State.PENDING, State.CLEARING)
         answered = verdict is not None and state is not State.PENDING
+        acts, comes_and_goes = _folded(act, phase.chatter, first=first, at=at)
         self.phases[rule.key] = Phase(
-            state=state, since=first if waiting else None, settled=phase.settled or answered
+            state=state,
+            since=first if waiting else None,
+            settled=phase.settled or answered,
+            chatter=comes_and_goes,
         )
         self._plan(rule)
-        return [] if act is Act.REST else [Transition(rule=rule, act=act, first=first, at=at)]
+        return [Transition(rule=rule, act=each, first=since, at=at) for each, since in acts]
 
     def _plan(self, rule: Rule) -> None:
         """When ``rule`` has to be asked again because time alone may change something."""
         phase, now_ns = self.phases[rule.key], self._newest.mono_ns
         due = [ns for one in rule.dues if (ns := one(self._memory, now_ns)) is not None]
+        if phase.chatter.ends_ns is not None:
+            due.append(phase.chatter.ends_ns)
         if phase.since is not None:
             due.append(phase.since.mono_ns + (rule.off_delay_ns if phase.active else rule.on_delay_ns))
         if due:
@@ -387,6 +401,22 @@ class Detector:
                 window.put(sample.value, now_ns)
             else:
                 window.missed()
+
+
+def _folded(act: Act, before: Chatter, *, first: Stamp, at: Stamp) -> tuple[list[tuple[Act, Stamp]], Chatter]:
+    """What an act of the table becomes for a fault that may come and go, each with what began it."""
+    acts: list[tuple[Act, Stamp]] = []
+    now = before
+    if now.pause is not None and now.pause.mono_ns + chatter.QUIET_NS <= at.mono_ns:
+        acts.append((Act.CLEAR, now.pause))
+        now = chatter.over(now)
+    if act is Act.RAISE:
+        acts.append((Act.RAISE, first))
+        now = chatter.raised(now, at)
+    elif act is Act.CLEAR:
+        now = chatter.gone(now, first=first, at=at)
+        acts.append((Act.CLEAR if now.pause is None else Act.PAUSE, first))
+    return acts, now
 
 
 def _silence_is_an_answer(read: Read | None) -> bool:

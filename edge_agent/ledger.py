@@ -19,7 +19,7 @@ import structlog
 from edge_agent import journal_salvage, losses, occurrence, stored
 from edge_agent.journal_caps import Caps, Economy, Given
 from edge_agent.journal_salvage import Salvaged
-from edge_agent.occurrence import Change, Closing, Explaining, Opening
+from edge_agent.occurrence import Change, Explaining, Opening, Pausing
 from edge_agent.stored import COLUMNS, Stored, checksum
 from edge_agent.wire import LINEAGE_MAX, ORIGIN, THINNED, Loss, Row, Stamp, SyncAnswer, Verdict, encode
 
@@ -172,30 +172,37 @@ class Ledger:
 
     def write(self, changes: Sequence[Change], *, now: Stamp) -> list[Row]:
         """The rows that came of the changes. To open what is open, or close what is not, changes nothing."""
-        written = []
-        for change in changes:
-            row = self._open_row(change.key)
-            if isinstance(change, Opening) and row is None:
-                change = self._thinned_if_short(change)
-                row = occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq())
-                self._store(row, now, evidence_bytes=stored.evidence_bytes(row.evidence))
-            elif isinstance(change, Closing) and row is not None and change.uid in (None, row.uid):
-                row = occurrence.closed(row, change, mod_seq=self._next_seq())
-                self._store(row, now)
-            elif isinstance(change, Explaining) and row is not None:
-                cause = None if change.because is None else self._open_row(change.because)
-                before = None if change.waits is None else row.because
-                row = occurrence.explained(
-                    row,
-                    because=before if cause is None else cause.uid,
-                    waits=change.waits,
-                    mod_seq=self._next_seq(),
-                )
-                self._store(row, now)
-            else:
-                continue
-            written.append(row)
-        return written
+        written = (self._write_one(change, self._open_row(change.key), now) for change in changes)
+        return [row for row in written if row is not None]
+
+    def _write_one(self, change: Change, row: Row | None, now: Stamp) -> Row | None:
+        """``row``: what is open of its condition."""
+        if row is None:
+            if not isinstance(change, Opening):
+                return None
+            change = self._thinned_if_short(change)
+            row = occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq())
+            self._store(row, now, evidence_bytes=stored.evidence_bytes(row.evidence))
+            return row
+        if isinstance(change, Opening):
+            if not row.is_paused:
+                return None
+            row = occurrence.resumed(row, change, mod_seq=self._next_seq())
+        elif isinstance(change, Pausing):
+            if row.is_paused:
+                return None
+            row = occurrence.paused(row, change, mod_seq=self._next_seq())
+        elif isinstance(change, Explaining):
+            cause = None if change.because is None else self._open_row(change.because)
+            before = None if change.waits is None else row.because
+            because = before if cause is None else cause.uid
+            row = occurrence.explained(row, because=because, waits=change.waits, mod_seq=self._next_seq())
+        elif change.uid in (None, row.uid):
+            row = occurrence.closed(row, change, mod_seq=self._next_seq())
+        else:
+            return None
+        self._store(row, now)
+        return row
 
     def settle(self, changes: Sequence[Change], settle: Settle, *, now: Stamp) -> list[Row]:
         """``write``, and what follows from it: the rows that came of both."""

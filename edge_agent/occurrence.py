@@ -1,14 +1,14 @@
-"""Decides what is written down: transitions of conditions in, openings and closings of occurrence rows out.
+"""Decides what is written down: transitions of conditions in; openings, pauses and closings of rows out.
 
 An opening has no uid yet and a closing no rev: both come into being inside the transaction that stores them,
-where ``opened``, ``explained`` and ``closed`` make the row. A row is never rewritten but by a higher
-``rev``, and closed is terminal.
+where ``opened``, ``paused``, ``resumed``, ``explained`` and ``closed`` make the row. A row is never rewritten
+but by a higher ``rev``, and closed is terminal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,11 +18,14 @@ from edge_agent.wire import (
     DISK,
     JOURNAL,
     NOT_RUNNING,
+    NS_PER_MS,
+    Pause,
     Row,
     Severity,
     SeverityChange,
     Stamp,
     condition_key,
+    mono_ms,
 )
 
 # What the agent tells of itself: no profile has these, and no device is watched for them.
@@ -43,7 +46,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A fault has begun."""
+    """A fault has begun, or is there again where its occurrence pauses."""
 
     device: str
     component: str
@@ -58,6 +61,14 @@ class Opening:
     @property
     def key(self) -> str:
         return condition_key(self.device, self.component, self.fault)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pausing:
+    """The fault is gone since then, and its occurrence waits for it to come again."""
+
+    key: str
+    since: Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +93,7 @@ class Explaining:
     waits: Stamp | None = None
 
 
-Change = Opening | Closing | Explaining
+Change = Opening | Pausing | Closing | Explaining
 
 
 def changes(
@@ -90,7 +101,7 @@ def changes(
 ) -> list[Change]:
     """What the transitions of one device write down, in their order."""
     return [
-        _opening(device, one, evidence(one)) if one.act is Act.RAISE else _closing(device, one)
+        _opening(device, one, evidence(one)) if one.act is Act.RAISE else _ending(device, one)
         for one in transitions
     ]
 
@@ -164,7 +175,22 @@ def opened(opening: Opening, *, uid: str, mod_seq: int) -> Row:
     )
 
 
+def paused(row: Row, pausing: Pausing, *, mod_seq: int) -> Row:
+    pauses = [*(row.pauses or ()), (_after_first(row, pausing.since), None)]
+    changed = {"rev": row.rev + 1, "pauses": pauses, "waits": None, "mod_seq": mod_seq}
+    return row.model_copy(update=changed)
+
+
+def resumed(row: Row, opening: Opening, *, mod_seq: int) -> Row:
+    """``row`` pauses, and the fault is there again."""
+    ended, since_ms = _paused_since(row)
+    pauses = [*ended, (since_ms, max(since_ms, _after_first(row, opening.first_bad)))]
+    changed = {"rev": row.rev + 1, "pauses": pauses, "count": row.count + 1, "mod_seq": mod_seq}
+    return row.model_copy(update=changed)
+
+
 def closed(row: Row, closing: Closing, *, mod_seq: int) -> Row:
+    """What is closed while it pauses, for whatever reason, ended when the pause began."""
     changed = {
         "rev": row.rev + 1,
         "state": "closed",
@@ -173,6 +199,9 @@ def closed(row: Row, closing: Closing, *, mod_seq: int) -> Row:
         "mod_seq": mod_seq,
         "waits": None,
     }
+    if row.is_paused:
+        ended, since_ms = _paused_since(row)
+        changed |= {"cleared": _at(row, since_ms), "pauses": ended or None}
     return row.model_copy(update=changed)
 
 
@@ -202,9 +231,27 @@ def _opening(device: str, transition: Transition, evidence: dict[str, Any]) -> O
     )
 
 
-def _closing(device: str, transition: Transition) -> Closing:
-    return Closing(
-        key=condition_key(device, transition.rule.component, transition.rule.fault),
-        cleared=transition.first,
-        reason=Reason.CLEARED,
-    )
+def _ending(device: str, transition: Transition) -> Closing | Pausing:
+    key = condition_key(device, transition.rule.component, transition.rule.fault)
+    if transition.act is Act.PAUSE:
+        return Pausing(key=key, since=transition.first)
+    return Closing(key=key, cleared=transition.first, reason=Reason.CLEARED)
+
+
+def _paused_since(row: Row) -> tuple[list[Pause], int]:
+    """The pauses that have ended, and since when ``row`` pauses."""
+    assert row.pauses is not None, "it pauses"
+    *ended, last = row.pauses
+    return ended, last[0]
+
+
+def _after_first(row: Row, at: Stamp) -> int:
+    """In ms; both lie in one boot, for what was open before a restart never pauses after it."""
+    return max(0, mono_ms(at) - mono_ms(row.first_bad))
+
+
+def _at(row: Row, after_first_ms: int) -> Stamp:
+    """That long after its first bad sample, by both clocks."""
+    first = row.first_bad
+    mono_ns = (mono_ms(first) + after_first_ms) * NS_PER_MS
+    return replace(first, mono_ns=mono_ns, wall_ms=first.wall_ms + after_first_ms)

@@ -336,7 +336,7 @@ _KIND_NAMES = {bool: "true or false", float: "a number", str: "a text"}
 def _too_seldom(path: Path, leaf: _Leaf, read: Read | None) -> Iterator[Problem]:
     """What is read once in that time, or less, can be seen neither to stand nor to count."""
     span_s = {Stuck: "s", Rate: "of_last_s"}.get(type(leaf))
-    if span_s is None or not isinstance(read, RequestRead | ModbusRead):
+    if span_s is None or not isinstance(read, RequestRead | ModbusRead | IppRead):
         return
     if getattr(leaf, span_s) <= read.every_s:
         every = f"{read.every_s:g}"

@@ -156,9 +156,9 @@ def settle(
     tree: Tree, rows: Iterable[Row], links: Mapping[str, Link], now: Stamp, *, fresh: Collection[str] = ()
 ) -> list[Change]:
     """What has to be written so that every open row is explained as it is now. ``rows``: all that are open;
-    ``fresh``: uids of those that were not a moment ago.
+    ``fresh``: uids of those that were not a moment ago. What pauses is not there, and explains nothing.
     """
-    held = {row.key: row for row in rows}
+    held = {row.key: row for row in rows if not row.is_paused}
     down = set(held.keys() & tree.keys)
     changes = list(_groups(tree, held, links, down))
     for key, row in held.items():

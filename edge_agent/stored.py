@@ -69,7 +69,7 @@ def columns(found: dict[str, object]) -> Columns:
         key=_key(found),
         open=int(found["state"] == "open"),
         mod_seq=int(str(found["mod_seq"])),
-        count=int(str(found.get("count", 1))),
+        count=len(members) if isinstance(members := found.get("members"), list) else 1,
         evidence_bytes=evidence_bytes(found.get("evidence")),
     )
 

@@ -21,13 +21,13 @@ from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Rule, Transition
 from edge_agent.device import Device
 from edge_agent.journal import Journal
 from edge_agent.ledger import Settle
-from edge_agent.occurrence import Change, Closing, Opening, Reason
+from edge_agent.occurrence import Change, Closing, Reason
 from edge_agent.profile import IppRead, ModbusRead, RequestRead
 from edge_agent.recorder import Recorder
 from edge_agent.roots import Link, Tree
 from edge_agent.sample import Payload, Quality, Reading, Sample, Trouble
 from edge_agent.verdict import NS_PER_S
-from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Stamp, condition_key
+from edge_agent.wire import LINK_COMPONENT, UNREACHABLE, Row, Severity, Stamp, condition_key
 
 log = structlog.get_logger()
 
@@ -106,7 +106,7 @@ class Watch:
         self._sooner = asyncio.Event()
         # While ``run`` sleeps with something to wake up for.
         self._sleeps_until_ns: int | None = None
-        start, active = stamp(), {row.key for row in open_rows}
+        start, active = stamp(), {row.key for row in open_rows if not row.is_paused}
         self._watched: Mapping[str, _Watched] = {
             device.id: _restored(device, start, active, unreachable_after_s) for device in devices
         }
@@ -134,7 +134,10 @@ class Watch:
         across: Sequence[Across] = (),
         unreachable_after_s: float = detect.UNREACHABLE_AFTER_S,
     ) -> Watch:
-        """Go on where the journal stands; what is no longer configured is closed as not watched."""
+        """Go on where the journal stands; what is no longer configured is closed as not watched.
+
+        What pauses is over: nobody waited for it to come again.
+        """
         rows = await journal.open_occurrences()
         watch = cls(
             devices,
@@ -149,13 +152,13 @@ class Watch:
         configured = {watched.key(rule) for watched in watch._all for rule in watched.detector.rules}
         configured |= tree.keys
         now = stamp()
-        gone = [
-            Closing(key=row.key, cleared=now, reason=Reason.NOT_WATCHED)
+        over = [
+            Closing(key=row.key, cleared=now, reason=Reason.CLEARED if row.is_paused else Reason.NOT_WATCHED)
             for row in rows
-            if row.key not in configured and row.fault not in occurrence.OF_THE_AGENT
+            if row.is_paused or (row.key not in configured and row.fault not in occurrence.OF_THE_AGENT)
         ]
         # Also for what hangs together otherwise than before.
-        watch._settled(await journal.commit(gone, watch._settling()))
+        watch._settled(await journal.commit(over, watch._settling()))
         return watch
 
     async def take(self, reading: Reading) -> None:
@@ -284,8 +287,6 @@ class Watch:
                     one.watched.detector.put_back(one.before)
             else:
                 self._owed = self._owed and settle is None
-                for change in changes:
-                    _tell(change)
                 self._settled(writing.result())
 
     def _says_nothing_new(self, watched: _Watched, reading: Reading) -> bool:
@@ -325,15 +326,10 @@ class Watch:
         return lambda rows, fresh, now: roots.settle(tree, rows, links, now, fresh=fresh)
 
     def _settled(self, written: Sequence[Row]) -> None:
-        """What came of a change is written; of the groups nobody else tells."""
+        """What came of a change is written."""
         self._note_waiting(written)
         for row in written:
-            if row.key not in self._tree.keys:
-                continue
-            if row.state == "open":
-                log.warning("raised", condition=row.key, severity="degraded", title=row.title)
-            else:
-                log.info("ended", condition=row.key, reason=row.reason)
+            _tell(row)
 
     def _note_waiting(self, rows: Sequence[Row]) -> None:
         """Until when each of them waits; of another boot's clock nothing is known, so that is asked at
@@ -458,8 +454,11 @@ def _is_due(watched: _Watched, now: Stamp) -> bool:
     return due_ns is not None and due_ns <= now.mono_ns
 
 
-def _tell(change: Change) -> None:
-    if isinstance(change, Opening):
-        log.warning("raised", condition=change.key, severity=change.severity.word, title=change.title)
-    elif isinstance(change, Closing):
-        log.info("ended", condition=change.key, reason=str(change.reason))
+def _tell(row: Row) -> None:
+    """Once what chatters when it begins to."""
+    if row.state == "closed":
+        log.info("ended", condition=row.key, reason=row.reason, times=row.count)
+    elif row.rev == 1:
+        log.warning("raised", condition=row.key, severity=Severity.band(row.severity).word, title=row.title)
+    elif row.is_paused and row.count == 1:
+        log.warning("comes and goes; it stays open until it was quiet for a while", condition=row.key)

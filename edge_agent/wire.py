@@ -22,6 +22,8 @@ from typing import Annotated, Any, ClassVar, Literal, Never, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
+NS_PER_MS = 1_000_000
+
 VERSION = 1
 SYNC_PATH = "/api/v1/sync"
 ENROLL_PATH = "/api/v1/enroll"
@@ -41,6 +43,8 @@ MAX_MEMBERS = 100
 # Of a message of evidence: parts, and the JSON of one of them.
 MAX_PARTS = 50
 MAX_PART_BYTES = 32 << 10
+# Of a fault that chatters: some 5 KiB.
+MAX_PAUSES = 256
 MAX_INT = (1 << 63) - 1
 # From and to included.
 LINEAGE_MAX = 66
@@ -163,10 +167,19 @@ class Stamp:
     source: Source
 
 
+def mono_ms(at: Stamp) -> int:
+    """Its moment in its boot; all that is in ms is reckoned from this."""
+    return at.mono_ns // NS_PER_MS
+
+
 class SeverityChange(Message):
     severity: SeverityNumber
     at: Stamp
 
+
+# Within an occurrence, from when to when its fault was not there, in ms after ``first_bad`` (by the monotonic
+# clock, each moment cut to ms as by ``mono_ms``); None: it is not there now, or was not until the end.
+Pause = tuple[Count, Count | None]
 
 # What stands for evidence that a full journal gave up.
 THINNED: dict[str, Any] = {"thinned": True}
@@ -208,7 +221,7 @@ class Row(Message):
     first_bad: Stamp
     raised: Stamp
     cleared: Stamp | None = None
-    # Raises that this row stands for; more than 1 only for roll-ups.
+    # Raises that this row stands for; more than 1 only for roll-ups and for what pauses.
     count: Annotated[Count, Field(ge=1)] = 1
     # Why a closed row is closed: cleared, not_watched, closed_here, restarted; rolled_up.
     reason: ReasonText = ""
@@ -220,12 +233,20 @@ class Row(Message):
     because: Hex128 | None = None
     # It may be explained until then, perhaps again: nobody need be called yet. Only while it is open.
     waits: Stamp | None = None
+    # Of a fault that comes and goes (it chatters): what lies in between, oldest first, all in the boot of
+    # ``first_bad``. It was there in the rest of the time.
+    pauses: Annotated[list[Pause], Field(min_length=1, max_length=MAX_PAUSES)] | None = None
     # All of one condition and one boot, all closed; ``count`` of them.
     members: Annotated[list[Member], Field(min_length=1, max_length=MAX_MEMBERS)] | None = None
 
     @property
     def key(self) -> str:
         return condition_key(self.device, self.component, self.fault)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its fault is not there now, though the occurrence goes on."""
+        return self.state == "open" and self.pauses is not None and self.pauses[-1][1] is None
 
     @property
     def is_thinned(self) -> bool:
@@ -485,6 +506,8 @@ def read_row(raw: Any) -> Row:
         raise WireError(f"evidence: more than {MAX_EVIDENCE_BYTES} bytes")
     if row.state == "closed" and row.cleared is None:
         raise WireError("cleared: a closed row needs it")
+    if row.pauses is not None and not _in_order(row.pauses):
+        raise WireError("pauses: each begins after the one before has ended, and only the last may go on")
     if row.members is not None and (row.state == "open" or row.count != len(row.members)):
         raise WireError("members: a roll-up is closed, and its count is their number")
     return row
@@ -498,6 +521,12 @@ def read_part(raw: Any) -> Part:
     if part.evidence is not None and _longer_than(part.evidence, MAX_PART_BYTES):
         raise WireError(f"evidence: more than {MAX_PART_BYTES} bytes")
     return part
+
+
+def _in_order(pauses: list[Pause]) -> bool:
+    moments = [ms for pause in pauses for ms in pause if ms is not None]
+    goes_on = pauses[-1][1] is None
+    return sorted(moments) == moments and len(moments) + goes_on == 2 * len(pauses)
 
 
 def _longer_than(value: dict[str, Any], limit: int) -> bool:

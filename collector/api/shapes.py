@@ -77,6 +77,7 @@ FULL_TICKET: dict[str, Any] = TICKET | {
             "ended_at": None,
             "error_ms": 12,
             "received_at": TICKET["received_at"],
+            "pauses": [],
             "evidence": {"samples": [{"signal": "paper_out", "value": True, "quality": "good", "age_ms": 0}]},
             "recorded": {
                 "before": {
@@ -166,10 +167,17 @@ class Tickets(Shape):
         return cls(items=[Ticket.of(view) for view in page.items], next=page.next)
 
 
+class Pause(Shape):
+    """The fault was not there; ``to`` is null while it is not there now."""
+
+    from_: str = Field(alias="from")
+    to: str | None
+
+
 class Occurrence(Shape):
-    """One unbroken episode of the fault, as one gateway saw it. ``evidence`` is what the equipment said when
-    it was raised; ``recorded`` what was recorded ``before`` and ``after`` that, by part (null: given up), of
-    the newest twenty of a ticket.
+    """One episode of the fault, as one gateway saw it, but for its ``pauses``. ``evidence`` is what the
+    equipment said when it was raised; ``recorded`` what was recorded ``before`` and ``after`` that, by part
+    (null: given up), of the newest twenty of a ticket.
     """
 
     uid: str
@@ -185,6 +193,7 @@ class Occurrence(Shape):
     ended_at: str | None
     error_ms: int
     received_at: str
+    pauses: list[Pause]
     evidence: dict[str, Any] | None
     recorded: dict[str, dict[str, Any] | None]
 
@@ -204,6 +213,10 @@ class Occurrence(Shape):
             ended_at=rfc3339_or_none(view.end_ms),
             error_ms=view.error_ms,
             received_at=rfc3339(view.received_ms),
+            pauses=[
+                Pause.model_validate({"from": rfc3339(gone_ms), "to": rfc3339_or_none(back_ms)})
+                for gone_ms, back_ms in view.pauses
+            ],
             evidence=None if view.evidence is None else dict(view.evidence),
             recorded={
                 one.part: None if one.evidence is None else dict(one.evidence) for one in view.recorded

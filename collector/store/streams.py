@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from collector.dating import ClockSample, mono_ms
+from collector.dating import ClockSample
 from collector.store import bulk
 from collector.store.bulk import among
 from collector.store.tables import (
@@ -30,7 +30,7 @@ from collector.store.tables import (
     stream,
     ticket,
 )
-from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp
+from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp, mono_ms
 
 # No more of an unreadable row is kept than this; a row that can be read is far smaller.
 MAX_RAW_CHARS = 64 << 10

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, not_, or_, select
 
+from collector import dating
 from collector.store import evidence, out_of_service, ticket_rows
 from collector.store.evidence import Kept
 from collector.store.out_of_service import OutOfService
@@ -129,6 +130,8 @@ class OccurrenceView:
     received_ms: int
     # [(ms, word), ...]
     severities: tuple[tuple[int, str], ...]
+    # From when to when its fault was not there; None: it is not there now.
+    pauses: tuple[tuple[int, int | None], ...]
     # What the row itself carries, and what was recorded around the raise; of the newest alone.
     evidence: Mapping[str, object] | None
     recorded: tuple[Kept, ...] = ()
@@ -168,6 +171,11 @@ class TicketDetail:
     # The ticket of what explains it, and those that it explains, by device; at most MAX_PAGE.
     cause: TicketView | None = None
     explains: tuple[TicketView, ...] = ()
+
+    @property
+    def comes_and_goes(self) -> OccurrenceView | None:
+        """What goes on with pauses in between."""
+        return next((one for one in self.occurrences if one.open and one.pauses), None)
 
 
 def find(connection: Connection, wanted: TicketFilter, after: str | None, limit: int) -> Page:
@@ -414,7 +422,12 @@ def _occurrence_view(row: RowMapping, recorded: tuple[Kept, ...]) -> OccurrenceV
         end_ms=row["end_ms"],
         error_ms=row["error_ms"],
         received_ms=row["received_ms"],
-        severities=tuple((at_ms, Severity.band(severity).word) for at_ms, severity in row["severities"]),
+        severities=tuple(
+            (at_ms, Severity.band(severity).word)
+            for at_ms, severity in row["severities"]
+            if severity != dating.PAUSED
+        ),
+        pauses=dating.pauses(row["severities"]),
         evidence=told.get("evidence"),
         recorded=recorded,
     )

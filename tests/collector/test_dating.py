@@ -16,6 +16,7 @@ from collector.dating import (
     Offsets,
     date,
     dates,
+    pauses,
     reach,
     sample,
 )
@@ -115,6 +116,36 @@ def test_the_first_severity_counts_from_the_first_bad_sample() -> None:
     )
     told = dates(row, clocks({BOOT: {0: 0}}), floor_ms=0)
     assert told.severities == ((100, 20), (600, 30))
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=9),
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from([10, 20, 30])), max_size=3),
+    st.booleans(),
+)
+def test_at_each_moment_the_severity_is_that_of_the_last_step_and_none_while_it_pauses(
+    moments: list[int], steps: list[tuple[int, int]], goes_on: bool
+) -> None:
+    moments, steps = sorted(moments), [(0, 20), *sorted(steps)]
+    spans = [(a, b) for a, b in zip(moments[::2], [*moments[1::2], None], strict=False)]
+    row = _row(
+        state="open" if goes_on else "closed",
+        first_bad=stamp(1_000),
+        raised=stamp(1_000),
+        cleared=None if goes_on else stamp(1_050),
+        severities=[{"severity": severity, "at": stamp(1_000 + at)} for at, severity in steps],
+        pauses=spans,
+    )
+    told = dates(row, clocks({BOOT: {0: 0}}), floor_ms=0).severities
+    assert list(told) == sorted(told, key=lambda step: step[0])
+    for ms in range(45):
+        away = any(a <= ms and (b is None or ms < b) for a, b in spans)
+        by_hand = 0 if away else [severity for at, severity in steps if at <= ms][-1]
+        assert ([0] + [severity for at, severity in told if at <= 1_000 + ms])[-1] == by_hand
+    kept = [(a + 1_000, None if b is None else b + 1_000) for a, b in spans if b is None or a < b]
+    assert sum(len(range(a, b or 2_000)) for a, b in pauses(told)) == sum(
+        len(range(a, b or 2_000)) for a, b in kept
+    )
 
 
 def _row(**changed: Any) -> Row:

@@ -126,6 +126,27 @@ async def test_the_history_says_when_the_fault_began_and_when_that_was_reported(
     assert "reported here" not in told[soon]
 
 
+async def test_what_comes_and_goes_says_so_and_whether_it_is_there(home: House) -> None:
+    gateway = await home.enrol()
+    uid = gateway.voice.raises(0, "printer-1")
+    gateway.voice.comes_and_goes(uid, 1, 2, 3)
+    home.clock.forward(minutes=4)
+    await home.sync(gateway)
+    client = await home.log_in("alice")
+    told = words((await read(client, f"/t/{uid}")).text)
+    assert "Raised2 timesComes and goesnot there since 5 Jan 2026, 08:03:00 UTC" in told
+    (seen,) = (await client.get(f"/api/v1/tickets/{uid}")).json()["occurrences"]
+    assert (seen["count"], [pause["to"] is None for pause in seen["pauses"]]) == (2, [False, True])
+    gateway.voice.comes_and_goes(uid, 1, 2, 3, 4)
+    await home.sync(gateway)
+    for prefix in ("/t", "/m/t"):
+        assert "Comes and goesthere again since" in words((await read(client, f"{prefix}/{uid}")).text)
+    gateway.voice.clears(uid, 5)
+    home.clock.forward(minutes=2)
+    await home.sync(gateway)
+    assert "Comes and goes" not in words((await read(client, f"/t/{uid}")).text)
+
+
 async def test_what_a_device_says_is_text_and_nothing_else(home: House) -> None:
     gateway = await home.enrol()
     gateway.voice.watches("printer-1", place="<b>hall</b>/line-1")

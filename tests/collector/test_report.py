@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -174,6 +175,24 @@ def test_a_severity_that_changes_counts_only_while_it_stops(store: Store, edge: 
     assert minutes(keyed(reported(store, 0, HOUR))["printer-1"]) == (15, 0)
 
 
+def test_a_stop_that_comes_and_goes_counts_while_it_is_there(store: Store, edge: EdgeVoice) -> None:
+    uid = edge.raises(10)
+    edge.comes_and_goes(uid, 12, 20, 21.5)
+    edge.sync(store, 25)
+    item = keyed(reported(store, 0, HOUR, now=30))["printer-1"]
+    assert (minutes(item), item.stops, item.open) == ((3.5, 0), 2, False)
+    edge.comes_and_goes(uid, 12, 20, 21.5, 31)
+    edge.sync(store, 32)
+    item = keyed(reported(store, 0, HOUR, now=33))["printer-1"]
+    assert (minutes(item), item.stops, item.open) == ((5.5, 0), 3, True)
+    edge.clears(uid, 40)
+    edge.sync(store, 41)
+    assert minutes(keyed(reported(store, 0, HOUR))["printer-1"]) == (12.5, 0)
+    # A shift that ends in between gets what was in it.
+    assert minutes(keyed(reported(store, 11, 21))["printer-1"]) == (2, 0)
+    assert minutes(keyed(reported(store, 12, 20))["printer-1"]) == (0, 0)
+
+
 @pytest.mark.parametrize(("from_", "to"), [(10, 10), (20, 10), (50, 60)])
 def test_a_window_that_is_empty_or_ahead_is_refused(
     store: Store, edge: EdgeVoice, from_: float, to: float
@@ -269,10 +288,14 @@ class Seen:
     watched: tuple[tuple[int, int], ...]
     stops: tuple[tuple[int, int], ...]
     blind: tuple[tuple[str, int, int], ...]
+    # What comes again is one occurrence that pauses.
+    chatters: bool
 
 
 END = 30
-BLIND = {
+# Fault, what else its row has, when it came, went, came ...
+Told = tuple[str, dict[str, Any], tuple[int, ...]]
+BLIND: dict[str, dict[str, Any]] = {
     "not-running": {"device": "gw{n}", "component": "agent", "fault": "not-running", "severity": 10},
     "unreachable": {"device": "printer-1", "component": "link", "fault": "unreachable"},
 }
@@ -287,7 +310,7 @@ def seen(draw: st.DrawFn) -> Seen:
     bounds = sorted(draw(st.sets(st.integers(1, END - 1), min_size=1, max_size=4)))
     watched = tuple(zip(bounds[::2], [*bounds[1::2], END], strict=False))
     blind = tuple((fault, *span) for fault in BLIND for span in apart(2))
-    return Seen(watched=watched, stops=apart(3), blind=blind)
+    return Seen(watched=watched, stops=apart(3), blind=blind, chatters=draw(st.booleans()))
 
 
 def minute_by_minute(gateways: Sequence[Seen]) -> tuple[int, int]:
@@ -315,12 +338,17 @@ def told(store: Store, site: str, gateways: Sequence[Seen], chance: Random) -> N
     chance.shuffle(order)
     for number, one in order:
         edge = EdgeVoice(enrol(store, f"gw{number}", site), seed=next(SITES))
-        rows = [("paper-out", {}, a, b) for a, b in one.stops]
-        rows += [(fault, BLIND[fault], a, b) for fault, a, b in one.blind]
+        rows = [("paper-out", {}, (a, b)) for a, b in one.stops]
+        rows += [(fault, BLIND[fault], (a, b)) for fault, a, b in one.blind]
+        if one.chatters:
+            rows = _one_of_each(rows)
         chance.shuffle(rows)
-        for fault, more, a, b in rows:
+        for fault, more, (came, *goings, gone) in rows:
             named = more | {"fault": fault, "device": str(more.get("device", "printer-1")).format(n=number)}
-            edge.clears(edge.raises(a, **named), b)
+            uid = edge.raises(came, **named)
+            if goings:
+                edge.comes_and_goes(uid, *goings)
+            edge.clears(uid, gone)
         turns = sorted([(a, ("printer-1",)) for a, _ in one.watched] + [(b, ()) for _, b in one.watched])
         for minute, devices in turns:
             if minute == END:
@@ -329,6 +357,17 @@ def told(store: Store, site: str, gateways: Sequence[Seen], chance: Random) -> N
             edge.sync(store, minute, limit=chance.randrange(1, 9))
         while edge.cursor[0] < edge.seq:
             edge.sync(store, END, limit=chance.randrange(1, 9))
+
+
+def _one_of_each(rows: Sequence[Told]) -> list[Told]:
+    """What comes again is one; an agent that does not run never pauses."""
+    alone = [row for row in rows if row[0] == "not-running"]
+    folded = {}
+    for fault, more, moments in rows:
+        if fault != "not-running":
+            before = folded[fault][2] if fault in folded else ()
+            folded[fault] = (fault, more, (*before, *moments))
+    return [*alone, *folded.values()]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -117,7 +117,7 @@ async def test_nothing_of_it_can_hold_up_a_raise(tmp_path: Path) -> None:
             await here.floor.status()
             clock.go(1)
         rows = (await here.journal.batch(max_rows=99, max_bytes=MIB)).rows
-        assert len(rows) == 20
+        assert sum(row["count"] for row in rows) == 20
 
 
 async def test_on_a_full_disk_nothing_is_recorded_and_the_ticket_hears_of_it(tmp_path: Path) -> None:
@@ -199,7 +199,8 @@ async def test_two_hundred_raises_at_once_leave_the_others_their_turn(tmp_path: 
         for _ in range(200):
             await here.floor.status(jam=True)
             await here.floor.status()
-            clock.go(0.01)
+            # So seldom that each is one of its own.
+            clock.go(1_000)
         async with running(others()):
             await here.until(200)
         assert sum(longest) >= 200

@@ -241,6 +241,28 @@ async def test_a_power_supply_that_reports_a_stop_explains_what_it_feeds(tmp_pat
         }
 
 
+async def test_a_stop_that_comes_and_goes_explains_nothing_while_it_is_away(tmp_path: Path) -> None:
+    clock = HandClock()
+    devices = [belt("belt-1"), belt("belt-2", "line-4", fed_by=["belt-1"])]
+    async with site(tmp_path, clock, devices) as floor:
+        await floor.status(device="belt-2")
+        for _ in range(3):
+            await floor.status(jam=True)
+            clock.go(1)
+            await floor.status()
+            clock.go(1)
+        assert (await floor.rows())["belt-1|belt|jam"].is_paused
+        await floor.gone("belt-2")
+        await floor.time_goes(30)
+        lost, jam = "belt-2|link|unreachable", "belt-1|belt|jam"
+        assert (await floor.because())[lost] == ""
+        await floor.status(jam=True)
+        assert (await floor.because())[lost] == jam
+        clock.go(1)
+        await floor.status()
+        assert (await floor.because())[lost] == "waits"
+
+
 async def test_the_topmost_cause_is_named(tmp_path: Path) -> None:
     """The controller is behind an adapter with two buses; a zone elsewhere is fed by it."""
     clock = HandClock()

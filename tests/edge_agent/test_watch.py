@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from rigs.journals import InMemory, at_ledger, limit_pages
-from rigs.moments import HandClock, ids
+from rigs.moments import NS_PER_S, HandClock, ids
 from rigs.ports import wait_until
 from rigs.readings import running
 from rigs.watching import CONVEYOR, Floor, conveyor, watching
@@ -18,6 +18,7 @@ from edge_agent.ledger import Ledger
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Reading, Trouble
 from edge_agent.watch import Watch
+from edge_agent.wire import read_row
 
 
 async def test_a_reading_that_changes_something_is_durable_when_it_was_taken(tmp_path: Path) -> None:
@@ -95,6 +96,80 @@ async def test_a_device_that_is_gone_is_one_occurrence_and_the_rest_is_unknown(t
         await floor.status(jam=False)
         assert await floor.open() == []
         assert floor.watch.devices_unreachable() == 0
+
+
+async def flicker(floor: Floor, clock: HandClock, times: int) -> None:
+    for _ in range(times):
+        await floor.status(jam=True)
+        clock.go(2)
+        await floor.status(jam=False)
+        clock.go(3)
+
+
+async def test_an_eye_that_flickers_is_one_open_occurrence_until_it_was_quiet(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await flicker(floor, clock, 10)
+        (row,) = [row for row in await floor.journal.open_occurrences() if row.fault == "jam"]
+        assert (row.count, row.is_paused, len(row.pauses or ())) == (8, True, 8)
+        for seconds, still_open in ((896, True), (1, False)):
+            clock.go(seconds)
+            await floor.look()
+            open_faults = [row.fault for row in await floor.journal.open_occurrences()]
+            assert ("jam" in open_faults) is still_open
+
+
+@pytest.mark.parametrize("reboots", [False, True])
+async def test_what_pauses_at_a_restart_had_ended(tmp_path: Path, reboots: bool) -> None:
+    clock, new_id = HandClock(), ids()
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        await flicker(floor, clock, 4)
+        gone_ns = clock.mono_ns - 3 * NS_PER_S
+        (row,) = await floor.journal.open_occurrences()
+    clock.reboot() if reboots else clock.go(30)
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        assert await floor.journal.open_occurrences() == []
+        batch = await floor.journal.batch(max_rows=20, max_bytes=1 << 20)
+        (ended,) = [read_row(one) for one in batch.rows if isinstance(one, dict) and one["uid"] == row.uid]
+        assert (ended.state, ended.reason, ended.count) == ("closed", "cleared", 2)
+        assert ended.cleared is not None
+        assert (ended.cleared.boot, ended.cleared.mono_ns) == (row.first_bad.boot, gone_ns)
+        # What was not read yet is not known to be well.
+        assert "belt-1|belt|jam" in floor.watch.unsettled()
+        # It is there again: another one, for nobody waited for it.
+        await floor.status(jam=True)
+        (fresh,) = await floor.journal.open_occurrences()
+        assert (fresh.fault, fresh.count, fresh.pauses) == ("jam", 1, None)
+
+
+async def test_what_is_there_at_a_restart_goes_on_with_its_pauses_and_ends_with_the_next_good_sample(
+    tmp_path: Path,
+) -> None:
+    clock, new_id = HandClock(), ids()
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        await flicker(floor, clock, 4)
+        await floor.status(jam=True)
+        (row,) = await floor.journal.open_occurrences()
+    clock.reboot()
+    async with watching(tmp_path, clock, new_id=new_id) as floor:
+        await floor.status(jam=True)
+        (same,) = await floor.journal.open_occurrences()
+        assert same == row
+        clock.go(5)
+        await floor.status(jam=False)
+        assert await floor.journal.open_occurrences() == []
+
+
+async def test_what_the_collector_closed_while_it_paused_begins_anew(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with watching(tmp_path, clock) as floor:
+        await flicker(floor, clock, 4)
+        (row,) = await floor.journal.open_occurrences()
+        await floor.watch.close_here([row.uid])
+        assert await floor.journal.open_occurrences() == []
+        await floor.status(jam=True)
+        (fresh,) = await floor.journal.open_occurrences()
+        assert (fresh.uid != row.uid, fresh.count) == (True, 1)
 
 
 async def test_after_a_restart_what_was_open_stays_open_until_it_was_read(tmp_path: Path) -> None:
@@ -320,7 +395,7 @@ async def test_readings_of_one_device_are_worked_off_in_their_order(tmp_path: Pa
             await asyncio.gather(floor.status(jam=True), floor.status(jam=False))
             assert await floor.open() == [], turn
         batch = await floor.journal.batch(max_rows=99, max_bytes=1 << 20)
-        assert len(batch.rows) == 20
+        assert sum(read_row(row).count for row in batch.rows) == 20
 
 
 async def test_a_deadline_raises_by_itself_when_its_time_has_come(tmp_path: Path) -> None:

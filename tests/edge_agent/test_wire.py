@@ -70,6 +70,41 @@ def test_a_roll_up_with_anything_in_it_is_unpacked_or_refused(path: tuple[Any, .
     assert refusal(lambda raw: unpacked(read_row(raw)), changed(ROLLED_UP, path, new)) != ""
 
 
+CHATTERING: dict[str, Any] = json.loads((GOLDEN.parent / "chattering.json").read_text())["exchanges"][0][
+    "request"
+]["rows"][0]
+
+
+@given(path=st.sampled_from(paths(CHATTERING)), new=ANYTHING)
+def test_a_row_that_pauses_with_anything_in_it_is_read_or_refused(path: tuple[Any, ...], new: Any) -> None:
+    assert refusal(read_row, changed(CHATTERING, path, new)) != ""
+
+
+@pytest.mark.parametrize(
+    "pauses",
+    [
+        [],
+        [[5]],
+        [[5, 4]],
+        [[1, 3], [2, 4]],
+        [[1, None], [2, 4]],
+        [[-1, 4]],
+        [[1.0, 4]],
+        [[n, n] for n in range(257)],
+    ],
+    ids=lambda pauses: str(pauses)[:20],
+)
+def test_pauses_that_cannot_have_been_are_refused(pauses: list[Any]) -> None:
+    with pytest.raises(WireError, match="pauses"):
+        read_row(CHATTERING | {"pauses": pauses})
+
+
+def test_an_earlier_agent_may_end_what_pauses_and_leave_its_last_pause_as_it_is() -> None:
+    assert read_row(CHATTERING).is_paused
+    ended = read_row(CHATTERING | {"state": "closed", "cleared": CHATTERING["raised"]})
+    assert (ended.is_paused, ended.pauses) == (False, read_row(CHATTERING).pauses)
+
+
 @given(
     path=st.sampled_from([path for path in paths(ROW) if isinstance(path[-1], str)]), name=NAMES, new=ANYTHING
 )

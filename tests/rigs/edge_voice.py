@@ -113,6 +113,19 @@ class EdgeVoice:
             "mod_seq": self._next(),
         }
 
+    def comes_and_goes(self, uid: str, *minutes: float) -> None:
+        """Gone, there again, gone ... at these minutes."""
+        row = self.rows[uid]
+        first_ns = row["first_bad"]["mono_ns"]
+        ms = [(self.stamp(minute)["mono_ns"] - first_ns) // 1_000_000 for minute in minutes]
+        pauses = [[gone, back] for gone, back in zip(ms[::2], [*ms[1::2], None], strict=False)]
+        self.rows[uid] = row | {
+            "rev": row["rev"] + len(minutes),
+            "count": row["count"] + len(minutes) // 2,
+            "pauses": pauses,
+            "mod_seq": self._next(),
+        }
+
     def worsens(self, uid: str, minute: float, severity: int) -> None:
         row = self.rows[uid]
         self.rows[uid] = row | {

@@ -90,7 +90,9 @@ class Floor:
         return await self.open()
 
     async def open(self) -> list[str]:
-        return sorted(f"{row.device} {row.fault}" for row in await self.journal.open_occurrences())
+        """What is open, but for what pauses."""
+        rows = await self.journal.open_occurrences()
+        return sorted(f"{row.device} {row.fault}" for row in rows if not row.is_paused)
 
 
 @asynccontextmanager

@@ -557,7 +557,7 @@ class Laws:
         twice = [k for k, n in Counter((held[u].dedupe_key) for u in here & at_edge.keys()).items() if n > 1]
         if twice:
             self.world.fail(f"I2: {box.name}: two open occurrences of {twice}")
-        said = {f"{row['device']} {row['fault']}" for row in at_edge.values()}
+        said = {f"{row['device']} {row['fault']}" for row in at_edge.values() if not _pauses(row)}
         true = {f"{n} {fault}" for n in box.belts for fault in self.world.belts[n].faults}
         if said != true:
             self.world.fail(f"I3: {box.name} says {sorted(said)}, true is {sorted(true)}")
@@ -605,10 +605,18 @@ class Laws:
         ]
         keys = {t["dedupe_key"] for t in tickets} | set(true)
         hidden = {key for key in keys if self._may_be_about(key, unreadable)}
+        # What comes and goes is active for as long as it may come again.
+        on = [key for key in on if key in true or key not in self._pausing()]
         if set(on) - set(true) - hidden or set(true) - set(on) - hidden or len(on) != len(set(on)):
             self.world.fail(f"I3: tickets say {on}, true is {true}, told unreadably {sorted(hidden)}")
         if any(t["condition"] == "unknown" and t["dedupe_key"] not in hidden for t in tickets):
             self.world.fail("I3: a ticket is unknown though all gateways speak")
+
+    def _pausing(self) -> set[str]:
+        """Dedupe keys."""
+        rows = [row for box in self.world.boxes for row in box.disk.rows() if _pauses(row)]
+        self.world.count("faults that pause in the end", len(rows))
+        return {wire.dedupe_key(SITE, row["device"], row["component"], row["fault"]) for row in rows}
 
     def _told(self, row: Any) -> tuple[Told, dict[str, Any]]:
         """Whose it is, and the form in which it is held."""
@@ -728,6 +736,11 @@ def keys_in_hand(world: World) -> set[str]:
         for row in world.hub.all_of(tables.ticket)
         if row["worked_until_ms"] is not None or row["work"] in ("in_progress", "on_hold")
     }
+
+
+def _pauses(row: dict[str, Any]) -> bool:
+    """Whether its fault is not there, though it is open."""
+    return wire.Row.model_validate(row).is_paused
 
 
 def _followed(at_ms: int, stamp: dict[str, Any], lies: dict[str, set[tuple[float, int]]]) -> bool:

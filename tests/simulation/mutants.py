@@ -141,7 +141,7 @@ MUTANTS = [
     ),
     _of(
         "what is no longer configured stays open", "E8", WATCH + "start",
-        "if row.key not in configured", "if False",
+        "row.key not in configured", "False",
     ),
     _of(
         "nothing is ever unsettled", "E8", "edge_agent.detect:Detector.unsettled",

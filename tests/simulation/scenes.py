@@ -188,7 +188,10 @@ class LossToldAgain(Scene):
         await asyncio.sleep(5.0)
         self.net.cut[box.name] = float("inf")
         box.disk.has_room(False)
-        await self.turn([(6.0 + 4 * number, "belt-1", "jam") for number in range(40)])
+        # Too seldom to be one that comes and goes.
+        await self.turn(
+            [(6.0 + 910 * (number // 2) + 4 * (number % 2), "belt-1", "jam") for number in range(40)]
+        )
         box.disk.has_room(True)
         self.net.cut.clear()
         await self.until(self.laws.settled)
