@@ -23,9 +23,10 @@ still, delays start again and windows are empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from edge_agent import chatter
 from edge_agent import verdict as verdicts
@@ -121,6 +122,8 @@ class Rule:
     windows: tuple[Remembered, ...] = ()
     # What time alone can change.
     dues: tuple[Due, ...] = ()
+    # For people, as of a moment: what was learned that makes it true; mostly nothing.
+    why: Callable[[Memory, int], str] = lambda _memory, _now: ""
 
     @property
     def key(self) -> str:
@@ -138,6 +141,8 @@ class Transition:
     first: Stamp
     # When it was declared: ``first`` plus the delay; of a clear after a pause when that was long enough.
     at: Stamp
+    # For people: what was learned that makes it so; mostly nothing.
+    why: str = ""
 
 
 def rule(condition: Condition) -> Rule:
@@ -153,6 +158,7 @@ def rule(condition: Condition) -> Rule:
         signals=verdicts.signals(condition.when),
         windows=verdicts.windows(condition.when),
         dues=verdicts.dues(condition.when),
+        why=partial(verdicts.why, condition.when),
     )
 
 
@@ -351,7 +357,8 @@ class Detector:
             chatter=comes_and_goes,
         )
         self._plan(rule)
-        return [Transition(rule=rule, act=each, first=since, at=at) for each, since in acts]
+        why = rule.why(self._memory, at.mono_ns) if act is Act.RAISE else ""
+        return [Transition(rule=rule, act=each, first=since, at=at, why=why) for each, since in acts]
 
     def _plan(self, rule: Rule) -> None:
         """When ``rule`` has to be asked again because time alone may change something."""

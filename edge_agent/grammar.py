@@ -538,11 +538,28 @@ class In(Part):
     values: Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=256)]
 
 
+class Learned(Part):
+    """Silence that is ``times`` as long as the longest that is usual will do, if it lasts ``at_least_s``."""
+
+    at_least_s: Annotated[float, Field(gt=0, le=86_400 * 7)]
+    times: Annotated[float, Field(gt=1, le=100)] = 3.0
+
+
 class NoData(Part):
-    """True when the signal had no good sample for ``s`` seconds; unknown without a link."""
+    """True when the signal had no good sample for ``s`` seconds; unknown without a link.
+
+    With ``learned`` sooner, once it is known how long the signal is usually silent; off unless a person asks.
+    """
 
     signal: SignalName
     s: Annotated[float, Field(gt=0, le=86_400 * 7)]
+    learned: Learned | None = None
+
+    @model_validator(mode="after")
+    def _sooner(self) -> NoData:
+        if self.learned is not None and self.learned.at_least_s >= self.s:
+            raise ValueError(f"learned.at_least_s: less than s, {self.s:g}, is expected")
+        return self
 
 
 class Stuck(Part):

@@ -17,6 +17,7 @@ from edge_agent.wire import MAX_EVIDENCE_BYTES, Stamp
 # All devices together, and one of few.
 MEMORY_BYTES = 8 << 20
 DEVICE_BYTES = 64 << 10
+MAX_WHY_CHARACTERS = 400
 ROOM_FOR_NAMES = 32
 
 
@@ -37,17 +38,20 @@ class Recorder:
         """The newest samples of these came once more, last at that moment."""
         self.tapes[device].heard_again(signals, at)
 
-    def evidence(self, device: str, signals: Iterable[str], at: Stamp) -> dict[str, Any]:
-        """What a condition over ``signals`` saw, for the row itself; ages are until ``at``."""
-        return _fitting(self._samples(device, signals, at))
+    def evidence(self, device: str, signals: Iterable[str], at: Stamp, *, why: str = "") -> dict[str, Any]:
+        """What a condition over ``signals`` saw, for the row itself; ages are until ``at``. ``why``: what
+        else makes it so.
+        """
+        return _fitting(self._samples(device, signals, at), why)
 
-    def evidence_of_several(self, names: Iterable[str], at: Stamp) -> dict[str, Any]:
+    def evidence_of_several(self, names: Iterable[str], at: Stamp, *, why: str = "") -> dict[str, Any]:
         """The same of a condition over ``device/signal``, which is what the samples are called."""
-        return _fitting(
+        found = (
             one | {"signal": f"{device}/{one['signal']}"}
             for device, signals in _by_device(names).items()
             for one in self._samples(device, signals, at)
         )
+        return _fitting(found, why)
 
     def excerpt(self, device: str, around: Around, *, from_ms: int, to_ms: int) -> dict[str, Any] | None:
         """See ``excerpt``: of the device, or of all that are looked at. None: none is of this agent."""
@@ -79,11 +83,12 @@ def _by_device(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _fitting(samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _fitting(samples: Iterable[dict[str, Any]], why: str) -> dict[str, Any]:
+    said = {"why": [why[:MAX_WHY_CHARACTERS]]} if why else {}
     kept = list(samples)
-    while len(json.dumps(kept)) > MAX_EVIDENCE_BYTES - ROOM_FOR_NAMES:
+    while len(json.dumps(kept)) > MAX_EVIDENCE_BYTES - ROOM_FOR_NAMES - len(json.dumps(said)):
         kept.pop()
-    return {"samples": kept}
+    return said | {"samples": kept}
 
 
 def _sample(sample: Sample, at: Stamp) -> dict[str, Any]:

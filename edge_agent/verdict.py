@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from edge_agent.profile import Bits, Given, In, Is, Limit, NoData, Rate, Scalar, Share, Stuck, When
 from edge_agent.sample import Quality, Sample, Value
-from edge_agent.windows import Counter, Newest, Recent, Standing, Window, same
+from edge_agent.windows import Counter, Gaps, Newest, Recent, Standing, Window, same
 
 NS_PER_S = 1_000_000_000
 
@@ -46,6 +46,8 @@ class Memory:
     bands: dict[tuple[str, bool, float, float], bool] = field(default_factory=dict)
     # Since when that which is given is true, where it is.
     given_since_ns: dict[str, int] = field(default_factory=dict)
+    # How long signals are usually silent, as far as somebody wants it learned.
+    gaps: dict[str, Gaps] = field(default_factory=dict)
 
     def value(self, signal: str) -> Value:
         """None when it is not known; a sample of uncertain quality has a value."""
@@ -54,11 +56,16 @@ class Memory:
 
     def silent_since_ns(self, signal: str, around: _Around = ()) -> int | None:
         """From when on the silence of ``signal`` counts; None without a link."""
+        since_ns = self.listening_since_ns(signal, around)
+        return None if since_ns is None else max(since_ns, self.last_good_ns.get(signal, 0))
+
+    def listening_since_ns(self, signal: str, around: _Around) -> int | None:
+        """From when on ``signal`` would have been heard, as far as it counts; None without a link."""
         since_ns = self.since_ns(around)
         link_ns = self.link_ns(signal)
         if link_ns is None or since_ns is None:
             return None
-        return max(link_ns, self.last_good_ns.get(signal, 0), since_ns)
+        return max(link_ns, since_ns)
 
     def link_ns(self, signal: str) -> int | None:
         """Since when the link stands over which ``signal`` comes; None without one."""
@@ -133,6 +140,30 @@ def dues(when: When) -> tuple[Due, ...]:
     )
 
 
+def why(when: When, memory: Memory, now: int) -> str:
+    """For people: what only the agent knows of why ``when`` is true, as far as it was learned."""
+    said = (
+        _why_silent(part.no_data_s, around, memory, now)
+        for part, around in _parts(when, ())
+        if part.no_data_s is not None
+    )
+    return "; ".join(filter(None, said))
+
+
+def _why_silent(leaf: NoData, around: _Around, memory: Memory, now: int) -> str:
+    since, usual_ns = memory.silent_since_ns(leaf.signal, around), _usual_ns(leaf, around, memory)
+    if since is None or usual_ns is None or now - since < _silence_ns(leaf, around, memory):
+        return ""
+    return f"{leaf.signal}: silent for {_spoken(now - since)}; usually for at most {_spoken(usual_ns)}"
+
+
+def _spoken(ns: int) -> str:
+    seconds = -(-ns // NS_PER_S)
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{-(-seconds // 60)} min" if seconds < 7_200 else f"{-(-seconds // 3_600)} h"
+
+
 def equal(value: Value, expected: Scalar) -> Verdict:
     """Unknown when the value is."""
     return None if value is None else same(value, expected)
@@ -203,26 +234,44 @@ def _beyond(memory: Memory, key: tuple[str, bool, float, float], value: float, a
 
 def _no_data(when: When, around: _Around) -> Ask:
     assert when.no_data_s is not None
-    signal, silence_ns = when.no_data_s.signal, in_ns(when.no_data_s.s)
+    leaf = when.no_data_s
 
     def ask(memory: Memory, now: int, _active: bool) -> Verdict:
-        since = memory.silent_since_ns(signal, around)
+        heard, since = memory.last_good_ns.get(leaf.signal), memory.silent_since_ns(leaf.signal, around)
+        if leaf.learned is not None and heard is not None:
+            gaps = memory.gaps.setdefault(_gaps_key(leaf, around), Gaps())
+            gaps.heard(heard, memory.listening_since_ns(leaf.signal, around))
         if since is None:
             return None
-        if now - since >= silence_ns:
+        if now - since >= _silence_ns(leaf, around, memory):
             return True
         # Unknown while it was neither silent for long enough nor heard since time counts.
-        return False if memory.last_good_ns.get(signal) == since else None
+        return False if heard == since else None
 
     return ask
 
 
-def _no_data_due(leaf: NoData, around: _Around) -> Due:
-    silence_ns = in_ns(leaf.s)
+def _silence_ns(leaf: NoData, around: _Around, memory: Memory) -> int:
+    """For how long it has to be silent: as long as the profile says, less where it was learned."""
+    usual_ns = _usual_ns(leaf, around, memory)
+    if leaf.learned is None or usual_ns is None:
+        return in_ns(leaf.s)
+    return min(in_ns(leaf.s), max(in_ns(leaf.learned.at_least_s), round(usual_ns * leaf.learned.times)))
 
+
+def _usual_ns(leaf: NoData, around: _Around, memory: Memory) -> int | None:
+    gaps = memory.gaps.get(_gaps_key(leaf, around))
+    return None if gaps is None else gaps.usual_ns()
+
+
+def _gaps_key(leaf: NoData, around: _Around) -> str:
+    return " ".join((leaf.signal, *around))
+
+
+def _no_data_due(leaf: NoData, around: _Around) -> Due:
     def due(memory: Memory, now: int) -> int | None:
         since = memory.silent_since_ns(leaf.signal, around)
-        return None if since is None else _if_later(since + silence_ns, now)
+        return None if since is None else _if_later(since + _silence_ns(leaf, around, memory), now)
 
     return due
 

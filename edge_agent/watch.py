@@ -365,11 +365,13 @@ class Watch:
 
     def _evidence(self, watched: _Watched) -> Callable[[Transition], dict[str, Any]]:
         if watched.signals:
-            return lambda one: self._recorder.evidence_of_several(one.rule.signals, one.at)
+            return lambda one: self._recorder.evidence_of_several(one.rule.signals, one.at, why=one.why)
         device = watched.device.id
         for heard in watched.heard.values():
             self._recorder.heard_again(device, heard.signals, heard.at)
-        return lambda one: self._recorder.evidence(device, one.rule.signals - {LINK_SIGNAL}, one.at)
+        return lambda one: self._recorder.evidence(
+            device, one.rule.signals - {LINK_SIGNAL}, one.at, why=one.why
+        )
 
     async def _sleep(self) -> None:
         """Until the earliest deadline of all, or until there is an earlier one."""

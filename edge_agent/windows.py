@@ -8,6 +8,7 @@ and is told to it. ``due_ns`` is when time alone may change what it says.
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard
@@ -15,6 +16,11 @@ from typing import Protocol, TypeGuard
 from edge_agent.grammar import MAX_RECENT, Scalar
 from edge_agent.sample import Value
 
+# What is usual is told by so many gaps, and by no fewer than LEARNED_FROM. The longest of a hundred is not
+# usual: one break or one outage teaches nothing.
+GAPS = 500
+LEARNED_FROM = 100
+UNUSUAL = 0.01
 # A counter keeps so many points of its window: its far end is exact to a thousandth of it.
 POINTS = 1_000
 # A counter that falls has turned over if it went at most so much of its modulus meanwhile, else it was reset.
@@ -223,6 +229,31 @@ class Standing:
         if _is_number(value) and _is_number(self._at):
             return abs(value - self._at) > self.deadband
         return not same(value, self._at)
+
+
+@dataclass(slots=True)
+class Gaps:
+    """How long a signal is usually silent between two good samples."""
+
+    _heard_ns: int | None = None
+    _newest: deque[int] = field(default_factory=lambda: deque(maxlen=GAPS))
+    _in_order: list[int] = field(default_factory=list)
+
+    def heard(self, at_ns: int, since_ns: int | None) -> None:
+        """The newest good sample is of ``at_ns``, new or not; time counts since ``since_ns``, if it does."""
+        before_ns, self._heard_ns = self._heard_ns, at_ns
+        if before_ns is None or before_ns == at_ns or since_ns is None or before_ns < since_ns:
+            return
+        if len(self._newest) == GAPS:
+            self._in_order.remove(self._newest[0])
+        self._newest.append(at_ns - before_ns)
+        insort(self._in_order, at_ns - before_ns)
+
+    def usual_ns(self) -> int | None:
+        """The longest silence that is usual; None before enough is known."""
+        if len(self._in_order) < LEARNED_FROM:
+            return None
+        return self._in_order[-1 - int(len(self._in_order) * UNUSUAL)]
 
 
 def same(value: Value, expected: Value) -> bool:

@@ -126,6 +126,16 @@ async def test_the_history_says_when_the_fault_began_and_when_that_was_reported(
     assert "reported here" not in told[soon]
 
 
+async def test_a_ticket_says_what_was_learned_that_made_it_one(home: House) -> None:
+    gateway = await home.enrol()
+    why = "scan: silent for 14 min; usually for at most 3 min <b>"
+    uid = gateway.voice.raises(0, "scanner-1", evidence={"why": [why], "samples": [], "readings": []})
+    await home.sync(gateway)
+    client = await home.log_in("alice")
+    shown = (await client.get(f"/t/{uid}")).text
+    assert "Scan: silent for 14 min; usually for at most 3 min &lt;b&gt;." in shown
+
+
 async def test_what_comes_and_goes_says_so_and_whether_it_is_there(home: House) -> None:
     gateway = await home.enrol()
     uid = gateway.voice.raises(0, "printer-1")

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rigs.moments import NS_PER_S, HandClock, condition, sample
 
-from edge_agent import detect
+from edge_agent import detect, windows
 from edge_agent.detect import LINK_SIGNAL, TRANSITIONS, Act, Detector, Rule, State, Transition, unreachable
 from edge_agent.profile import ListenRead, RequestRead
 from edge_agent.sample import Trouble, Value
@@ -231,6 +231,75 @@ def test_a_silent_scanner_stays_raised_while_its_link_is_gone() -> None:
     assert line.read(link_up=True) == []
     assert line.detector.active() == {"belt/silent-head"}
     assert acts(line.read(scan=True)) == [Act.CLEAR]
+
+
+def learning_scanner() -> Floor:
+    return floor({"no_data_s": {"signal": "scan", "s": 900, "learned": {"at_least_s": 30, "times": 4}}})
+
+
+def scanning(line: Floor, gaps: list[float]) -> None:
+    for gap in gaps:
+        assert line.read(scan=True) == []
+        assert line.wait(gap) == []
+    assert line.read(scan=True) == []
+
+
+def test_before_anything_is_learned_silence_is_as_long_as_the_profile_says() -> None:
+    line = learning_scanner()
+    scanning(line, [20] * 99)
+    (raised,) = line.wait(10_000)
+    assert raised.first.mono_ns - line.clock.mono_ns == -9_100 * NS_PER_S
+    assert raised.why == ""
+
+
+def test_a_scanner_that_is_silent_for_much_longer_than_usual_is_raised_sooner_and_says_why() -> None:
+    line = learning_scanner()
+    # Two breaks in a shift are not usual.
+    scanning(line, [800, 800, *[5, 20] * 100])
+    heard = line.clock.stamp()
+    (raised,) = line.wait(100)
+    assert raised.first.mono_ns - heard.mono_ns == 80 * NS_PER_S
+    assert raised.why == "scan: silent for 80 s; usually for at most 20 s"
+    assert acts(line.read(scan=True)) == [Act.CLEAR]
+
+
+def test_what_is_learned_has_a_floor() -> None:
+    line = learning_scanner()
+    scanning(line, [1] * 150)
+    heard = line.clock.stamp()
+    (raised,) = line.wait(100)
+    assert raised.first.mono_ns - heard.mono_ns == 30 * NS_PER_S
+
+
+def test_what_is_learned_is_forgotten_with_a_restart_and_never_raises_from_too_little() -> None:
+    line = learning_scanner()
+    scanning(line, [20] * 150)
+    line.restart()
+    scanning(line, [20] * 50)
+    assert line.wait(899) == []
+    assert acts(line.wait(1)) == [Act.RAISE]
+
+
+def test_time_without_a_link_or_in_which_the_line_stands_teaches_nothing() -> None:
+    running = {"is": {"signal": "running", "value": True}}
+    learned = {"signal": "scan", "s": 900, "learned": {"at_least_s": 30, "times": 2}}
+    line = floor({"given": {"that": running, "rule": {"no_data_s": learned}}})
+    line.read(running=True)
+    for _ in range(60):
+        scanning(line, [20, 20])
+        line.wait(5)
+        line.read(running=False)
+        line.wait(600)
+        line.read(running=True)
+        line.wait(5)
+        scanning(line, [20])
+        line.read(link_up=False)
+        line.wait(600)
+        line.read(link_up=True)
+    line.read(scan=True)
+    heard = line.clock.stamp()
+    (raised,) = line.wait(1_000)
+    assert raised.first.mono_ns - heard.mono_ns == 40 * NS_PER_S
 
 
 def test_an_on_delay_of_a_silence_runs_from_when_it_was_one() -> None:
@@ -601,6 +670,12 @@ RULES = [
     detect.rule(condition({"no_data_s": {"signal": "scan", "s": 6}}, fault="quiet", on_delay_s=1)),
     detect.rule(
         condition(
+            {"no_data_s": {"signal": "scan", "s": 7, "learned": {"at_least_s": 0.2, "times": 2}}},
+            fault="quieter-than-usual",
+        )
+    ),
+    detect.rule(
+        condition(
             {"share": {"signal": "scan", "value": False, "of_last": 5, "above": 0.4, "at_least": 2}},
             fault="read-rate",
             off_delay_s=1,
@@ -700,8 +775,12 @@ def test_each_condition_is_raised_and_cleared_in_turn(steps: list[Step]) -> None
 
 
 @given(STEPS, st.sampled_from([0.07, 0.3, 1.1]))
-@settings(max_examples=100, deadline=None)
-def test_how_often_one_looks_changes_nothing(steps: list[Step], look_every_s: float) -> None:
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_how_often_one_looks_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, steps: list[Step], look_every_s: float
+) -> None:
+    # So that steps as short as these teach something.
+    monkeypatch.setattr(windows, "LEARNED_FROM", 3)
     assert seen(play(steps)) == seen(play(steps, look_every_s=look_every_s))
 
 

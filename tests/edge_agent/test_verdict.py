@@ -205,6 +205,10 @@ def test_rules_that_ask_the_same_share_what_is_remembered_and_true_is_not_1() ->
     ("given", "expected"),
     [
         ({"stuck_s": {"signal": "s", "s": 0}}, "greater than 0"),
+        (
+            {"no_data_s": {"signal": "s", "s": 60, "learned": {"at_least_s": 60}}},
+            "learned.at_least_s: less than s, 60, is expected",
+        ),
         ({"share": {"signal": "s", "value": 1, "above": 0.5}}, "exactly one of of_last, of_last_s"),
         (
             {"share": {"signal": "s", "value": 1, "above": 0.5, "of_last": 5, "of_last_s": 5}},

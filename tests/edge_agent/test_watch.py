@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from edge_agent.ledger import Ledger
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Reading, Trouble
 from edge_agent.watch import Watch
-from edge_agent.wire import read_row
+from edge_agent.wire import MAX_EVIDENCE_BYTES, read_row
 
 
 async def test_a_reading_that_changes_something_is_durable_when_it_was_taken(tmp_path: Path) -> None:
@@ -51,6 +52,21 @@ async def test_a_raised_jam_carries_what_was_seen(tmp_path: Path) -> None:
         assert row.evidence == {
             "samples": [{"signal": "jam", "value": True, "quality": "good", "age_ms": 0}],
         }
+
+
+async def test_an_occurrence_says_what_was_learned_that_made_it_one(tmp_path: Path) -> None:
+    clock = HandClock()
+    learned = CONVEYOR.replace("s: 60}", "s: 60, learned: {at_least_s: 10}}")
+    async with watching(tmp_path, clock, devices=[conveyor(text=learned)]) as floor:
+        for _ in range(101):
+            await floor.voice(b"x")
+            clock.go(5)
+        clock.go(10)
+        await floor.look()
+        (row,) = await floor.journal.open_occurrences()
+        assert row.evidence is not None
+        assert row.evidence["why"] == ["heard: silent for 15 s; usually for at most 5 s"]
+        assert len(json.dumps(row.evidence)) <= MAX_EVIDENCE_BYTES
 
 
 async def test_readings_that_change_nothing_write_nothing(tmp_path: Path) -> None:

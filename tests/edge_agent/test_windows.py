@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent import windows
-from edge_agent.windows import Counter, Newest, Recent, Standing
+from edge_agent.windows import Counter, Gaps, Newest, Recent, Standing
 
 S = 1_000_000_000
 SPAN = 10 * S
@@ -173,6 +173,38 @@ def test_a_counter_that_nobody_reads_any_more_is_unknown_when_its_window_is_over
     assert counter.due_ns(11 * S) == 21 * S
     assert counter.counted_per_ns(21 * S - 1, 0) == pytest.approx(1 / S)
     assert counter.counted_per_ns(21 * S, 0) is None
+
+
+# --- silences
+# ----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 1_000), min_size=1, max_size=1_300), st.integers(0, 1_299))
+@settings(max_examples=100, deadline=None)
+def test_the_usual_silence_is_as_long_as_ninety_nine_of_a_hundred_at_most(
+    gaps: list[int], broken_at: int
+) -> None:
+    learned, now, counted = Gaps(), 0, []
+    learned.heard(now, 0)
+    since = 0
+    for number, gap in enumerate(gaps):
+        now += gap
+        if number == broken_at:
+            # The link was away in that gap.
+            since = now - gap // 2
+        else:
+            counted.append(gap)
+        learned.heard(now, since)
+        learned.heard(now, since)
+    newest = sorted(counted[-windows.GAPS :])
+    if len(newest) < windows.LEARNED_FROM:
+        assert learned.usual_ns() is None
+    else:
+        usual = learned.usual_ns()
+        assert usual in newest
+        longer = sum(gap > usual for gap in newest)  # type: ignore[operator]  # it is known
+        as_long = sum(gap >= usual for gap in newest)  # type: ignore[operator]
+        assert longer * 100 <= len(newest) < (as_long * 100) + 1
 
 
 # --- what stands
