@@ -28,8 +28,9 @@ KINDS = ("sqlite",)
 )
 def test_a_benchmark_runs_to_its_end(figures: Iterator[Figure]) -> None:
     found = list(figures)
-    assert len(found) >= 3
-    assert all(one.value > 0 for one in found)
+    # Nothing costs less than nothing; an agent that watches nothing may cost that for some seconds.
+    assert all(one.value >= 0 for one in found)
+    assert sum(one.value > 0 for one in found) >= 3
 
 
 async def test_a_soak_of_seconds_counts_and_judges() -> None:
