@@ -88,7 +88,11 @@ def test_a_technician_who_acknowledged_before_the_silence_is_not_called_again(
     store: Store, edge: EdgeVoice
 ) -> None:
     ticket = tables.ticket
-    store.write(lambda connection: connection.execute(ticket.update().values(ack_seen=1, acked_by="tina")))
+    store.write(
+        lambda connection: connection.execute(
+            ticket.update().values(ack_seen=ticket.c.version, acked_by="tina")
+        )
+    )
     swept(store, 2)
     edge.sync(store, 5)
     assert tickets(store)["printer-1"].ack is Ack.ACKED
