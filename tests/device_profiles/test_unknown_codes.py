@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from edge_agent import decode
+from edge_agent.excerpt import around
 from edge_agent.profile import parse, steps
 from edge_agent.proof import DEVICE_ID, Trial
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Reading
+from edge_agent.tape import NS_PER_MS
 
 FOLDER = Path(__file__).parents[2] / "device_profiles"
 TEXTS = {file.stem: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.yaml")}
@@ -35,7 +37,9 @@ NOTHING_UNKNOWN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """After these readings ``raises`` is active, and its evidence has the text ``shows``."""
+    """After these readings ``raises`` is active, and its evidence, or what was recorded before it, has the
+    text ``shows``.
+    """
 
     profile: str
     reads: dict[str, Any]
@@ -262,9 +266,13 @@ def test_what_no_table_has_is_a_fault_without_a_name_and_shown_as_it_was_said(na
         trial.wait(LONG_S)
         assert unknown.raises in trial.active(), unknown
         rule = trial.detector.rules[unknown.raises]
-        evidence = recorder.evidence(DEVICE_ID, rule.signals, trial._now())
+        now = trial._now()
+        evidence = recorder.evidence(DEVICE_ID, rule.signals, now)
         shown = [str(sample["value"]) for sample in evidence["samples"]]
-        shown += [frame for reading in evidence["readings"] for frame in reading["frames"]]
+        seen = around(profile, unknown.raises, now.mono_ns // NS_PER_MS)
+        recorded = recorder.excerpt(DEVICE_ID, seen, from_ms=-round(2000 * LONG_S), to_ms=0)
+        assert recorded is not None
+        shown += [frame for reading in recorded["readings"] for frame in reading["frames"]]
         assert any(unknown.shows in one for one in shown), (unknown, shown)
 
 
