@@ -553,7 +553,9 @@ class BetterAndBetter(Scene):
         redating.AT_ONCE = 3
         box = self.boxes[0]
         self.net.late[box.name] = 15.0
-        await self.turn([(20.0 + 4 * number, "belt-1", "jam") for number in range(24)])
+        # Each of four faults too seldom for one that comes and goes.
+        faults = [(belt, fault) for belt in box.belts for fault in ("jam", "overload")]
+        await self.turn([(20.0 + 6 * number, *faults[number % len(faults)]) for number in range(24)])
         await self.until(self.laws.settled)
         await self.until(lambda: not self._due())
         self.net.late[box.name] = 8.0
