@@ -9,6 +9,8 @@ from pathlib import Path
 
 # mbpoll's number of a table, by the Modbus function that reads it.
 TABLES = {1: "0", 2: "1", 3: "4", 4: "3"}
+# The most it takes: an answer that comes after its patience it would take for the next one.
+PATIENCE_S = "10"
 LINE = re.compile(r"^\[(\d+)\]:\s+(\S+)", re.MULTILINE)
 
 
@@ -23,7 +25,7 @@ async def read(
     # Without a kind in hexadecimal: decimal numbers it also shows signed.
     shown = "hex" if function > 2 and not kind else kind.split()[0] if kind else ""
     what = ["-a", str(unit), "-t", f"{TABLES[function]}:{shown}".rstrip(":"), "-0"]
-    what += ["-r", str(address), "-c", str(count), "-1", "-q", "-o", "2", *kind.split()[1:]]
+    what += ["-r", str(address), "-c", str(count), "-1", "-q", "-o", PATIENCE_S, *kind.split()[1:]]
     if isinstance(place, int):
         where = ["-m", "tcp", "-p", str(place), "127.0.0.1"]
     else:
