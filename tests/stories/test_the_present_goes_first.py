@@ -4,6 +4,7 @@ import random
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from rigs.collector_program import SpeakingGateway, collector_program
 from rigs.journals import closing, opened, opening
 from rigs.moments import HandClock
@@ -19,6 +20,7 @@ FAULTS_THAT_PASSED = 20_000
 AT_ONCE = 500
 
 
+@pytest.mark.timeout(400)
 async def test_a_stop_behind_twenty_thousand_rows_is_a_ticket_after_the_first_exchange(
     tmp_path: Path,
 ) -> None:
