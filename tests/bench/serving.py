@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from bench.load import Load
@@ -75,19 +76,21 @@ def enrol(store: Store, names: Sequence[str]) -> None:
 @contextlib.contextmanager
 def serving(database_url: str) -> Iterator[Serving]:
     """``collector serve`` as it comes, but for the quota: there are fewer gateways here than rows want."""
-    with tempfile.TemporaryDirectory(prefix="andon-bench-") as folder:
-        os.environ["COLLECTOR_GATEWAY_ROWS_PER_S"] = "1000000"
-        with collector_program(Path(folder) / "data", "--database-url", database_url) as program:
-            address = urlsplit(program.url)
-            assert address.hostname is not None
-            assert address.port is not None
-            yield Serving(
-                url=program.url,
-                host=address.hostname,
-                port=address.port,
-                pid=program.process.pid,
-                database_url=database_url,
-            )
+    with (
+        tempfile.TemporaryDirectory(prefix="andon-bench-") as folder,
+        patch.dict(os.environ, COLLECTOR_GATEWAY_ROWS_PER_S="1000000"),
+        collector_program(Path(folder) / "data", "--database-url", database_url) as program,
+    ):
+        address = urlsplit(program.url)
+        assert address.hostname is not None
+        assert address.port is not None
+        yield Serving(
+            url=program.url,
+            host=address.hostname,
+            port=address.port,
+            pid=program.process.pid,
+            database_url=database_url,
+        )
 
 
 def _credential(name: str) -> str:
