@@ -117,8 +117,8 @@ class _Agent:
     evidence: Evidence
     random: Random
     started_ns: int
-    # By the name of their bus, once they run.
-    running: dict[str, Transport] = field(default_factory=dict)
+    # By the name of their bus, once they run; and how long to ask everything once should take, in seconds.
+    running: dict[str, tuple[Transport, float]] = field(default_factory=dict)
 
     async def work(self, systemd: health.Systemd) -> None:
         try:
@@ -147,10 +147,11 @@ class _Agent:
         devices = self.settings.on_bus(bus.name)
         module = transports.load(bus.transport)
         assert module is not None, "config checked it"
+        planned_s = plan(bus, devices).cycle_s
 
         async def run() -> None:
             transport: Transport = module.Transport(bus, devices, self.tap.take, self.clock.stamp)
-            self.running[bus.name] = transport
+            self.running[bus.name] = transport, planned_s
             await transport.run()
 
         return run
@@ -198,9 +199,9 @@ class _Agent:
 
     def _bus_services(self) -> list[BusService]:
         return [
-            health.bus_service(bus.name, gave, plan(bus, self.settings.on_bus(bus.name)).cycle_s)
-            for bus in self.settings.buses
-            if (running := self.running.get(bus.name)) and (gave := running.service())
+            health.bus_service(name, gave, planned_s)
+            for name, (transport, planned_s) in self.running.items()
+            if (gave := transport.service()) is not None
         ]
 
     async def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> NoReturn:

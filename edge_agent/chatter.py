@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from edge_agent.verdict import NS_PER_S
 from edge_agent.wire import MAX_PAUSES, Stamp
 
-NS_PER_S = 1_000_000_000
 # "An alarm that occurs and clears three or more times in a minute" is a good first criterion for a chattering
 # one: PAS (Hexagon), Taming the Wild Alarm System, part 3. ANSI/ISA-18.2-2016 and EEMUA 191 know the word and
 # give no number.

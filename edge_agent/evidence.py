@@ -20,10 +20,11 @@ from edge_agent.device import Device
 from edge_agent.evidence_file import FILE, EvidenceFile, Figures, NewPart, Waiting
 from edge_agent.excerpt import Around, around
 from edge_agent.recorder import Recorder
-from edge_agent.wire import MAX_PARTS, Outcome, Row, Stamp
+from edge_agent.verdict import NS_PER_S
+from edge_agent.wire import MAX_PARTS, Outcome, Row, Stamp, mono_ms
 
 BEFORE, AFTER = "before", "after"
-NS_PER_MS, NS_PER_S = 1_000_000, 1_000_000_000
+
 # Parts that are written together, and that may wait to be.
 GROUP = 16
 MAX_JOBS = 20_000
@@ -176,7 +177,7 @@ class Evidence:
                 raised_ns = row.raised.mono_ns
                 key = f"{row.component}/{row.fault}"
                 several = self._several.get((row.device, key), frozenset())
-                where = around(profile, key, raised_ns // NS_PER_MS, several)
+                where = around(profile, key, mono_ms(row.raised), several)
                 after_ns = raised_ns + round(self._window.after_s * NS_PER_S)
                 self._ask(raised_ns, _Job(uid=row.uid, device=row.device, part=BEFORE, around=where))
                 self._ask(after_ns, _Job(uid=row.uid, device=row.device, part=AFTER, around=where))

@@ -13,8 +13,8 @@ from typing import Any
 
 from edge_agent import decode, verdict
 from edge_agent.profile import ModbusRead, Profile, RequestRead, When
-from edge_agent.tape import NS_PER_MS, Meant, Said, Tape, shown_value
-from edge_agent.wire import MAX_PART_BYTES
+from edge_agent.tape import Meant, Said, Tape, shown_value
+from edge_agent.wire import MAX_PART_BYTES, mono_ms
 
 MAX_SIGNALS = 12
 # Of one signal: a chart of a handheld has some 300 dots across.
@@ -105,7 +105,7 @@ def _signal(
             # Its last change has left the tape: since then its read has said the same.
             read = tape.device.profile.signals[name].read
             since_ms = [one.first_ms for one in said if one.read == read][-1:]
-            at_ms = min(since_ms, default=latest.at.mono_ns // NS_PER_MS) - around.raised_ms
+            at_ms = min(since_ms, default=mono_ms(latest.at)) - around.raised_ms
             points = [(at_ms, shown_value(latest.value))]
     before = [value for at_ms, value in points if at_ms <= from_ms]
     within = [(at_ms, value) for at_ms, value in points if from_ms < at_ms <= to_ms]

@@ -11,8 +11,8 @@ from edge_agent import excerpt
 from edge_agent.device import Device
 from edge_agent.excerpt import Around
 from edge_agent.sample import Reading, Sample
-from edge_agent.tape import MAX_DETAIL_CHARACTERS, NS_PER_MS, Names, Tape, shown_value
-from edge_agent.wire import MAX_EVIDENCE_BYTES, Stamp
+from edge_agent.tape import MAX_DETAIL_CHARACTERS, Names, Tape, shown_value
+from edge_agent.wire import MAX_EVIDENCE_BYTES, NS_PER_MS, Stamp
 
 # All devices together, and one of few.
 MEMORY_BYTES = 8 << 20

@@ -2,8 +2,8 @@
 
 A socket in the data folder, for the agent's user and root. Whoever connects says in one line of JSON which
 devices it wants (``{"devices": []}``: all) and gets a trace, line by line, until it says no more (shuts its
-side down): then it gets the rest. A listener that
-is too slow misses readings and is told how many; the agent never waits for it.
+side down): then it gets the rest. A listener that is too slow misses readings and is told how many; the agent
+never waits for it.
 """
 
 from __future__ import annotations

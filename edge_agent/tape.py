@@ -18,7 +18,7 @@ from edge_agent.device import Device
 from edge_agent.profile import ListenRead, Profile, TopicRead
 from edge_agent.ring import Entry, Ring
 from edge_agent.sample import Payload, Quality, Reading, Sample, Value
-from edge_agent.wire import Stamp
+from edge_agent.wire import Stamp, mono_ms
 
 # Of the memory of a device, for values.
 VALUES_PART = 3
@@ -26,7 +26,6 @@ MAX_VALUE_CHARACTERS = 120
 MAX_DETAIL_CHARACTERS = 200
 # Of one frame, as many as are shown of it at most: a character that is escaped takes four.
 MAX_FRAME_BYTES = 4 * decode.MAX_SHOWN_CHARACTERS
-NS_PER_MS = 1_000_000
 
 
 class _Kind(IntEnum):
@@ -117,7 +116,7 @@ class Tape:
             # With holes in it a part would be read wrongly.
             longest = 0 if kind & _Kind.HOLES == _Kind.HOLES else self._readings.longest_body
             body, whole = body[:longest], False
-        at_ms = reading.at.mono_ns // NS_PER_MS
+        at_ms = mono_ms(reading.at)
         read = self.device.profile.reads[reading.read]
         # Who speaks by himself says something each time.
         asked = reading.trouble is not None or not isinstance(read, ListenRead | TopicRead)

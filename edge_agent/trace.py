@@ -19,14 +19,14 @@ from edge_agent import decode
 from edge_agent.device import Device
 from edge_agent.grammar import to_bytes, to_text
 from edge_agent.sample import Payload, Quality, Reading, Trouble, Value
-from edge_agent.wire import Stamp
+from edge_agent.wire import NS_PER_MS, Stamp
 
 VERSION = 1
 # ``mono_ns`` of the header's moment in a replay.
 START_NS = 1_000_000_000
 # The longest that can be: 64 profiles of 64 KiB, or a message of 64 KiB in which each byte is an escape.
 MAX_LINE_BYTES = 8 << 20
-NS_PER_US, NS_PER_MS = 1_000, 1_000_000
+NS_PER_US = 1_000
 # The wall clock is told anew when it has moved against the monotonic one by more than this.
 WALL_MOVED_MS = 100
 

@@ -19,7 +19,7 @@ from edge_agent.profile import parse, steps
 from edge_agent.proof import DEVICE_ID, Trial
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Reading
-from edge_agent.tape import NS_PER_MS
+from edge_agent.wire import mono_ms
 
 FOLDER = Path(__file__).parents[2] / "device_profiles"
 TEXTS = {file.stem: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.yaml")}
@@ -269,7 +269,7 @@ def test_what_no_table_has_is_a_fault_without_a_name_and_shown_as_it_was_said(na
         now = trial._now()
         evidence = recorder.evidence(DEVICE_ID, rule.signals, now)
         shown = [str(sample["value"]) for sample in evidence["samples"]]
-        seen = around(profile, unknown.raises, now.mono_ns // NS_PER_MS)
+        seen = around(profile, unknown.raises, mono_ms(now))
         recorded = recorder.excerpt(DEVICE_ID, seen, from_ms=-round(2000 * LONG_S), to_ms=0)
         assert recorded is not None
         shown += [frame for reading in recorded["readings"] for frame in reading["frames"]]

@@ -7,7 +7,7 @@ says how many readings are looked at in each way of Modbus; ``make late-answers`
 import asyncio
 import os
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +147,21 @@ async def test_no_late_answer_on_a_serial_line_is_taken_for_another(
 
 
 @asynccontextmanager
+async def served(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    connected: list[asyncio.StreamWriter],
+) -> AsyncIterator[int]:
+    """Its port. In the end all who are ``connected`` are cut off."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in connected:
+            writer.transport.abort()
+
+
+@asynccontextmanager
 async def device_server(slow: Slow) -> AsyncIterator[int]:
     """Passes on what the units say to whoever is connected then."""
     connected: list[asyncio.StreamWriter] = []
@@ -166,13 +181,8 @@ async def device_server(slow: Slow) -> AsyncIterator[int]:
                 list(hear(heard))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in connected:
-            writer.transport.abort()
+    async with served(serve, connected) as port:
+        yield port
 
 
 async def test_no_late_answer_through_a_device_server_is_taken_for_another() -> None:
@@ -202,13 +212,8 @@ async def tcp_units(slow: Slow) -> AsyncIterator[int]:
                         loop.call_later(delay_s, writer.write, frame)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in connected:
-            writer.transport.abort()
+    async with served(serve, connected) as port:
+        yield port
 
 
 async def test_no_late_answer_on_tcp_is_taken_for_another() -> None:
