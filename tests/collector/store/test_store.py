@@ -165,16 +165,18 @@ async def test_what_was_handed_in_before_the_end_is_written_and_nothing_after(st
         store.write(lambda connection: put(connection, "late"))
 
 
-def test_every_commit_is_synced_and_only_one_connection_may_write(sqlite_store: Store) -> None:
+def test_every_commit_is_synced_and_only_one_connection_may_write(tmp_path: Path) -> None:
     def pragmas(connection: Connection) -> tuple[object, ...]:
         return tuple(
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "query_only")
         )
 
+    store = Store.open(f"sqlite:///{tmp_path}/collector.db")
     # A file that was just made stays under EXTRA (3) until it is opened again; both sync every commit.
-    assert sqlite_store.write(pragmas) == ("wal", 3, 1, 0)
-    assert sqlite_store.read(pragmas)[3] == 1
+    assert store.write(pragmas) == ("wal", 3, 1, 0)
+    assert store.read(pragmas)[3] == 1
+    store.close()
 
 
 def test_a_file_that_is_opened_again_is_full(tmp_path: Path) -> None:
