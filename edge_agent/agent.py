@@ -79,12 +79,13 @@ async def run(settings: Settings) -> None:
                 clock=clock,
                 journal=journal,
                 watch=watch,
-                tap=Tap(settings, watch.take, clock.stamp),
+                tap=Tap(settings, clock.stamp),
                 evidence=evidence,
                 random=Random(),  # noqa: S311  # jitter, no secret
                 started_ns=clock.stamp().mono_ns,
             ).work(systemd)
         finally:
+            await watch.close()
             await evidence.close()
     finally:
         await journal.close()
@@ -150,7 +151,8 @@ class _Agent:
         planned_s = plan(bus, devices).cycle_s
 
         async def run() -> None:
-            transport: Transport = module.Transport(bus, devices, self.tap.take, self.clock.stamp)
+            deliver = self.watch.take if module.Transport.acknowledges else self.watch.put
+            transport: Transport = module.Transport(bus, devices, self.tap.before(deliver), self.clock.stamp)
             self.running[bus.name] = transport, planned_s
             await transport.run()
 

@@ -58,5 +58,6 @@ class Sample:
     detail: str = ""
 
 
-# Returns once everything that the reading changed is durable; only then may a broker be told so.
+# Takes a reading. To a transport that acknowledges it returns once everything that the reading changed is
+# durable: only then may a broker be told so.
 Deliver = Callable[[Reading], Awaitable[None]]

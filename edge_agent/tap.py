@@ -40,17 +40,21 @@ class TapError(Exception):
 class Tap:
     """Stands between the transports and what takes their readings."""
 
-    def __init__(self, settings: Settings, deliver: Deliver, stamp: Callable[[], Stamp]) -> None:
+    def __init__(self, settings: Settings, stamp: Callable[[], Stamp]) -> None:
         self._settings = settings
-        self._deliver = deliver
         self._stamp = stamp
         self._listeners: set[Recording] = set()
         self._telling: set[asyncio.Task[Any]] = set()
 
-    async def take(self, reading: Reading) -> None:
-        for listener in self._listeners:
-            listener.take(reading)
-        await self._deliver(reading)
+    def before(self, deliver: Deliver) -> Deliver:
+        """The same, heard here first."""
+
+        async def heard(reading: Reading) -> None:
+            for listener in self._listeners:
+                listener.take(reading)
+            await deliver(reading)
+
+        return heard
 
     async def run(self) -> None:
         """Until cancelled. Without a socket the agent runs as well."""

@@ -19,6 +19,7 @@ from edge_agent import decode, detect, occurrence, roots
 from edge_agent.across import Across, name_of
 from edge_agent.detect import LINK_SIGNAL, Detector, Phase, Rule, Transition
 from edge_agent.device import Device
+from edge_agent.intake import Intake
 from edge_agent.journal import Journal
 from edge_agent.ledger import Settle
 from edge_agent.occurrence import Change, Closing, Reason
@@ -60,6 +61,8 @@ class _Watched:
     # Where the detector stood, while what it decided since is being written.
     unwritten: Mapping[str, Phase] = field(default_factory=dict)
 
+    # The devices whose readings its rules look at.
+    sources: frozenset[str]
     # Of other devices, by their name: the signals that its rules look at.
     signals: frozenset[str] = frozenset()
 
@@ -106,6 +109,7 @@ class Watch:
         self._sooner = asyncio.Event()
         # While ``run`` sleeps with something to wake up for.
         self._sleeps_until_ns: int | None = None
+        self._intake = Intake(self.take, worked_off=self._worked_off)
         start, active = stamp(), {row.key for row in open_rows if not row.is_paused}
         self._watched: Mapping[str, _Watched] = {
             device.id: _restored(device, start, active, unreachable_after_s) for device in devices
@@ -161,6 +165,21 @@ class Watch:
         watch._settled(await journal.commit(over, watch._settling()))
         return watch
 
+    async def put(self, reading: Reading) -> None:
+        """Returns at once: what the reading changes is written meanwhile, each device in its order. While the
+        journal cannot be written, what is not is decided anew.
+        """
+        watched = self._watched[reading.device]
+        if not self._intake.is_busy_with((reading.device,)):
+            self._notice_standstill(reading.at)
+            if self._says_nothing_new(watched, reading):
+                return
+        await self._intake.put(reading)
+
+    async def close(self) -> None:
+        """Once all that was put is taken; nothing may be put any more."""
+        await self._intake.close()
+
     async def take(self, reading: Reading) -> None:
         """Returns once all that the reading changed is durable. Raises JournalError if it cannot be."""
         watched = self._watched[reading.device]
@@ -193,13 +212,13 @@ class Watch:
         if self._waiting and min(self._waiting.values()) <= now.mono_ns:
             self._settled(await self._journal.commit([], self._settling()))
         for watched in self._all:
-            if _is_due(watched, now):
+            if _is_due(watched, now) and not self._is_behind(watched):
                 async with watched.lock:
                     await self._write([_decided(watched, lambda one: one.look(now))])
 
     def deadline_ns(self) -> int | None:
         """The ``mono_ns`` at which to ``look`` if nothing comes before; None: no time is running."""
-        deadlines = (watched.detector.deadline_ns() for watched in self._all)
+        deadlines = (watched.detector.deadline_ns() for watched in self._all if not self._is_behind(watched))
         return min((ns for ns in (*deadlines, *self._waiting.values()) if ns is not None), default=None)
 
     async def close_here(self, uids: Collection[str]) -> None:
@@ -350,6 +369,14 @@ class Watch:
         if due_ns is not None and (self._sleeps_until_ns is None or due_ns < self._sleeps_until_ns):
             self._sooner.set()
 
+    def _is_behind(self, watched: _Watched) -> bool:
+        """Whether readings wait that may say what time alone would decide wrongly."""
+        return self._intake.is_busy_with(watched.sources)
+
+    def _worked_off(self, device: str) -> None:
+        for watched in (self._watched[device], *self._looking_at.get(device, ())):
+            self._wake(watched)
+
     def _notice_standstill(self, now: Stamp) -> None:
         if self._sleeps_until_ns is None or now.mono_ns - self._sleeps_until_ns < LATE_NS:
             return
@@ -394,7 +421,8 @@ def _restored(device: Device, start: Stamp, active: Collection[str], unreachable
     was_active = [
         rule.key for rule in rules if condition_key(device.id, rule.component, rule.fault) in active
     ]
-    return _Watched(device=device, detector=Detector(rules, start=start, active=was_active))
+    detector = Detector(rules, start=start, active=was_active)
+    return _Watched(device=device, detector=detector, sources=frozenset([device.id]))
 
 
 def _restored_across(
@@ -405,7 +433,9 @@ def _restored_across(
         rule.key for rule in across.rules if condition_key(device.id, rule.component, rule.fault) in active
     ]
     detector = Detector(across.rules, start=start, active=was_active, others=across.sources)
-    return _Watched(device=device, detector=detector, signals=across.signals)
+    return _Watched(
+        device=device, detector=detector, sources=frozenset(across.sources), signals=across.signals
+    )
 
 
 def _decided(watched: _Watched, decide: Callable[[Detector], Sequence[Transition]]) -> _Decided:

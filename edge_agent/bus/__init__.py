@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from random import Random
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import structlog
 
@@ -51,6 +51,8 @@ class StaleLinkError(Exception):
 
 class Bus:
     """What transports share; a transport hands its session to ``keep``."""
+
+    acknowledges: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class Bus:
         retained: bool = False,
         at: Stamp | None = None,
     ) -> None:
-        """Returns once what the reading changed is durable."""
+        """For a transport that acknowledges it returns once what the reading changed is durable."""
         self._told = None
         await self._deliver(
             Reading(

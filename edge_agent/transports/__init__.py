@@ -12,7 +12,7 @@ from importlib import import_module
 from ipaddress import ip_address
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -77,6 +77,9 @@ def host_adapter(host: str) -> str:
 
 class Transport(Protocol):
     """One bus and all devices on it. One instance has one task."""
+
+    # Whether it tells the other side what is durable. ``deliver`` of any other returns before that.
+    acknowledges: ClassVar[bool]
 
     def __init__(
         self, settings: BusSettings, devices: Sequence[Device], deliver: Deliver, stamp: Callable[[], Stamp]

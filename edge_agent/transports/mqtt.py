@@ -114,6 +114,8 @@ class Settings(BusSettings):
 
 
 class Transport(Bus):
+    acknowledges = True
+
     """Raises ValueError as ``Settings.check`` does."""
 
     def __init__(

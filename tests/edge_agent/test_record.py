@@ -211,7 +211,8 @@ async def test_who_listens_and_takes_nothing_keeps_nobody_waiting(tmp_path: Path
         nonlocal delivered
         delivered += 1
 
-    tapped = Tap(settings, deliver, stamp)
+    tapped = Tap(settings, stamp)
+    take = tapped.before(deliver)
     async with running(tapped.run()):
         await wait_until(lambda: (settings.agent.data_dir / tap.SOCKET).exists(), what="the socket")
         async with tap.listening(settings.agent.data_dir, []) as agent:
@@ -220,7 +221,7 @@ async def test_who_listens_and_takes_nothing_keeps_nobody_waiting(tmp_path: Path
             await reader.readline()
             reading = Reading(device="belt-1", read="lines", at=stamp(), payload=(b"x" * 1000,))
             for number in range(20_000):
-                await tapped.take(reading)
+                await take(reading)
                 if number % 100 == 0:
                     await asyncio.sleep(0)
             assert delivered == 20_000
@@ -229,7 +230,7 @@ async def test_who_listens_and_takes_nothing_keeps_nobody_waiting(tmp_path: Path
             while not lines or b"missing" not in lines[-1]:
                 async with asyncio.timeout(10):
                     lines.append(await reader.readline())
-                await tapped.take(reading)
+                await take(reading)
             assert json.loads(lines[-1])["missing"] > 0
 
 
@@ -237,10 +238,7 @@ async def test_who_listens_and_takes_nothing_keeps_nobody_waiting(tmp_path: Path
 async def test_a_stranger_on_the_socket_is_refused_in_words(tmp_path: Path, request_line: bytes) -> None:
     settings = two_belts(tmp_path)
 
-    async def deliver(reading: Reading) -> None:
-        pass
-
-    async with running(Tap(settings, deliver, stamp).run()):
+    async with running(Tap(settings, stamp).run()):
         path = settings.agent.data_dir / tap.SOCKET
         await wait_until(path.exists, what="the socket")
         assert path.stat().st_mode & 0o077 == 0
