@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -48,6 +49,8 @@ class Exchange:
     # What is to be stored, by uid; rows that could not be taken, each with why.
     pending: dict[str, Pending] = field(default_factory=dict)
     bad: list[tuple[object, str]] = field(default_factory=list)
+    # What is to be told again: a row that nobody could read may have been about it.
+    in_question: frozenset[str] = frozenset()
     # Tickets whose place is another one now.
     moved: list[str] = field(default_factory=list)
 
@@ -67,3 +70,15 @@ class Exchange:
         head = self.message.head
         in_order = self.message.lane is Lane.FEED and head is not None and head.seq == self.hwm[0]
         return in_order and self.hwm[0] >= self.told_ahead
+
+
+def uids_in(rows: Iterable[object]) -> Iterator[str]:
+    """Each uid in them as they were sent, of those that can be read and of others; of a roll-up its members'
+    too.
+    """
+    for raw in rows:
+        if isinstance(raw, dict):
+            members = raw.get("members")
+            for one in (raw, *(members if isinstance(members, list) else ())):
+                if isinstance(one, dict) and isinstance(uid := one.get("uid"), str):
+                    yield uid

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from collector import clones, dating, gaps, merge, presence, redating, rows, skew
-from collector.exchange import Exchange, GatewayIdentity, Sync
+from collector import clones, dating, gaps, in_question, merge, presence, redating, rows, skew
+from collector.exchange import Exchange, GatewayIdentity, Sync, uids_in
 from collector.folding import Change, fold
 from collector.minted import MINTED
 from collector.store import occurrences, streams
@@ -91,12 +91,7 @@ def _named(message: SyncRequest) -> Iterator[str]:
     """Each uid in it, of rows that can be read and of others."""
     if message.head is not None:
         yield from message.head.open
-    for raw in message.rows:
-        if isinstance(raw, dict):
-            members = raw.get("members")
-            for one in (raw, *(members if isinstance(members, list) else ())):
-                if isinstance(one, dict) and isinstance(uid := one.get("uid"), str):
-                    yield uid
+    yield from uids_in(message.rows)
 
 
 def _apply_together(
@@ -117,7 +112,10 @@ def _apply_together(
             redating.again(exchange)
     _advance(connection, [one for one in exchanges if one.verdict is Verdict.OK])
     telling = [one for one in exchanges if presence.tells(one)]
-    open_here = occurrences.open_of(connection, [one.gateway.id for one in telling])
+    asking = [one for one in exchanges if in_question.arises(one)]
+    open_here = occurrences.open_of(connection, {one.gateway.id for one in (*telling, *asking)})
+    for exchange in exchanges:
+        in_question.look(exchange, open_here.get(exchange.gateway.id, {}))
     told = {one.gateway.id: presence.present(one, open_here[one.gateway.id]) for one in telling}
     for exchange in exchanges:
         if exchange.verdict is Verdict.OK or not exchange.doubted:

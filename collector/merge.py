@@ -70,7 +70,7 @@ def rank_of(row: Row) -> Rank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    # Open at the edge, not here: send them again.
+    # Open at the edge, not here or not as it is there: send them again.
     want: tuple[str, ...] = ()
     # Open at the edge, closed here: the edge closes them and looks anew.
     closed_here: tuple[str, ...] = ()
@@ -84,12 +84,14 @@ def reconcile(
     held_open: Mapping[str, str],
     held_closed: Collection[str],
     unreadable: Mapping[str, str | None],
+    in_question: Collection[str] = (),
 ) -> Reconciliation:
     """Of a live stream whose newest row is held here.
 
     ``held_open`` maps the uids of this gateway that are open here to their condition keys; ``held_closed``
     are those of ``head.open`` that are closed here. ``unreadable`` are those that lie in quarantine, which
-    asking again would not mend, with their conditions, None where not even that can be read.
+    asking again would not mend, with their conditions, None where not even that can be read. ``in_question``
+    are those of ``held_open`` of which the edge may have told more than is held.
 
     Absence closes nothing while anything is disputed or asked for (it may be the same fault under another
     uid), while the condition has not been evaluated since the agent's start, or while an unreadable row may
@@ -97,9 +99,8 @@ def reconcile(
     """
     named = set(head.open)
     closed_here = tuple(uid for uid in head.open if uid in held_closed)
-    want = tuple(
-        uid for uid in head.open if uid not in held_open and uid not in held_closed and uid not in unreadable
-    )
+    known = {*held_open, *held_closed, *unreadable} - {*in_question}
+    want = tuple(uid for uid in head.open if uid not in known)
     if closed_here or want or None in unreadable.values():
         return Reconciliation(want=want, closed_here=closed_here)
     unknown = {*head.unsettled, *unreadable.values()}

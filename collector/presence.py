@@ -50,6 +50,7 @@ def present(exchange: Exchange, open_here: Mapping[str, Held]) -> merge.Reconcil
         held_open=held_open,
         held_closed=(stored.keys() - foreign.keys()) | {uid for uid in elsewhere if uid in exchange.pending},
         unreadable=foreign | _unreadable(exchange, elsewhere),
+        in_question=exchange.in_question,
     )
     _settle(exchange, head, told, open_here)
     return told

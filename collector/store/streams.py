@@ -51,6 +51,7 @@ class GatewayState:
     switched_ms: int | None
     switches: list[list[Any]] | None
     inventory_hash: str | None
+    in_question: list[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,24 +305,41 @@ def put_aside(
     """Rows that could not be taken, each with why. The same row again is not kept twice."""
     if not bad:
         return
-    rows = []
-    for raw, error in bad:
-        text = json.dumps(raw)
-        # Sent again at a new position it is the same row.
-        told = {**raw, "mod_seq": None} if isinstance(raw, dict) else raw
-        uid = raw.get("uid") if isinstance(raw, dict) else None
-        rows.append(
-            {
-                "gateway_id": gateway_id,
-                "stream": stream_id,
-                "uid": uid if isinstance(uid, str) and re.fullmatch(HEX128_PATTERN, uid) else None,
-                "received_ms": now_ms,
-                "error": clean(error),
-                "digest": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
-                "raw": text[:MAX_RAW_CHARS],
-            }
-        )
+    rows = [
+        {
+            "gateway_id": gateway_id,
+            "stream": stream_id,
+            "uid": legible_uid(raw),
+            "received_ms": now_ms,
+            "error": clean(error),
+            "digest": _digest(raw),
+            "raw": json.dumps(raw)[:MAX_RAW_CHARS],
+        }
+        for raw, error in bad
+    ]
     connection.execute(insert_for(connection)(quarantine).on_conflict_do_nothing(), rows)
+
+
+def were_put_aside(connection: Connection, gateway_id: str, raws: Iterable[object]) -> bool:
+    """All of these, before now."""
+    digests = {_digest(raw) for raw in raws}
+    found = connection.execute(
+        select(quarantine.c.digest).where(
+            quarantine.c.gateway_id == gateway_id, quarantine.c.digest.in_(digests)
+        )
+    )
+    return set(found.scalars()) == digests
+
+
+def legible_uid(raw: object) -> str | None:
+    uid = raw.get("uid") if isinstance(raw, dict) else None
+    return uid if isinstance(uid, str) and re.fullmatch(HEX128_PATTERN, uid) else None
+
+
+def _digest(raw: object) -> str:
+    """Sent again at a new position it is the same row."""
+    told = {**raw, "mod_seq": None} if isinstance(raw, dict) else raw
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def unreadable(connection: Connection, gateway_id: str, uids: Collection[str]) -> list[object]:

@@ -95,6 +95,8 @@ gateway = Table(
     Column("switched_ms", BigInteger),
     Column("switches", Document),
     Column("inventory_hash", String(64)),
+    # Uids to be told again: a row that could not be read may have been about one of them. Null: none.
+    Column("in_question", Document),
     Column("health", Document),
     UniqueConstraint("site", "name"),
 )

@@ -15,7 +15,7 @@ from collector.store.devices import devices
 from collector.store.gateways import gateways
 from collector.store.tickets import State, TicketDetail, TicketFilter, TicketView
 from collector.tickets import Condition, Work
-from edge_agent.wire import MAX_INT
+from edge_agent.wire import MAX_INT, SyncRequest
 
 
 def listed(store: Store, state: State | None = None) -> list[TicketView]:
@@ -286,6 +286,91 @@ def test_a_row_that_cannot_be_read_is_kept_once_however_often_it_is_sent(
         # The edge calls it open and it is not here: it is asked for, and comes at a new position.
         assert edge.sync(store, minute).answer.want == [uid]
     assert count(store, tables.quarantine) == 1
+
+
+def test_what_a_row_garbled_beyond_recognition_may_have_been_about_is_asked_for_until_it_is_told_again(
+    store: Store, edge: EdgeVoice
+) -> None:
+    label, head, jam = edge.raises(0), edge.raises(0, fault="head-open"), edge.raises(0, device="belt-1")
+    edge.sync(store, 0.1)
+    edge.worsens(label, 1, 40)
+    edge.comes_and_goes(jam, 1, 2, 3)
+    # That of the label came well; of the jam nobody knows whose it was.
+    garbled = garble(edge.message(3.1), jam)
+    told = send(store, edge.gateway, garbled, 3.1)
+    assert (told.quarantined, told.answer.want) == (1, [head, jam])
+    # The answer is lost: the agent says the same again, and goes on from there.
+    again = send(store, edge.gateway, garbled, 3.2)
+    assert (again.answer.verdict, again.answer.want) == ("old", [])
+    edge.hear(again)
+    scanner = edge.raises(3.2, device="scanner-1")
+    assert edge.sync(store, 3.3).answer.want == [head, jam]
+    assert revisions(store)[jam] == 1
+    # One comes with the next message, the other with the one after that.
+    edge.sync(store, 3.4, limit=1)
+    assert edge.sync(store, 3.5).answer.want == []
+    assert revisions(store) == {uid: edge.rows[uid]["rev"] for uid in (label, head, jam, scanner)}
+    assert edge.sync(store, 3.8).answer.want == []
+
+
+def test_what_was_garbled_within_the_history_is_asked_for_once_all_is_here(
+    store: Store, edge: EdgeVoice
+) -> None:
+    jam = edge.raises(0, device="belt-1")
+    edge.sync(store, 0.1)
+    edge.comes_and_goes(jam, 1)
+    edge.raises(2, device="belt-2")
+    told = send(store, edge.gateway, garble(edge.message(2.1, limit=1), jam), 2.1)
+    assert (told.quarantined, told.answer.want) == (1, [])
+    edge.hear(told)
+    assert edge.sync(store, 2.2).answer.want == [jam]
+    assert edge.sync(store, 2.3).answer.want == []
+    assert revisions(store)[jam] == 2
+
+
+def test_a_row_that_comes_garbled_again_as_it_was_is_not_asked_for_any_more(
+    store: Store, edge: EdgeVoice
+) -> None:
+    head, jam = edge.raises(0), edge.raises(0, device="belt-1")
+    edge.sync(store, 0.1)
+    edge.comes_and_goes(jam, 1)
+    for minute, wanted in ((1.1, [head, jam]), (1.2, []), (1.3, [])):
+        told = send(store, edge.gateway, garble(edge.message(minute), jam), minute)
+        assert told.answer.want == wanted
+        edge.hear(told)
+    assert revisions(store) == {head: 1, jam: 1}
+    # It goes on with the next that it tells.
+    edge.comes_and_goes(jam, 2)
+    edge.sync(store, 2.1)
+    assert revisions(store) == {head: 1, jam: edge.rows[jam]["rev"]}
+
+
+def test_what_the_edge_has_no_more_is_not_asked_for(store: Store, edge: EdgeVoice) -> None:
+    jam, overload = edge.raises(0, device="belt-1"), edge.raises(0, device="belt-2")
+    edge.sync(store, 0.1)
+    edge.comes_and_goes(jam, 1)
+    edge.raises(1, device="belt-3")
+    message = garble(edge.message(1.1, limit=1), jam)
+    edge.hear(send(store, edge.gateway, message, 1.1))
+    # Its disk has lost the overload.
+    del edge.rows[overload]
+    assert edge.sync(store, 1.2).answer.want == [jam]
+    for minute in (1.3, 1.6):
+        assert edge.sync(store, minute).answer.want == []
+    assert detail(store, overload).ticket.condition is Condition.CLEARED
+
+
+def garble(message: SyncRequest, uid: str) -> SyncRequest:
+    """Whose row that was cannot be read any more."""
+    rows = [row | {"uid": "?"} if row["uid"] == uid else row for row in message.rows]
+    return message.model_copy(update={"rows": rows})
+
+
+def revisions(store: Store) -> dict[str, int]:
+    """What is held, by uid."""
+    columns = tables.occurrence.c
+    wanted = select(columns.uid, columns.rev).where(columns.minted.is_(False))
+    return {row.uid: row.rev for row in store.read(lambda connection: connection.execute(wanted).all())}
 
 
 def test_a_row_of_another_gateway_is_put_aside(store: Store, edge: EdgeVoice) -> None:

@@ -119,6 +119,12 @@ def test_absence_closes_only_what_is_settled_and_undisputed(
     assert told == expected, what
 
 
+def test_what_is_in_question_is_wanted_and_nothing_is_closed_by_absence_meanwhile() -> None:
+    head = Head(seq=1, open=["1" * 32], unsettled=[], inventory_hash="")
+    told = reconcile(head, held_open=OPEN_HERE, held_closed=[], unreadable={}, in_question=["1" * 32])
+    assert told == Reconciliation(want=("1" * 32,))
+
+
 def test_verdicts_never_depend_on_anything_but_the_four_positions() -> None:
     """Total: every combination of a few boundaries has a verdict, and OK never moves backwards."""
     some = [BEGINNING, A, B, STRANGER, C]

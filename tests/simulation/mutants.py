@@ -248,6 +248,14 @@ MUTANTS = [
         "return Reconciliation(want=want, closed_here=closed_here)",
         "return Reconciliation(closed_here=closed_here)",
     ),
+    _of(
+        "what a garbled row may have been about is not asked for", "C6", PRESENCE + "present",
+        "in_question=exchange.in_question,", "",
+    ),
+    _of(
+        "what a garbled row may have been about is asked for once", "C6", "collector.in_question:look",
+        "asked = before\n", "asked = []\n",
+    ),
     # --- the present ahead of the history
     _of(
         "the present moves the position", "C10", INGEST + "_judge",

@@ -423,6 +423,27 @@ class Unreadable(Scene):
 
 
 @dataclass(slots=True)
+class Garbled(Scene):
+    """A fault comes and goes; the row that tells that it is there again is garbled on its way, and the answer
+    to it is lost.
+    """
+
+    async def play(self) -> None:
+        box = self.boxes[0]
+        await self.turn([(5.0 + 3 * number, "belt-1", "jam") for number in range(8)])
+        await asyncio.sleep(5.0)
+        self.net.cut[box.name] = self.now + 18.0
+        await self.turn([(self.now + 1.0, "belt-1", "jam")])
+        await asyncio.sleep(15.0)
+        (row,) = (row for row in box.disk.rows() if row["state"] == "open")
+        self.ledger.garbled.add(row["uid"])
+        self.net.deaf[box.name] = self.now + 60.0
+        await asyncio.sleep(120.0)
+        if "pauses" not in row or not self.ledger.were_garbled:
+            self.fail("no row of what comes and goes was garbled: the scene plays nothing")
+
+
+@dataclass(slots=True)
 class ToldAhead(Scene):
     """A present was told far ahead of the history, by a disk that is rolled back before the history is told.
     What it was about is over then.
@@ -676,6 +697,7 @@ SCENES = (
     WorseAndBetter,
     TwoDisks,
     Unreadable,
+    Garbled,
     ToldAhead,
     OldLook,
     LookBeforeARestore,
