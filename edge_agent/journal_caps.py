@@ -121,17 +121,30 @@ class Economy:
         return self._held is not None
 
     def hold(self, growth_bytes: int) -> None:
-        """The disk is full: the file grows by no more than this, and the log stays short. Said again it only
-        narrows.
+        """Outside of any transaction: the disk is full. The file grows by this at once, before others take it,
+        and then no more; the log stays short. Said again it only narrows.
         """
-        pages = self._pragma("page_count") + growth_bytes // self._page_bytes
         if self._held is None:
             # Pages that the disk may not have are no help in making room.
-            self._spare_pages = SPARE_PAGES if growth_bytes else 0
+            self._spare_pages = 0
             self._sql.execute(f"PRAGMA wal_autocheckpoint = {max(8, self.caps.wal_pages // 4)}")
+            self._grow(growth_bytes // self._page_bytes)
+        pages = self._pragma("page_count")
         self._held = pages if self._held is None else min(self._held, pages)
         self._in_vain = None
         self._limit()
+
+    def _grow(self, pages: int) -> None:
+        """By so many, or by what can be had of them."""
+        free = self._pragma("freelist_count")
+        while pages:
+            try:
+                self._make_pages(free + pages)
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                pages //= 2
 
     def let_go(self) -> None:
         if self._held is not None:
@@ -152,10 +165,16 @@ class Economy:
             return
         if self._pragma("page_count") + wanted > self._pragma("max_page_count"):
             return
-        # Two transactions: what is freed in the one that made it is never written.
+        self._make_pages(wanted)
+
+    def _make_pages(self, count: int) -> None:
+        """So many free ones in a row, of which those that are free already are some."""
+        # Two transactions: what is freed in the one that made it is never written. The table has a page, its
+        # row another, and each further page of the row begins with the number of the next.
         self._sql.execute("DROP TABLE IF EXISTS reserve")
         self._sql.execute("CREATE TABLE reserve (pages BLOB)")
-        self._sql.execute("INSERT INTO reserve VALUES (zeroblob(?))", (wanted * self._page_bytes,))
+        row_bytes = max(0, count - 2) * (self._page_bytes - 4)
+        self._sql.execute("INSERT INTO reserve VALUES (zeroblob(?))", (row_bytes,))
         self._sql.execute("DROP TABLE reserve")
 
     def is_pressed(self, room: Room) -> bool:

@@ -1,9 +1,9 @@
 """Keeps room on the journal's disk, and decides what another program's full disk means for the journal.
 
 A ballast file holds some room that nobody else can take. It is let go when the journal is refused: then the
-write-ahead log moves into the file, the file grows by a quarter of the ballast at most, and from then on
-lives within itself: what it gives up (``journal_caps``) makes room for what comes. Once there is room again,
-all of it is as before.
+write-ahead log moves into the file, the file grows by a quarter of the ballast at once, before others take
+that too, and from then on lives within itself: what it gives up (``journal_caps``) makes room for what comes.
+Once there is room again, all of it is as before.
 """
 
 from __future__ import annotations

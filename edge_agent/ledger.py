@@ -263,12 +263,16 @@ class Ledger:
 
     def hold(self, growth_bytes: int) -> None:
         """Outside of any transaction: the disk is full. What is in the log moves into the file while there is
-        room for it; the file grows by no more than ``growth_bytes``.
+        room for it; the file grows by ``growth_bytes``, at once, before others take them, and no more.
         """
+        self._move_log()
+        self.economy.hold(growth_bytes)
+        self._move_log()
+        self.pressed = True
+
+    def _move_log(self) -> None:
         with suppress(sqlite3.Error):
             self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self.economy.hold(growth_bytes)
-        self.pressed = True
 
     def let_go(self) -> None:
         """There is room on the disk again."""

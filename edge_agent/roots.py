@@ -314,8 +314,8 @@ def _bus(name: str, devices: Sequence[str]) -> Group:
     return Group(
         component=name,
         title=f"Bus {name} cannot be reached ({len(devices)} devices)",
-        advice="Nothing on it answers. Check the adapter or controller that it hangs on, its power and its "
-        "cable, before any of its devices.",
+        advice="Nothing on it answers. Check the adapter, controller or broker that it hangs on, its power "
+        "and its cable, before any of its devices.",
         devices=tuple(devices),
     )
 

@@ -72,7 +72,7 @@ def _silence(evidence: Mapping[str, object]) -> str:
     more = evidence.get("more")
     if isinstance(more, int) and devices:
         devices.append(f"and {more} more")
-    said = [f"{one[:1].upper()}{one[1:]}." for one in why]
+    said = [f"{one[:1].upper()}{one[1:]}{'' if one.endswith('?') else '.'}" for one in why]
     return " ".join([*said, *([f"Not heard: {', '.join(devices)}."] if devices else ())])
 
 

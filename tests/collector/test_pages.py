@@ -136,6 +136,24 @@ async def test_a_ticket_says_what_was_learned_that_made_it_one(home: House) -> N
     assert "Scan: silent for 14 min; usually for at most 3 min &lt;b&gt;." in shown
 
 
+async def test_a_cause_that_is_over_says_what_it_explained_and_no_more_that_nobody_knows(home: House) -> None:
+    gateway = await home.enrol()
+    evidence = {"why": ["the broker: is the network down?"], "devices": ["beacon-1"]}
+    cause = gateway.voice.raises(0, "gw-01", fault="unreachable", evidence=evidence)
+    gone = gateway.voice.raises(1, "beacon-1", because=cause)
+    await home.sync(gateway)
+    client = await home.log_in("alice")
+    told = words((await read(client, f"/t/{cause}")).text)
+    assert "The broker: is the network down? Not heard: beacon-1." in told
+    assert "Nobody knows how these are" in told
+    gateway.voice.clears(gone, 2)
+    gateway.voice.clears(cause, 2)
+    await home.sync(gateway)
+    told = words((await read(client, f"/t/{cause}")).text)
+    assert "heard again" in told
+    assert "Nobody knows how these are" not in told
+
+
 async def test_what_comes_and_goes_says_so_and_whether_it_is_there(home: House) -> None:
     gateway = await home.enrol()
     uid = gateway.voice.raises(0, "printer-1")

@@ -164,6 +164,28 @@ def test_who_takes_the_room_of_the_ballast_too_stops_nothing(disk: SmallDisk) ->
     asyncio.run(run())
 
 
+@with_a_disk_of(8)
+def test_who_takes_the_room_of_the_ballast_at_once_finds_what_the_journal_needs_taken(
+    disk: SmallDisk,
+) -> None:
+    """The journal has not yet grown when the other program comes back."""
+
+    async def run() -> None:
+        async with site(disk) as floor:
+            await floor.turn(1_500, evidence_bytes=300)
+            await floor.journal.tend()
+            disk.fill()
+            for _ in range(6):
+                await floor.turn(200)
+                disk.fill()
+            assert not ballast(disk).exists()
+            await floor.turn(FURTHER)
+            assert floor.refused == 0
+            await floor.check()
+
+    asyncio.run(run())
+
+
 @with_a_disk_of(4)
 def test_an_agent_starts_on_a_full_disk(disk: SmallDisk) -> None:
     async def run() -> None:
