@@ -121,7 +121,7 @@ class Economy:
         return self._held is not None
 
     def hold(self, growth_bytes: int) -> None:
-        """Outside of any transaction: the disk is full. The file grows by this at once, before others take it,
+        """Outside of any transaction: the disk is full. The file grows by this at once, before others do,
         and then no more; the log stays short. Said again it only narrows.
         """
         if self._held is None:
