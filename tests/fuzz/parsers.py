@@ -823,6 +823,8 @@ PARSERS: tuple[Parser, ...] = (
         parse=gathered_texts,
         seeds=(b"battery=low\nfan=blocked\nbattery=", b"=x"),
         words=(b"battery=", b"\n", b"\xff", b'"', b"\x00"),
+        # Each line is a message, which tells all that was gathered anew.
+        longest=KIB,
     ),
     Parser(
         name="modbus tcp frames",
