@@ -4,15 +4,14 @@ feel of it, in turns of quiet and noise within one run."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rigs.collector_program import collector_program
 from storm.fleet import Counts, Gateway, enrol, fleet_of, forwarding, quietly
+from storm.loud import running
 from storm.storm import database_of
 from storm.watch import background, quantile
 
@@ -48,24 +47,35 @@ async def noise(plan: Noise, directory: Path, database_url: str = "") -> Heard:
     flags = ["--database-url", database_url] if database_url else []
     heard = Heard()
     with collector_program(data_dir, *flags) as collector:
-        ordinary, loud = Counts(), Counts()
-        counts = [*[ordinary] * plan.gateways, loud]
-        fleet = fleet_of(access.bearers, collector.url, directory, counts, fresh=range(plan.gateways))
-        others, noisy = fleet[:-1], fleet[-1]
+        ordinary = Counts()
+        bearers, counts = access.bearers[:-1], [ordinary] * plan.gateways
+        fleet = fleet_of(bearers, collector.url, directory, counts, fresh=range(plan.gateways))
         await quietly(fleet)
-        async with forwarding(others), background(*(_ordinary(gateway, plan) for gateway in others)):
+        pause_s = plan.every_s / plan.times
+        async with (
+            running(
+                plan.gateways,
+                collector.url,
+                access.bearers[-1],
+                directory,
+                rows=plan.rows,
+                pause_s=pause_s,
+            ) as loud,
+            forwarding(fleet),
+            background(*(_ordinary(gateway, plan) for gateway in fleet)),
+        ):
             await asyncio.sleep(plan.every_s)
             for turn in range(2 * plan.turns):
                 is_noisy = bool(turn % 2)
                 ordinary.seconds.clear()
                 ordinary.fresh_s.clear()
-                async with _perhaps(noisy, plan, is_noisy):
-                    await asyncio.sleep(plan.turn_s)
+                await (loud.be_loud(plan.turn_s) if is_noisy else asyncio.sleep(plan.turn_s))
                 heard.requests_s[is_noisy] += ordinary.seconds
                 heard.fresh_s[is_noisy] += ordinary.fresh_s
                 await asyncio.sleep(1)
-        heard.others, heard.noisy = ordinary.requests, loud.requests
-        heard.errors = [*ordinary.errors, *loud.errors]
+            of_loud = await loud.heard()
+        heard.others, heard.noisy = ordinary.requests, Counter(of_loud["requests"])
+        heard.errors = [*ordinary.errors, *of_loud["errors"]]
         for gateway in fleet:
             await gateway.close()
     return heard
@@ -77,24 +87,6 @@ async def _ordinary(gateway: Gateway, plan: Noise) -> None:
         await gateway.jam(device)
         await asyncio.sleep(gateway.rng.uniform(0.5, 1.5) * plan.every_s)
         await gateway.clear(device)
-
-
-@contextlib.asynccontextmanager
-async def _perhaps(noisy: Gateway, plan: Noise, is_noisy: bool) -> AsyncIterator[None]:
-    if not is_noisy:
-        yield
-        return
-    async with background(_loud(noisy, plan)):
-        yield
-
-
-async def _loud(gateway: Gateway, plan: Noise) -> None:
-    pause_s = plan.every_s / plan.times
-    while True:
-        begun_s = time.monotonic()
-        gateway.gather(plan.rows)
-        await gateway.forwarder.exchange()
-        await asyncio.sleep(max(0.0, pause_s - (time.monotonic() - begun_s)))
 
 
 def told(plan: Noise, heard: Heard) -> Iterator[str]:
