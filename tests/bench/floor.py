@@ -20,14 +20,32 @@ from rigs.ports import free_port, listens, wait_until
 from rigs.warehouse import People, warehouse
 
 from edge_agent.journal import FILE
-from edge_agent.wire import condition_key
 
 EVERY_S = 0.1
 # The journal is looked at so often, the list of tickets pauses so long between two looks.
 LOOK_ROW_S, LOOK_TICKET_S = 0.001, 0.005
 WITHIN_S = 30.0
-ADDRESS, CODE = 1, 17
-KEY = condition_key("plc-1", "word", "code")
+# A fault of its own for each change: one that came and went so often would be one that pauses.
+WORDS, BITS = 8, 16
+
+PROFILE = """
+schema: 1
+name: bench-bits
+title: A word of bits after the other
+maker: none
+models: [none]
+evidence: simulated
+source: tests/bench/floor.py
+transports: [modbus]
+reads:
+  words: {{function: 3, address: 0, count: {words}, every_s: {every_s}}}
+signals:
+{signals}
+conditions:
+{conditions}
+examples:
+{examples}
+"""
 
 
 class Register:
@@ -35,11 +53,12 @@ class Register:
 
     def __init__(self) -> None:
         self.asked_s: float | None = None
-        self._value = 0
+        self._words = [0] * WORDS
 
-    def change(self, value: int) -> float:
+    def change(self, bit: int) -> float:
         """When it was changed."""
-        self._value, self.asked_s = value, None
+        self._words[bit // BITS] ^= 1 << bit % BITS
+        self.asked_s = None
         return time.perf_counter()
 
     async def answer(
@@ -52,10 +71,9 @@ class Register:
         _written: list[int] | list[bool] | None,
     ) -> None:
         """As pymodbus asks for it, just before it reads."""
-        if address <= ADDRESS < address + count:
-            registers[ADDRESS - start] = self._value
-            if self.asked_s is None:
-                self.asked_s = time.perf_counter()
+        registers[address - start : address - start + count] = self._words[address : address + count]
+        if self.asked_s is None:
+            self.asked_s = time.perf_counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +101,30 @@ async def _measure(changes: int) -> tuple[Took, Took]:
     row, ticket = Took(), Took()
     with tempfile.TemporaryDirectory(prefix="andon-bench-") as folder:
         async with plc() as (port, register), warehouse(Path(folder)) as site:
-            agent = site.agent(_lines(port))
+            profiles = Path(folder) / "profiles"
+            profiles.mkdir()
+            (profiles / "bench-bits.yaml").write_text(_profile())
+            agent = site.agent(_lines(port), environment={"EDGE_AGENT_AGENT__PROFILES_DIR": str(profiles)})
             await site.reader.until(lambda: _is_watched(site.reader), "the device is known")
             with closing(sqlite3.connect(f"file:{agent.data_dir / FILE}?mode=ro", uri=True)) as journal:
                 for number in range(changes):
                     await asyncio.sleep(EVERY_S * (1 + number % 10 / 10))
-                    await _change(register, CODE if number % 2 == 0 else 0, journal, site.reader, row, ticket)
+                    await _change(register, number, journal, site.reader, row, ticket)
     return row, ticket
 
 
 async def _change(
-    register: Register, value: int, journal: sqlite3.Connection, people: People, row: Took, ticket: Took
+    register: Register, number: int, journal: sqlite3.Connection, people: People, row: Took, ticket: Took
 ) -> None:
+    """Each fault begins with one change and ends with the next."""
+    fault, wanted = f"bit-{number // 2}", "cleared" if number % 2 else "active"
     before = _newest(journal)
-    changed_s = register.change(value)
+    changed_s = register.change(number // 2)
     while _newest(journal) == before:
         assert time.perf_counter() - changed_s < WITHIN_S, "no row"
         await asyncio.sleep(LOOK_ROW_S)
     row.add(changed_s, register, time.perf_counter())
-    wanted = "active" if value else "cleared"
-    while wanted not in [one["condition"] for one in await people.tickets() if one["fault"] == "code"]:
+    while wanted not in [one["condition"] for one in await people.tickets() if one["fault"] == fault]:
         assert time.perf_counter() - changed_s < WITHIN_S, "no ticket"
         await asyncio.sleep(LOOK_TICKET_S)
     ticket.add(changed_s, register, time.perf_counter())
@@ -110,7 +132,7 @@ async def _change(
 
 def _newest(journal: sqlite3.Connection) -> int:
     """In WAL another connection sees what is committed, and that is synced by then."""
-    found = journal.execute("SELECT coalesce(max(mod_seq), 0) FROM occurrence WHERE key = ?", (KEY,))
+    found = journal.execute("SELECT coalesce(max(mod_seq), 0) FROM occurrence WHERE key LIKE 'plc-1|%|bit-%'")
     return int(found.fetchone()[0])
 
 
@@ -126,7 +148,7 @@ def _at(took: Sequence[float], share: int) -> float:
 async def plc() -> AsyncIterator[tuple[int, Register]]:
     register, port = Register(), free_port()
     device = SimDevice(
-        1, simdata=SimData(0, values=[0] * 8, datatype=DataType.REGISTERS), action=register.answer
+        1, simdata=SimData(0, values=[0] * WORDS, datatype=DataType.REGISTERS), action=register.answer
     )
     server = ModbusTcpServer(device, address=("127.0.0.1", port))
     serving = asyncio.create_task(server.serve_forever())
@@ -138,6 +160,30 @@ async def plc() -> AsyncIterator[tuple[int, Register]]:
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
+
+
+def _profile() -> str:
+    signals, conditions, examples = [], [], []
+    for n in range(WORDS * BITS):
+        word, bit = divmod(n, BITS)
+        signals.append(
+            f"  bit-{n}: {{read: words, register: {word}, bit: {bit}, source: tests/bench/floor.py}}"
+        )
+        conditions.append(
+            f"  - {{fault: bit-{n}, component: words, title: Bit {n} is set, advice: Look., severity: stop,"
+            f" when: {{is: {{signal: bit-{n}, value: true}}}}}}"
+        )
+        bad = [1 << bit if place == word else 0 for place in range(WORDS)]
+        examples.append(
+            f"  - {{condition: words/bit-{n}, trips: {{words: {bad}}}, clears: {{words: {[0] * WORDS}}}}}"
+        )
+    return PROFILE.format(
+        words=WORDS,
+        every_s=EVERY_S,
+        signals="\n".join(signals),
+        conditions="\n".join(conditions),
+        examples="\n".join(examples),
+    )
 
 
 def _lines(port: int) -> str:
@@ -152,16 +198,8 @@ port = {port}
 [[device]]
 id = "plc-1"
 bus = "plc"
-profile = "generic-modbus"
+profile = "bench-bits"
 unit = 1
-
-[device.set]
-reads.value.every_s = 10
-reads.word.every_s = {EVERY_S}
-[device.set.conditions."word/code"]
-enabled = true
-on_delay_s = 0
-off_delay_s = 0
 """
 
 
