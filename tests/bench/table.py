@@ -24,5 +24,5 @@ def show(figures: Iterable[Figure]) -> None:
 
 def line(one: Figure) -> str:
     ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
-    value = f"{one.value:,.0f}" if one.value >= 100 else f"{one.value:.2f}"
+    value = f"{one.value:,.0f}" if one.value >= 100 else f"{one.value:.3g}"
     return f"{one.name:58} {value:>12} {one.aim:>8} {ratio:>8} {one.ratio_aim:>6}"
