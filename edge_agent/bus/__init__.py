@@ -82,7 +82,10 @@ class Bus:
 
     def clock(self) -> float:
         """Monotonic seconds."""
-        return self._clock() if self._clock else asyncio.get_running_loop().time()
+        if self._clock is None:
+            # Kept: to find the loop costs a call of the system each time.
+            self._clock = asyncio.get_running_loop().time
+        return self._clock()
 
     def service(self) -> Service | None:
         """What it gave in the last minute; None where nothing is polled, and before the first minute."""
