@@ -36,6 +36,8 @@ from edge_agent import wire
 log = structlog.get_logger()
 
 MAX_FORM_BYTES = 64 << 10
+# The longest here has a dozen; to read 30,000 of them takes 20 ms of the only loop.
+MAX_FORM_FIELDS = 64
 MAX_COOKIE_BYTES = 256
 OUR_COOKIES = re.compile(
     rb"(?:^|;)[ \t]*(%s)=([^;]{1,%d})(?![^;])" % ("|".join(auth.COOKIES).encode(), MAX_COOKIE_BYTES)
@@ -381,7 +383,11 @@ def read_form(body: bytes) -> dict[str, str]:
     """Raises Problem 400."""
     if b"%00" in body or b"\0" in body:
         raise Problem(400, NO_NUL, reason="request")
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    text = body.decode("utf-8", "replace")
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+    except ValueError:
+        raise Problem(400, f"a form has at most {MAX_FORM_FIELDS} fields", reason="request") from None
 
 
 def database_away() -> Problem:

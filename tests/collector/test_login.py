@@ -69,6 +69,12 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(home: House, name
     assert "Name or password is wrong." in answer.text
 
 
+async def test_a_form_of_thousands_of_fields_is_refused_before_it_is_read(home: House) -> None:
+    answer = await attempt(home.client(), "bob", PASSWORD, **{f"x{number}": "" for number in range(64)})
+    assert answer.status_code == 400
+    assert "A form has at most 64 fields." in answer.text
+
+
 async def test_a_form_that_lay_overnight_takes_the_password_of_the_morning(home: House) -> None:
     client = home.client()
     form = await client.get("/login")
