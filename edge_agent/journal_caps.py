@@ -105,7 +105,6 @@ class Economy:
         self.caps = caps
         self._page_bytes = self._pragma("page_size")
         self._held: int | None = None
-        self._spare_pages = SPARE_PAGES
         self._relieving = False
         # When there was nothing left to give up: no use in looking again at once.
         self._in_vain: Room | None = None
@@ -125,8 +124,6 @@ class Economy:
         and then no more; the log stays short. Said again it only narrows.
         """
         if self._held is None:
-            # Pages that the disk may not have are no help in making room.
-            self._spare_pages = 0
             self._sql.execute(f"PRAGMA wal_autocheckpoint = {max(8, self.caps.wal_pages // 4)}")
             self._grow(growth_bytes // self._page_bytes)
         pages = self._pragma("page_count")
@@ -148,7 +145,7 @@ class Economy:
 
     def let_go(self) -> None:
         if self._held is not None:
-            self._held, self._spare_pages = None, SPARE_PAGES
+            self._held = None
             self._sql.execute(f"PRAGMA wal_autocheckpoint = {self.caps.wal_pages}")
             self._limit()
 
@@ -190,7 +187,8 @@ class Economy:
 
         ``full``: something could not be written; what is left to give up is given up for it.
         """
-        self._limit(spare=self._spare_pages)
+        # On a full disk nothing beyond the file is anybody's.
+        self._limit(spare=0 if self.held else SPARE_PAGES)
         try:
             return self._relieve(full=full)
         finally:

@@ -170,7 +170,7 @@ class Watch:
         journal cannot be written, what is not is decided anew.
         """
         watched = self._watched[reading.device]
-        if not self._intake.is_busy_with((reading.device,)):
+        if not self._is_behind(watched):
             self._notice_standstill(reading.at)
             if self._says_nothing_new(watched, reading):
                 return
@@ -433,9 +433,7 @@ def _restored_across(
         rule.key for rule in across.rules if condition_key(device.id, rule.component, rule.fault) in active
     ]
     detector = Detector(across.rules, start=start, active=was_active, others=across.sources)
-    return _Watched(
-        device=device, detector=detector, sources=frozenset(across.sources), signals=across.signals
-    )
+    return _Watched(device=device, detector=detector, sources=across.sources, signals=across.signals)
 
 
 def _decided(watched: _Watched, decide: Callable[[Detector], Sequence[Transition]]) -> _Decided:

@@ -114,9 +114,9 @@ class Settings(BusSettings):
 
 
 class Transport(Bus):
-    acknowledges = True
-
     """Raises ValueError as ``Settings.check`` does."""
+
+    acknowledges = True
 
     def __init__(
         self,
