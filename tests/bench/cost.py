@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
+from bench.profiles import text
 from bench.table import Figure, show
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.server import ModbusTcpServer
@@ -34,25 +35,6 @@ BLOCK = READS * REGISTERS
 WARM_UP_S = 3.0
 STARTS_WITHIN_S = 30.0
 SITE = "north"
-
-PROFILE = """
-schema: 1
-name: bench-block
-title: Four blocks of registers
-maker: none
-models: [none]
-evidence: simulated
-source: tests/bench/cost.py
-transports: [modbus]
-reads:
-{reads}
-signals:
-{signals}
-conditions:
-{conditions}
-examples:
-{examples}
-"""
 
 
 def _profile() -> str:
@@ -80,8 +62,9 @@ def _profile() -> str:
                 f"  - {{condition: block{n}/{name}{n}, trips: {{block{n}: {bad}}},"
                 f" clears: {{block{n}: {good}}}}}"
             )
-    parts = {"reads": reads, "signals": signals, "conditions": conditions, "examples": examples}
-    return PROFILE.format(**{name: "\n".join(lines) for name, lines in parts.items()})
+    return text(
+        "bench-block", __file__, reads=reads, signals=signals, conditions=conditions, examples=examples
+    )
 
 
 def figures(*, devices: int = DEVICES, many: int = MANY, seconds: float = 30.0) -> Iterator[Figure]:

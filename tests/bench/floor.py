@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.profiles import text
 from bench.table import Figure, show
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -27,25 +28,6 @@ LOOK_ROW_S, LOOK_TICKET_S = 0.001, 0.005
 WITHIN_S = 30.0
 # A fault of its own for each change: one that came and went so often would be one that pauses.
 WORDS, BITS = 8, 16
-
-PROFILE = """
-schema: 1
-name: bench-bits
-title: A word of bits after the other
-maker: none
-models: [none]
-evidence: simulated
-source: tests/bench/floor.py
-transports: [modbus]
-reads:
-  words: {{function: 3, address: 0, count: {words}, every_s: {every_s}}}
-signals:
-{signals}
-conditions:
-{conditions}
-examples:
-{examples}
-"""
 
 
 class Register:
@@ -177,12 +159,9 @@ def _profile() -> str:
         examples.append(
             f"  - {{condition: words/bit-{n}, trips: {{words: {bad}}}, clears: {{words: {[0] * WORDS}}}}}"
         )
-    return PROFILE.format(
-        words=WORDS,
-        every_s=EVERY_S,
-        signals="\n".join(signals),
-        conditions="\n".join(conditions),
-        examples="\n".join(examples),
+    reads = [f"  words: {{function: 3, address: 0, count: {WORDS}, every_s: {EVERY_S}}}"]
+    return text(
+        "bench-bits", __file__, reads=reads, signals=signals, conditions=conditions, examples=examples
     )
 
 
