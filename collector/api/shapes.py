@@ -36,6 +36,7 @@ TICKET: dict[str, Any] = {
     "condition": "active",
     "ack": "unacked",
     "hidden": [],
+    "comes_and_goes": False,
     "work": "new",
     "version": 1767600015000,
     "occurred_at": "2026-11-22T05:12:01.250Z",
@@ -128,7 +129,9 @@ def examples() -> dict[str, list[Any]]:
 
 
 class Ticket(Shape):
-    """One ticket in a list. ``id`` is for programs, ``number`` (unique in its site) for people."""
+    """One ticket in a list. ``id`` is for programs, ``number`` (unique in its site) for people.
+    ``comes_and_goes``: its fault chatters, it is open all the time.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [TICKET]})
 
@@ -144,6 +147,7 @@ class Ticket(Shape):
     condition: str
     ack: str
     hidden: list[str]
+    comes_and_goes: bool
     work: str
     version: int
     occurred_at: str
@@ -687,6 +691,7 @@ def _ticket(view: TicketView) -> dict[str, Any]:
         "condition": view.condition.value,
         "ack": view.ack.value,
         "hidden": list(view.hidden),
+        "comes_and_goes": view.comes_and_goes,
         "work": view.work.value,
         "version": view.version,
         "occurred_at": rfc3339(view.occurred_ms),

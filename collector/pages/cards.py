@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from collector.pages.texts import severity
+from collector.pages.texts import counted, severity
 from collector.store.tickets import TicketView
 from collector.tickets import Ack, Condition, Work
 
@@ -85,6 +85,13 @@ class Card:
         if view.assignee:
             return f"{view.assignee} has it"
         return f"{view.acked_by} has seen it" if view.ack is Ack.ACKED and view.acked_by else ""
+
+    @property
+    def course(self) -> str:
+        """That it comes and goes, in words; empty when it is there all the time, or over."""
+        if not self.view.comes_and_goes:
+            return ""
+        return f"comes and goes, {counted(self.view.count, 'time')} so far"
 
     @property
     def late(self) -> bool:

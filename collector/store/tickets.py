@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, not_, 
 
 from collector import dating
 from collector.store import evidence, out_of_service, ticket_rows
+from collector.store.bulk import among
 from collector.store.evidence import Kept
 from collector.store.out_of_service import OutOfService
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
@@ -102,6 +103,8 @@ class TicketView:
     because: str | None
     # Its device is out of service.
     out: OutOfService | None
+    # It goes on with pauses in between: the fault chatters.
+    comes_and_goes: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +140,9 @@ class OccurrenceView:
     recorded: tuple[Kept, ...] = ()
 
 
+_OPEN_COURSES = select(occurrence.c.ticket_id, occurrence.c.severities).where(
+    among(occurrence.c.ticket_id, "ids"), occurrence.c.open
+)
 # What happened at the moment of the ticket that is kept with the entry.
 DATED = frozenset({Reason.OPENED, Reason.RETURNED, Reason.CLEARED})
 
@@ -173,7 +179,7 @@ class TicketDetail:
     explains: tuple[TicketView, ...] = ()
 
     @property
-    def comes_and_goes(self) -> OccurrenceView | None:
+    def pausing(self) -> OccurrenceView | None:
         """What goes on with pauses in between."""
         return next((one for one in self.occurrences if one.open and one.pauses), None)
 
@@ -277,11 +283,20 @@ def _explains(connection: Connection, one: Ticket) -> tuple[TicketView, ...]:
 
 def views(connection: Connection, tickets: Sequence[Ticket]) -> list[TicketView]:
     """As people see them, in this order."""
-    out = out_of_service.going_on(connection, {one.site for one in tickets}) if tickets else {}
-    return [_view(one, out.get((one.site, one.device))) for one in tickets]
+    if not tickets:
+        return []
+    out = out_of_service.going_on(connection, {one.site for one in tickets})
+    pausing = _pausing(connection, [one.id for one in tickets if one.closed_ms is None])
+    return [_view(one, out.get((one.site, one.device)), one.id in pausing) for one in tickets]
 
 
-def _view(one: Ticket, out: OutOfService | None) -> TicketView:
+def _pausing(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Of these tickets the ones in which something open pauses, or did."""
+    rows = connection.execute(_OPEN_COURSES, {"ids": ids}).all() if ids else []
+    return {ticket_id for ticket_id, severities in rows if dating.pauses(severities)}
+
+
+def _view(one: Ticket, out: OutOfService | None, comes_and_goes: bool) -> TicketView:
     hidden = ((SUPPRESSED, one.is_suppressed), (OUT_OF_SERVICE, out is not None))
     is_quiet = out is not None and one.closed_ms is None and one.work is not Work.RESOLVED
     return TicketView(
@@ -319,6 +334,7 @@ def _view(one: Ticket, out: OutOfService | None) -> TicketView:
         merged_into=one.merged_into,
         because=one.because,
         out=out,
+        comes_and_goes=comes_and_goes,
     )
 
 

@@ -47,7 +47,7 @@ async def test_a_ticket_in_the_list_has_exactly_the_promised_fields(
     found = (await bob.get("/api/v1/tickets")).json()
     assert set(found) == {"items", "next"}
     names = "id number site device place component fault title severity condition ack hidden work version"
-    assert set(found["items"][0]) == {*names.split(), "occurred_at", "received_at"}
+    assert set(found["items"][0]) == {*names.split(), "occurred_at", "received_at", "comes_and_goes"}
     assert found["items"][0]["occurred_at"] == "2026-01-05T08:00:00.000Z"
     assert found["items"][0] | {"id": "", "version": 0} == {
         "id": "",
@@ -62,6 +62,7 @@ async def test_a_ticket_in_the_list_has_exactly_the_promised_fields(
         "condition": "active",
         "ack": "unacked",
         "hidden": [],
+        "comes_and_goes": False,
         "work": "new",
         "version": 0,
         "occurred_at": "2026-01-05T08:00:00.000Z",

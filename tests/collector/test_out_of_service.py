@@ -219,6 +219,27 @@ async def test_only_a_lead_or_an_installer_takes_it_out(home: House, role: Role,
     assert len((await reader.get("/api/v1/tickets", params={"hidden": "false"})).json()["items"]) == 1
 
 
+async def test_the_tables_of_downtime_have_a_column_for_it_when_there_was_any(home: House) -> None:
+    await home.ticket()
+    home.clock.forward(minutes=5)
+    alice = await home.log_in("alice")
+    downtime = "/downtime?from=2026-01-05&to=2026-01-05"
+    assert "Planned" not in (await alice.get(downtime)).text
+    csrf = csrf_in((await alice.get("/devices/north/printer-1")).text)
+    await alice.post(
+        "/devices/north/printer-1/out-of-service", data={"csrf": csrf, "text": "New head", "hours": "4"}
+    )
+    home.clock.forward(minutes=30)
+    shown = (await alice.get(downtime)).text
+    window = {"site": "north", "from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
+    for by, caption in (("device", "By device"), ("fault", "By fault")):
+        (item,) = (await alice.get("/api/v1/downtime", params=window | {"by": by})).json()["items"]
+        assert item["planned_ms"] == 30 * MINUTE_MS
+        table = shown.split(f"<caption>{caption}</caption>")[1].split("</table>")[0]
+        assert table.count("Planned</th>") == 1
+        assert re.findall(r'data-label="Planned">([^<]*)<', table) == ["30 min 00 s"]
+
+
 async def test_a_lead_takes_a_device_out_on_its_page_and_brings_it_back(home: House) -> None:
     ticket = await home.ticket()
     alice = await home.log_in("alice")

@@ -175,6 +175,35 @@ async def test_what_comes_and_goes_says_so_and_whether_it_is_there(home: House) 
     assert "Comes and goes" not in words((await read(client, f"/t/{uid}")).text)
 
 
+async def test_lists_mark_what_comes_and_goes_as_long_as_it_does(home: House) -> None:
+    gateway = await home.enrol()
+    jam = gateway.voice.raises(0, "zone-4", fault="jam")
+    steady = gateway.voice.raises(0, "printer-1")
+    client = await home.log_in("alice")
+
+    async def marked() -> dict[str, bool]:
+        await home.sync(gateway)
+        items = (await client.get("/api/v1/tickets")).json()["items"]
+        told = {one["id"]: one["comes_and_goes"] for one in items}
+        for path in ("/", "/m"):
+            shown = words((await read(client, path)).text).lower()
+            assert shown.count("comes and goes") == sum(told.values()), path
+        return told
+
+    assert await marked() == {jam: False, steady: False}
+    gateway.voice.comes_and_goes(jam, 1)
+    assert await marked() == {jam: True, steady: False}
+    gateway.voice.comes_and_goes(jam, 1, 2, 3, 4)
+    assert await marked() == {jam: True, steady: False}
+    assert "comes and goes, 3 times so far" in words((await read(client, "/")).text)
+    # It calls as before: nothing hides it.
+    (seen,) = [one for one in (await client.get("/api/v1/tickets")).json()["items"] if one["id"] == jam]
+    assert (seen["hidden"], seen["condition"], seen["ack"]) == ([], "active", "unacked")
+    gateway.voice.clears(jam, 5)
+    home.clock.forward(minutes=6)
+    assert await marked() == {jam: False, steady: False}
+
+
 async def test_what_a_device_says_is_text_and_nothing_else(home: House) -> None:
     gateway = await home.enrol()
     gateway.voice.watches("printer-1", place="<b>hall</b>/line-1")
