@@ -115,6 +115,22 @@ def _among_postgresql(element: among, compiler: SQLCompiler, **more: Any) -> str
     return f"{column} = ANY({wanted})"
 
 
+class unindexed(FunctionElement[str]):  # noqa: N801  reads as SQL
+    """A column by which SQLite is not to look for rows: of ``site = ?`` it expects ten, and there may be a
+    million.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(unindexed)
+def _unindexed(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
+    # sqlite.org/optoverview.html: "the unary + operator".
+    sign = "+" if compiler.dialect.name == "sqlite" else ""
+    return sign + compiler.process(element.clauses, **more)
+
+
 def _execute(connection: Connection, statement: str, names: tuple[str, ...], rows: Rows) -> None:
     if connection.dialect.name == "postgresql":
         told = [{name: row[name] for name in names} for row in rows]

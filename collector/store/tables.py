@@ -272,7 +272,7 @@ ticket = Table(
     UniqueConstraint("site", "number"),
     Index("ix_ticket_site_received_ms", "site", "received_ms", "id"),
     Index("ix_ticket_received_ms", "received_ms", "id"),
-    Index("ix_ticket_site_device", "site", "device"),
+    Index("ix_ticket_site_device_received_ms", "site", "device", "received_ms", "id"),
 )
 
 # Who may go on after a pause: by when its last fault ended, or by when people let go of it.
@@ -298,9 +298,9 @@ for name, columns in (
     ("ix_ticket_open_site_worst", (ticket.c.site, ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)),
 ):
     Index(name, *columns, sqlite_where=OPEN, postgresql_where=OPEN)
-# What the sweep asks for every second.
+# What the sweep asks for every second, and a handheld.
 RESOLVED = text("closed_ms IS NULL AND work = 'resolved'")
-Index("ix_ticket_resolved", ticket.c.last_ms, sqlite_where=RESOLVED, postgresql_where=RESOLVED)
+Index("ix_ticket_resolved", ticket.c.site, ticket.c.last_ms, sqlite_where=RESOLVED, postgresql_where=RESOLVED)
 
 # Promise 2: at most one open ticket of a key, with any number of writers.
 Index(
@@ -356,22 +356,24 @@ occurrence = Table(
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
     Index("ix_occurrence_site_device_start_ms", "site", "device", "start_ms"),
 )
+# SQLite takes an index of some rows only where the question says what they are as the index does: SQLAlchemy
+# asks it for ``open = 1``, PostgreSQL for ``open``.
 Index(
     "ix_occurrence_open",
     occurrence.c.gateway_id,
-    sqlite_where=text("open"),
+    sqlite_where=text("open = 1"),
     postgresql_where=text("open"),
 )
 
 Index(
     "ix_occurrence_because",
     occurrence.c.because,
-    sqlite_where=text("because IS NOT NULL AND open"),
+    sqlite_where=text("because IS NOT NULL AND open = 1"),
     postgresql_where=text("because IS NOT NULL AND open"),
 )
 
 # An end that lies elsewhere than its beginning: few, and so is what finds them.
-FAR_END = text("end_boot <> first_boot OR end_mono_ms > first_mono_ms + 3600000")
+FAR_END = text("(end_boot <> first_boot OR end_mono_ms > first_mono_ms + 3600000)")
 Index(
     "ix_occurrence_far_end",
     occurrence.c.gateway_id,

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, not_, 
 
 from collector import dating
 from collector.store import evidence, out_of_service, ticket_rows
-from collector.store.bulk import among
+from collector.store.bulk import among, unindexed
 from collector.store.evidence import Kept
 from collector.store.out_of_service import OutOfService
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
@@ -274,7 +274,7 @@ def _explains(connection: Connection, one: Ticket) -> tuple[TicketView, ...]:
     own = select(occurrence.c.uid).where(occurrence.c.ticket_id == one.id)
     rows = connection.execute(
         select(*ticket_rows.COLUMNS)
-        .where(ticket.c.because.is_not(None), ticket.c.because.in_(own), ticket.c.site == one.site)
+        .where(ticket.c.because.is_not(None), ticket.c.because.in_(own), unindexed(ticket.c.site) == one.site)
         .order_by(ticket.c.device, ticket.c.received_ms.desc(), ticket.c.id)
         .limit(MAX_PAGE)
     )

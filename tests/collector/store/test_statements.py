@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
@@ -9,7 +12,9 @@ from sqlalchemy import Connection, event
 
 from collector.exchange import Sync
 from collector.ingest import apply_all
-from collector.store import Store
+from collector.store import Store, devices, gateways, tickets
+from collector.store.tickets import TicketFilter
+from collector.sweep import sweep
 from edge_agent.wire import SyncRequest
 
 
@@ -60,3 +65,86 @@ def test_no_statement_of_a_sync_reads_a_whole_table(sqlite_store: Store) -> None
         if step.startswith("SCAN") and not step.startswith(("SCAN json_each", "SCAN told"))
     ]
     assert whole == []
+
+
+def steps(store: Store, unit: Callable[[Connection], object]) -> int:
+    """Of SQLite's virtual machine, in hundreds: the same on every machine."""
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    def watched(connection: Connection) -> None:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.set_progress_handler(count, 100)
+        try:
+            unit(connection)
+        finally:
+            raw.set_progress_handler(None, 0)
+
+    store.write(watched)
+    return counted
+
+
+def told(store: Store, voice: EdgeVoice, minute: float) -> int:
+    message = voice.message(minute)
+
+    def unit(connection: Connection) -> None:
+        now_ms = MONDAY_MS + int(minute * MINUTE_MS)
+        (outcome,) = apply_all(connection, [Sync(gateway=voice.gateway, message=message, now_ms=now_ms)])
+        voice.hear(outcome)
+
+    return steps(store, unit)
+
+
+def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
+    """What each of these costs now."""
+    now_ms = MONDAY_MS + int(minute * MINUTE_MS)
+    everywhere = TicketFilter(sites=frozenset({"north"}))
+    cost = {"heartbeat": told(store, voice, minute)}
+    uid = voice.raises(minute, "printer-1", "door-open")
+    cost["a fault"] = told(store, voice, minute)
+    ticket = store.read(lambda connection: tickets.find(connection, everywhere, None, 1)).items[0]
+    voice.clears(uid, minute)
+    cost["its end"] = told(store, voice, minute)
+    cost["sweep"] = steps(store, lambda connection: sweep(connection, now_ms))
+    questions: dict[str, Callable[[Connection], object]] = {
+        "newest tickets": lambda connection: tickets.find(connection, everywhere, None, 50),
+        "tickets of a device": lambda connection: tickets.find(
+            connection, replace(everywhere, device="printer-1"), None, 50
+        ),
+        "handheld": lambda connection: tickets.at_hand(
+            connection, frozenset({"north"}), "north", limit=50, ended=10
+        ),
+        "ticket": lambda connection: tickets.detail(connection, ticket.id),
+        "devices": lambda connection: devices.devices(connection, frozenset({"north"}), None),
+        "gateways": lambda connection: gateways.gateways(connection, frozenset({"north"})),
+    }
+    return cost | {name: steps(store, ask) for name, ask in questions.items()}
+
+
+def test_what_is_asked_costs_no_more_when_much_is_stored(sqlite_store: Store) -> None:
+    voice = EdgeVoice(enrol(sqlite_store, "gw-1", "north"), seed=1)
+
+    def live(from_minute: int, faults: int) -> None:
+        for number in range(faults):
+            minute = from_minute + number
+            voice.clears(voice.raises(minute, f"belt-{number % 20}", f"jam-{number}"), minute + 0.5)
+        until = from_minute + faults
+        while voice.cursor[0] != voice.seq:
+            told(sqlite_store, voice, until)
+        told(sqlite_store, voice, until + 60)
+        # What is over is closed, some at a time.
+        now_ms = MONDAY_MS + (until + 60) * MINUTE_MS
+        while sqlite_store.write(lambda connection: sweep(connection, now_ms)):
+            pass
+
+    live(0, 200)
+    few = asked_of(voice, sqlite_store, 300)
+    live(400, 4_000)
+    many = asked_of(voice, sqlite_store, 4_500)
+    grown = {name: (few[name], many[name]) for name in few if many[name] > 1.3 * few[name] + 5}
+    assert grown == {}
