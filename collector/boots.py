@@ -45,8 +45,12 @@ def known(
     """By gateway, of all boots that these rows were written in; ``fresh`` are links that are not stored yet.
     Only where one of these boots never spoke more is asked for.
     """
-    boots = {(gateway.id, stamp.boot) for gateway, row in rows for stamp in _stamps(row)}
-    offsets = streams.offsets(connection, boots)
+    hours: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for gateway, row in rows:
+        for stamp in _stamps(row):
+            hours[gateway.id, stamp.boot].add(dating.hour(stamp))
+    boots = hours.keys()
+    offsets = streams.offsets_near(connection, hours)
     gateways = {gateway.id: gateway for gateway, _ in rows}
     found = {own: Clocks(offsets=offsets.get(own, {}), estimates={}) for own in gateways}
     for own in sorted({own for own, boot in boots if boot not in offsets.get(own, {})}):

@@ -28,6 +28,8 @@ HOUR_MS = 3_600_000
 WAY_MS = 1_000
 # A crystal of 100 ppm drifts this much in an hour.
 DRIFT_MS_PER_HOUR = 360
+# Hours on either side of a moment that are looked at before all others.
+NEAR = 2
 # How far a wall clock may be off, by what last set it; a source that is not known is not trusted.
 WALL_ERROR_MS = {"ntp": 5_000, "collector": 30_000, "rtc": HOUR_MS}
 NEVER_SET_ERROR_MS = 365 * 24 * HOUR_MS
@@ -90,9 +92,13 @@ class Dates:
     severities: tuple[tuple[int, int], ...]
 
 
+def hour(stamp: Stamp) -> int:
+    """Of its boot."""
+    return mono_ms(stamp) // HOUR_MS
+
+
 def sample(sent: Stamp, received_ms: int) -> ClockSample:
-    mono = mono_ms(sent)
-    return ClockSample(boot=sent.boot, hour=mono // HOUR_MS, offset_ms=received_ms - mono)
+    return ClockSample(boot=sent.boot, hour=hour(sent), offset_ms=received_ms - mono_ms(sent))
 
 
 def link(row: Row, gateway: str) -> Link | None:
@@ -258,6 +264,19 @@ def _best(hours: Mapping[int, int], wanted: int) -> int:
                 found = offset_ms + drift_ms, hour
     # Only where few hours are known, and far away.
     return min(hours, key=lambda hour: (_at_most(hours, hour, wanted), abs(hour - wanted), hour))
+
+
+def around(hours: Iterable[int]) -> set[int]:
+    """These hours and the nearest to them: nearly always one of those tells best when it was."""
+    return {hour + away for hour in hours for away in range(-NEAR, NEAR + 1)}
+
+
+def suffices(known: Mapping[int, int], wanted: Iterable[int], least_ms: int) -> bool:
+    """Whether no hour but those ``around`` the wanted ones, of which ``known`` are known, can say less of
+    them. ``least_ms``: of all hours of that boot.
+    """
+    further_ms = least_ms + DRIFT_MS_PER_HOUR * (NEAR + 1)
+    return bool(known) and all(_at_most(known, _best(known, one), one) <= further_ms for one in wanted)
 
 
 def _at_most(hours: Mapping[int, int], hour: int, wanted: int) -> int:

@@ -45,8 +45,12 @@ def again(exchange: Exchange) -> None:
     """
     work, told = _of(exchange), dating.sample(exchange.message.clock, exchange.now_ms)
     own = exchange.gateway.id
-    offsets = streams.offsets(exchange.connection, {(own, told.boot)})[own]
+    offsets = streams.offsets_near(exchange.connection, {(own, told.boot): [told.hour]})[own]
     before, after = dating.reach(offsets[told.boot], told.hour)
+    if before < 0:
+        # None of those near it.
+        offsets = streams.offsets(exchange.connection, {(own, told.boot)})[own]
+        before, after = dating.reach(offsets[told.boot], told.hour)
     # What began up to an hour before it may have ended in it.
     stretch = Stretch(
         boot=told.boot, hour=told.hour, from_ms=(before - 1) * HOUR_MS, to_ms=(after + 1) * HOUR_MS

@@ -42,7 +42,8 @@ def look(exchange: Exchange, limit_ms: int) -> None:
     was = Standing(since_ms=exchange.state.clock_ms, told=exchange.state.clock_told)
     if was.since_ms is None and abs(clock.wall_ms - now_ms) <= limit_ms // 2:
         return
-    offsets = streams.offsets(exchange.connection, {(gateway.id, clock.boot)}).get(gateway.id, {})
+    hours = {(gateway.id, clock.boot): [dating.hour(clock)]}
+    offsets = streams.offsets_near(exchange.connection, hours).get(gateway.id, {})
     sent_ms, _ = dating.date(clock, dating.Clocks(offsets=offsets, estimates={}), floor_ms=0)
     if was.since_ms is not None and sent_ms < was.since_ms:
         # Late: what the clock showed before it was seen to be wrong.

@@ -76,6 +76,18 @@ def matching(
     return connection.exec_driver_sql(statement, (orjson.dumps(list(rows)).decode(),)).all()
 
 
+def least(
+    connection: Connection, table: Table, keys: tuple[str, ...], value: str, rows: Rows
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Of each of ``rows`` its ``keys`` and the least ``value`` there is for them, None where there is none.
+    An index of the keys and the value finds it at once.
+    """
+    if not rows:
+        return []
+    statement = _least(connection.dialect.name, table, keys, value)
+    return connection.exec_driver_sql(statement, (orjson.dumps(list(rows)).decode(),)).all()
+
+
 class Texts(TypeDecorator[Any]):
     """Any number of texts in one parameter."""
 
@@ -183,6 +195,15 @@ def _matching(dialect: str, table: Table, keys: tuple[str, ...], names: tuple[st
     same = " AND ".join(f"{name}.{_quoted(key)} = told.{_quoted(key)}" for key in keys)
     told = _told(dialect, table, keys)
     return f"SELECT {wanted} FROM {told} AS told CROSS JOIN {name} WHERE {same}"  # noqa: S608
+
+
+@cache
+def _least(dialect: str, table: Table, keys: tuple[str, ...], value: str) -> str:
+    name = _quoted(table.name)
+    owner = ", ".join(f"told.{_quoted(key)}" for key in keys)
+    same = " AND ".join(f"{name}.{_quoted(key)} = told.{_quoted(key)}" for key in keys)
+    found = f"SELECT min({_quoted(value)}) FROM {name} WHERE {same}"  # noqa: S608
+    return f"SELECT {owner}, ({found}) FROM {_told(dialect, table, keys)} AS told"  # noqa: S608
 
 
 def _told(dialect: str, table: Table, names: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from collector import dating
 from collector.dating import ClockSample
 from collector.store import bulk
 from collector.store.bulk import among
@@ -36,6 +37,8 @@ from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp, 
 MAX_RAW_CHARS = 64 << 10
 # Two boxes with one disk begin streams without end.
 MAX_BELIEVED = 64
+# Hours that are asked for one by one.
+MAX_NEAR = 200
 _GAP = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
 
 
@@ -206,6 +209,38 @@ def offsets(
         connection, boot_offset, ("gateway_id", "boot"), ("gateway_id", "boot", "hour", "offset_ms"), wanted
     ):
         found.setdefault(gateway_id, {}).setdefault(boot, {})[hour] = offset_ms
+    return found
+
+
+def offsets_near(
+    connection: Connection, hours: Mapping[tuple[str, str], Collection[int]]
+) -> dict[str, dict[str, dict[int, int]]]:
+    """As ``offsets``, of each (gateway, boot) what has a say in the dates of these hours of it: a boot that
+    went on for a year has nine thousand.
+    """
+    around = [
+        {"gateway_id": gateway_id, "boot": boot, "hour": hour}
+        for (gateway_id, boot), wanted in hours.items()
+        for hour in dating.around(wanted)
+    ]
+    if len(around) > MAX_NEAR:
+        return offsets(connection, hours.keys())
+    found: dict[str, dict[str, dict[int, int]]] = {}
+    keys = ("gateway_id", "boot", "hour")
+    for gateway_id, boot, hour, offset_ms in bulk.matching(
+        connection, boot_offset, keys, (*keys, "offset_ms"), around
+    ):
+        found.setdefault(gateway_id, {}).setdefault(boot, {})[hour] = offset_ms
+    boots = [{"gateway_id": gateway_id, "boot": boot} for gateway_id, boot in hours]
+    least = bulk.least(connection, boot_offset, ("gateway_id", "boot"), "offset_ms", boots)
+    short = [
+        (gateway_id, boot)
+        for gateway_id, boot, least_ms in least
+        if least_ms is not None
+        and not dating.suffices(found.get(gateway_id, {}).get(boot, {}), hours[gateway_id, boot], least_ms)
+    ]
+    for gateway_id, of_boots in offsets(connection, short).items():
+        found.setdefault(gateway_id, {}).update(of_boots)
     return found
 
 

@@ -128,6 +128,7 @@ boot_offset = Table(
     Column("hour", Integer, nullable=False),
     Column("offset_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("gateway_id", "boot", "hour"),
+    Index("ix_boot_offset_least", "gateway_id", "boot", "offset_ms"),
 )
 
 # Where more became known of a boot's clock: this part of it is still to be dated anew, ms of its own clock.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from collector.dating import (
@@ -14,11 +14,13 @@ from collector.dating import (
     WAY_MS,
     Clocks,
     Offsets,
+    around,
     date,
     dates,
     pauses,
     reach,
     sample,
+    suffices,
 )
 from collector.moments import rfc3339
 from edge_agent.wire import MAX_INT, Row, Stamp
@@ -208,3 +210,24 @@ def test_of_many_hours_the_one_that_says_least_counts_however_far_away(
     least = min(drifted.values())
     away, nearest = min((abs(hour - wanted), hour) for hour in told if drifted[hour] == least)
     assert dated == (wanted * HOUR_MS + told[nearest], WAY_MS + DRIFT_MS_PER_HOUR * (away + 1))
+
+
+@given(
+    hours=st.dictionaries(st.integers(0, 40), st.integers(0, 2_500), min_size=1),
+    wanted=st.sets(st.integers(0, 45), min_size=1, max_size=3),
+)
+def test_where_the_hours_around_suffice_all_others_would_say_the_same(
+    hours: dict[int, int], wanted: set[int]
+) -> None:
+    near = {hour: hours[hour] for hour in around(wanted) & hours.keys()}
+    event(f"{len(near)} of {len(hours)}")
+    if suffices(near, wanted, min(hours.values())):
+        for hour in wanted:
+            at = stamp(hour * HOUR_MS)
+            assert date(at, clocks({BOOT: near}), floor_ms=0) == date(at, clocks({BOOT: hours}), floor_ms=0)
+
+
+def test_an_hour_that_was_slow_does_not_suffice() -> None:
+    assert suffices({7: 1_000}, [7], 1_000 - 3 * DRIFT_MS_PER_HOUR)
+    assert not suffices({7: 1_000}, [7], 999 - 3 * DRIFT_MS_PER_HOUR)
+    assert not suffices({}, [7], 1_000)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert
 
 from collector.exchange import Sync
 from collector.ingest import apply_all
-from collector.store import Store, devices, gateways, tickets
+from collector.store import Store, devices, gateways, tables, tickets
 from collector.store.tickets import TicketFilter
 from collector.sweep import sweep
 from edge_agent.wire import SyncRequest
@@ -145,6 +145,11 @@ def test_what_is_asked_costs_no_more_when_much_is_stored(sqlite_store: Store) ->
     live(0, 200)
     few = asked_of(voice, sqlite_store, 300)
     live(400, 4_000)
+    hours = [
+        {"gateway_id": voice.gateway.id, "boot": voice.boot, "hour": hour, "offset_ms": 1 << 50}
+        for hour in range(1_000, 9_000)
+    ]
+    sqlite_store.write(lambda connection: connection.execute(insert(tables.boot_offset), hours))
     many = asked_of(voice, sqlite_store, 4_500)
     grown = {name: (few[name], many[name]) for name in few if many[name] > 1.3 * few[name] + 5}
     assert grown == {}

@@ -1,4 +1,4 @@
-"""Indexes that SQLite takes, however much one site has stored"""
+"""Indexes that are taken, however much one site or one boot has stored"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_ticket_resolved", "ticket", ["site", "last_ms"], sqlite_where=RESOLVED, postgresql_where=RESOLVED
     )
+    op.create_index("ix_boot_offset_least", "boot_offset", ["gateway_id", "boot", "offset_ms"])
     if op.get_bind().dialect.name != "sqlite":
         return
     for name, column, where in (
