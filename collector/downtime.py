@@ -142,7 +142,7 @@ def length(spans: Iterable[Span]) -> int:
 
 
 def stop_spans(
-    severities: Sequence[tuple[int, int]], end_ms: int, stop: int, *, cause: str | None, goes_on: bool
+    severities: Sequence[Sequence[int]], end_ms: int, stop: int, *, cause: str | None, goes_on: bool
 ) -> list[Span]:
     """The parts of one occurrence in which its severity was at least ``stop``. ``severities``: (from,
     severity), in order.

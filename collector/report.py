@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from collector.dating import PAUSED
 from collector.downtime import Account, Span, account, clip, common, stop_spans, union
 from collector.minted import RETURNED, SILENT_MS
-from collector.store import downtimes, out_of_service
+from collector.store import downtimes as stored
+from collector.store import out_of_service
 from collector.store.downtimes import Blind, Contact, Told, Watch
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, SILENT, UNREACHABLE, Severity
 
@@ -71,53 +72,61 @@ class Report:
 
 def downtime(connection: Connection, site: str, from_ms: int, to_ms: int, by: By, now_ms: int) -> Report:
     """Raises ValueError when the window is empty or begins after now."""
+    return downtimes(connection, site, from_ms, to_ms, now_ms)[by]
+
+
+def downtimes(connection: Connection, site: str, from_ms: int, to_ms: int, now_ms: int) -> dict[By, Report]:
+    """As ``downtime``, in every grouping, of what was read once."""
     to_ms = min(to_ms, now_ms)
     if from_ms >= to_ms:
         raise ValueError("the window is empty, or begins after now")
-    told = downtimes.touching(connection, site, from_ms, to_ms)
-    silent_since = downtimes.silent_since(connection, site)
+    told = stored.touching(connection, site, from_ms, to_ms)
+    silent_since = stored.silent_since(connection, site)
     stops = _stops(told, silent_since, now_ms)
     blind = _by_watch(
         [
-            *_blind(told, downtimes.contacts(connection, site), now_ms),
+            *_blind(told, stored.contacts(connection, site), now_ms),
             *_doubted(told, silent_since, now_ms),
-            *downtimes.gaps(connection, site, from_ms, to_ms),
-            *downtimes.absences(connection, site, from_ms, to_ms),
+            *stored.gaps(connection, site, from_ms, to_ms),
+            *stored.absences(connection, site, from_ms, to_ms),
         ]
     )
     watches = _watches(
-        downtimes.watches(connection, site),
-        downtimes.told(connection, site),
+        stored.watches(connection, site),
+        stored.told(connection, site),
         Span(from_ms=from_ms, to_ms=to_ms),
     )
     planned = out_of_service.spans(connection, site, from_ms, to_ms, now_ms)
-    items: dict[str, list[_Line]] = {}
-    total: list[_Line] = []
+    by_device: dict[str, list[_Line]] = {}
+    by_fault: dict[str, list[_Line]] = {}
     for device, own in watches.items():
         unknown = _unknown(own, blind, from_ms, to_ms)
         faults = stops.get(device, {})
-        everything = [span for spans in faults.values() for span in spans]
+        spans = [span for found in faults.values() for span in found]
         out = planned.get(device, [])
-        sums = account(everything, unknown, from_ms, to_ms, out)
+        sums = account(spans, unknown, from_ms, to_ms, out)
         line = _Line(device=device, place=own[0].place, sums=sums)
-        total.append(line)
-        if by is By.DEVICE:
-            items[device] = [line]
-            continue
+        by_device[device] = [line]
         for fault, spans in faults.items():
             sums = account(spans, unknown, from_ms, to_ms, out)
-            items.setdefault(fault, []).append(replace(line, sums=sums))
-    listed = [_item(key, lines) for key, lines in items.items()]
-    return Report(
+            by_fault.setdefault(fault, []).append(replace(line, sums=sums))
+    everything = Report(
         site=site,
-        by=by,
+        by=By.DEVICE,
         from_ms=from_ms,
         to_ms=to_ms,
         timezone="UTC",
         as_of_ms=now_ms,
-        items=tuple(sorted(listed, key=lambda item: (-item.down_ms, item.place, item.key))),
-        total=replace(_item("", total), intervals=(), place=""),
+        items=_items(by_device),
+        total=replace(_item("", [line for (line,) in by_device.values()]), intervals=(), place=""),
     )
+    return {By.DEVICE: everything, By.FAULT: replace(everything, by=By.FAULT, items=_items(by_fault))}
+
+
+def _items(lines: Mapping[str, Sequence[_Line]]) -> tuple[Item, ...]:
+    """The worst first."""
+    found = [_item(key, own) for key, own in lines.items()]
+    return tuple(sorted(found, key=lambda item: (-item.down_ms, item.place, item.key)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

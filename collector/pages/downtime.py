@@ -51,11 +51,8 @@ async def downtime(request: Request) -> HTMLResponse:
     window = window_of(request.query_params, today, now_ms, zone)
 
     def both(connection: Connection) -> Chart:
-        return chart(
-            report.downtime(connection, site, window.from_ms, window.to_ms, By.DEVICE, now_ms),
-            report.downtime(connection, site, window.from_ms, window.to_ms, By.FAULT, now_ms),
-            zone,
-        )
+        found = report.downtimes(connection, site, window.from_ms, window.to_ms, now_ms)
+        return chart(found[By.DEVICE], found[By.FAULT], zone)
 
     refusal = window.refusal if site else "There is no site yet: add a gateway first."
     return page(

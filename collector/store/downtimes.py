@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Connection, case, func, or_, select
+import orjson
+from sqlalchemy import Connection, Text, case, func, or_, select, type_coerce
 
 from collector.downtime import Span
 from collector.store.tables import absence, device, gap, gateway, occurrence
@@ -23,11 +26,9 @@ class Watch:
     gone_ms: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(NamedTuple):
     """One occurrence, as far as downtime goes."""
 
-    uid: str
     ticket_id: str
     gateway_id: str
     device: str
@@ -35,10 +36,11 @@ class Told:
     fault: str
     start_ms: int
     end_ms: int | None
-    severities: tuple[tuple[int, int], ...]
     minted: bool
     reason: str
     unknown: bool
+    # [[from, severity], ...]
+    severities: Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,21 +125,9 @@ def absences(connection: Connection, site: str, from_ms: int, to_ms: int) -> lis
 
 
 def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Told]:
+    *others, severities = (occurrence.c[name] for name in Told._fields)
     rows = connection.execute(
-        select(
-            occurrence.c.uid,
-            occurrence.c.ticket_id,
-            occurrence.c.gateway_id,
-            occurrence.c.device,
-            occurrence.c.component,
-            occurrence.c.fault,
-            occurrence.c.start_ms,
-            occurrence.c.end_ms,
-            occurrence.c.severities,
-            occurrence.c.minted,
-            occurrence.c.reason,
-            occurrence.c.unknown,
-        )
+        select(*others, type_coerce(severities, Text))
         .where(
             occurrence.c.site == site,
             occurrence.c.start_ms < to_ms,
@@ -145,17 +135,17 @@ def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> lis
         )
         .order_by(occurrence.c.start_ms, occurrence.c.uid)
     )
-    return [
-        Told(**{**row._mapping, "severities": tuple((at, number) for at, number in row.severities)})
-        for row in rows
-    ]
+    return [Told._make((*others, orjson.loads(severities))) for *others, severities in rows.all()]
 
 
 def silent_since(connection: Connection, site: str) -> dict[str, int]:
     """Since when each gateway was silent the last time."""
     rows = connection.execute(
         select(occurrence.c.gateway_id, func.max(occurrence.c.start_ms).label("start_ms"))
-        .where(occurrence.c.site == site, occurrence.c.minted, occurrence.c.fault == SILENT)
+        .join(gateway, gateway.c.id == occurrence.c.gateway_id)
+        # The device that is silent is the gateway: an index finds these few.
+        .where(occurrence.c.site == site, occurrence.c.device == gateway.c.name, gateway.c.site == site)
+        .where(occurrence.c.minted, occurrence.c.fault == SILENT)
         .group_by(occurrence.c.gateway_id)
     )
     return {row.gateway_id: row.start_ms for row in rows}
