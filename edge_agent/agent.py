@@ -41,8 +41,6 @@ LOOK_FOR_CREDENTIAL_S = 5.0
 AGAIN_FIRST_S, AGAIN_CAP_S = 1.0, 60.0
 # What ran so long was well: if it fails then, it is started again soon.
 WELL_S = 60
-# Of the whole disk at most.
-EVIDENCE_PART = 8
 NS_PER_S = 1_000_000_000
 
 
@@ -272,7 +270,7 @@ async def _evidence(settings: Settings, recorder: Recorder, journal: Journal, cl
     return Evidence(
         recorder,
         settings.devices,
-        Thread(data_dir, max_bytes=min(wanted.max_mib * MIB, disk_bytes // EVIDENCE_PART)),
+        Thread(data_dir, max_bytes=wanted.max_bytes(disk_bytes)),
         clock.stamp,
         window=Window(before_s=wanted.before_s, after_s=wanted.after_s),
         across=settings.across,

@@ -113,7 +113,9 @@ def enroll(
 
 @app.command()
 def journal(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
-    """Print what the journal holds, how full it is and what it gave up, whether the agent runs or not."""
+    """Print what journal and evidence hold, how full they are and what they gave up, whether the agent runs
+    or not.
+    """
     try:
         settings = config.load(config_file)
         data_dir = settings.agent.data_dir
@@ -123,7 +125,8 @@ def journal(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
         _refuse(str(error))
     wanted = settings.journal
     ballast_bytes = ballast_at_most(wanted.ballast_mib * MIB, disk_bytes)
-    for line in journal_view.lines(view, wanted.caps(disk_bytes), ballast_bytes):
+    recorded_bytes = settings.evidence.max_bytes(disk_bytes)
+    for line in journal_view.lines(view, wanted.caps(disk_bytes), ballast_bytes, recorded_bytes):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -35,6 +35,8 @@ ENVIRONMENT_PREFIX = "EDGE_AGENT_"
 NO_ENVIRONMENT = "="
 DEFAULT_FILE = Path("/etc/andon/agent.toml")
 DEFAULT_DATA_DIR = Path("/var/lib/edge-agent")
+# What evidence may have of the whole disk: one part of so many.
+EVIDENCE_PART = 8
 
 
 class ConfigError(Exception):
@@ -100,6 +102,9 @@ class EvidenceTable(Table):
     )
     before_s: float = Field(default=60.0, ge=1, le=3_600, description="seconds kept from before a raise")
     after_s: float = Field(default=10.0, ge=1, le=600, description="seconds kept from after it")
+
+    def max_bytes(self, disk_bytes: int) -> int:
+        return min(self.max_mib * MIB, disk_bytes // EVIDENCE_PART)
 
 
 class DeviceTable(Table):

@@ -85,6 +85,19 @@ class Figures:
     used_bytes: int = 0
 
 
+def read(path: Path) -> Figures:
+    """What the file holds, while its agent runs or not, writing nothing. Raises FileNotFoundError,
+    sqlite3.Error.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as sql:
+        sql.execute("BEGIN")
+        (version,) = sql.execute("PRAGMA user_version").fetchone()
+        # 0: it is just being made.
+        return _figures(sql) if version else Figures()
+
+
 class EvidenceFile:
     """Belongs to one thread."""
 

@@ -1,4 +1,6 @@
-"""Reads what a journal holds, for people: while its agent runs or not, without its lock, writing nothing."""
+"""Reads what a journal and the file of evidence beside it hold, for people: while their agent runs or not,
+without its lock, writing nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent import evidence_file
+from edge_agent.evidence_file import Figures
 from edge_agent.journal import FILE
 from edge_agent.journal_caps import Caps, Given
 from edge_agent.journal_disk import FILE as BALLAST_FILE
@@ -47,6 +51,8 @@ class View:
     given_up: dict[str, int]
     ballast_bytes: int
     set_aside: dict[str, int]
+    # Of the file of evidence; or why there are none.
+    recorded: Figures | str
 
 
 def read(data_dir: Path) -> View:
@@ -64,8 +70,8 @@ def read(data_dir: Path) -> View:
         ) from error
 
 
-def lines(view: View, caps: Caps, ballast_bytes: int) -> Iterator[str]:
-    """``caps`` and ``ballast_bytes``: as configured."""
+def lines(view: View, caps: Caps, ballast_bytes: int, recorded_bytes: int) -> Iterator[str]:
+    """``caps`` and what the ballast and the file of evidence have at most: as configured."""
     yield f"{view.file}"
     for words, is_open, waits in (
         ("open, not sent", True, True),
@@ -84,6 +90,7 @@ def lines(view: View, caps: Caps, ballast_bytes: int) -> Iterator[str]:
     yield f"  {'file':<18}{_of(view.file_bytes, caps.journal_bytes)}, its log {_mib(view.log_bytes)}"
     yield f"  {'evidence':<18}{_of(view.evidence_bytes, caps.evidence_bytes)}"
     yield f"  {'ballast':<18}{_of(view.ballast_bytes, ballast_bytes)}"
+    yield f"  {evidence_file.FILE:<18}{_recorded_words(view.recorded, recorded_bytes)}"
     for name, count in view.given_up.items():
         yield f"  {name.replace('_', ' '):<22}{count}"
     for name, size in view.set_aside.items():
@@ -113,7 +120,23 @@ def _view(file: Path, sql: sqlite3.Connection) -> View:
         given_up={what.value: counted.get(what.value, 0) for what in Given},
         ballast_bytes=_size(file.with_name(BALLAST_FILE)),
         set_aside={one.name: _size(one) for one in set_aside_files(file)},
+        recorded=_recorded(file.with_name(evidence_file.FILE)),
     )
+
+
+def _recorded(file: Path) -> Figures | str:
+    try:
+        return evidence_file.read(file)
+    except FileNotFoundError:
+        return "not there; the agent makes it when it starts"
+    except UNREADABLE as error:
+        return f"cannot be read: {error}; the agent begins a new one"
+
+
+def _recorded_words(found: Figures | str, at_most: int) -> str:
+    if isinstance(found, str):
+        return found
+    return f"{_of(found.used_bytes, at_most)}, {found.waiting} parts waiting, {found.given_up} given up"
 
 
 def _size(file: Path) -> int:

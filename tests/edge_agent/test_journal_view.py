@@ -11,7 +11,9 @@ from rigs.journals import change_file, closing, opened, opening
 from rigs.moments import HandClock
 from typer.testing import CliRunner
 
+from edge_agent import evidence_file
 from edge_agent.cli import app
+from edge_agent.evidence_file import EvidenceFile, NewPart
 from edge_agent.journal import FILE, Journal
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import Disk
@@ -22,7 +24,7 @@ def configured(folder: Path) -> Path:
     file = folder / "agent.toml"
     file.write_text(
         f'[agent]\nsite = "hamburg"\ngateway = "gw-1"\ndata_dir = "{folder}"\n'
-        "[journal]\nmax_mib = 64\nballast_mib = 1\n"
+        "[journal]\nmax_mib = 64\nballast_mib = 1\n[evidence]\nmax_mib = 4\n"
     )
     return file
 
@@ -105,6 +107,42 @@ def test_what_was_given_up_and_set_aside_is_shown(tmp_path: Path) -> None:
     assert "closed, waiting 1 rows (7 occurrences)" in text
     assert f"set aside: {FILE}.broken-{clock.wall_ms}" in text
     assert "ballast 0.0 MiB of 1.0 MiB" in text
+
+
+def a_journal(folder: Path) -> None:
+    async def run() -> None:
+        async with opened(folder, HandClock()) as journal:
+            await journal.start("gw-1")
+
+    asyncio.run(run())
+
+
+def test_the_file_of_evidence_is_shown_while_it_is_written_and_when_nobody_has_it_open(
+    tmp_path: Path,
+) -> None:
+    a_journal(tmp_path)
+    assert "evidence.db not there; the agent makes it when it starts" in shown(tmp_path)
+    assert not (tmp_path / evidence_file.FILE).exists()
+    file = EvidenceFile(tmp_path / evidence_file.FILE, max_bytes=4 * MIB)
+    file.write([NewPart(uid=f"{n}", part="before", evidence={"x": "y" * 900}) for n in range(3)])
+    file.write([NewPart(uid="3", part="before", evidence=None)])
+    file.sent([file.waiting(max_bytes=MIB, at_most=1)[0].seq])
+    line = "evidence.db 0.0 MiB of 4.0 MiB, 2 parts waiting, 1 given up"
+    assert line in shown(tmp_path)
+    # It was only looked at.
+    file.write([NewPart(uid="4", part="before", evidence={})])
+    assert "3 parts waiting" in shown(tmp_path)
+    file.close()
+    assert "3 parts waiting, 1 given up" in shown(tmp_path)
+
+
+def test_a_file_of_evidence_that_is_none_hides_nothing_of_the_journal(tmp_path: Path) -> None:
+    a_journal(tmp_path)
+    (tmp_path / evidence_file.FILE).write_bytes(b"no database" * 1_000)
+    text = shown(tmp_path)
+    assert "closed, waiting 0 rows" in text
+    assert "evidence.db cannot be read: file is not a database; the agent begins a new one" in text
+    assert (tmp_path / evidence_file.FILE).read_bytes() == b"no database" * 1_000
 
 
 def test_a_folder_without_a_journal_and_a_file_that_is_none_are_said_plainly(tmp_path: Path) -> None:
