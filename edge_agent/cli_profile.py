@@ -39,13 +39,13 @@ app = typer.Typer(
 )
 
 FileArgument = Annotated[Path, typer.Argument(help="a profile's YAML file")]
-Drafted = StrEnum("Drafted", list(profile_draft.TRANSPORTS))  # type: ignore[misc]  # typer wants an enum
+Drafted = StrEnum("Drafted", list(profile_draft.SPOKEN))  # type: ignore[misc]  # typer wants an enum
 
 
 @app.command("new")
 def new(
     name: Annotated[str, typer.Argument(help="of the profile; the file is NAME.yaml")],
-    transport: Annotated[Drafted, typer.Option(help="what the device speaks over")],
+    transport: Annotated[Drafted, typer.Option(help="what the device speaks; sparkplug: over mqtt")],
     folder: Annotated[Path, typer.Option(help="where the file is written")] = Path(),
 ) -> None:
     """Write a starting file for a new device: valid, commented, a TODO wherever the manual has to speak."""

@@ -1,7 +1,8 @@
 """A starting file for a new device: valid, commented, and full of places that say what has to be found out.
 
-Nothing in it is taken from a device. What the manual has to tell is marked TODO, and ``placeholders`` names
-each that is left: a draft that works is no profile yet.
+Nothing in it is taken from a device; what IPP and Sparkplug B lay down for all of them cites the standard.
+What the manual has to tell is marked TODO, and ``placeholders`` names each that is left: a draft that works
+is no profile yet.
 """
 
 from __future__ import annotations
@@ -102,10 +103,113 @@ examples:
     clears: {{status: '{{"running": true, "faulted": false, "motor": {{"current": 8}}}}'}}
 """
 
-_CONDITIONS = """
+_IPP = """\
+transports: [ipp]
+
+# The profile ipp-printer reads what every printer says; this one is for what yours says besides.
+# Names of attributes: `ipptool -tv ipp://... get-printer-attributes.test` lists those of a printer.
+reads:
+  printer: {{attributes: [printer-state, printer-state-reasons, queued-job-count], every_s: 10}}  # TODO
+
+# The answer has each attribute with the list of its values. `each` shows those that are among `values`.
+signals:
+  # 3 idle, 4 processing, 5 stopped.
+  state: {{read: printer, path: printer-state.0, type: int, source: "RFC 8011, 5.4.11"}}
+  jobs: {{read: printer, path: queued-job-count.0, type: int, source: "RFC 8011, 5.4.24"}}
+  trouble:
+    read: printer
+    path: printer-state-reasons
+    # Most words end in -error, -warning or -report.
+    each: {{values: [some-part-error]}}  # TODO: the words that the printer says
+    source: "TODO: page"
+"""
+_IPP_CONDITIONS = """\
+  - fault: faulted
+    component: device
+    title: "TODO: one line on the ticket"
+    severity: stop
+    when: {{not: {{is: {{signal: trouble, value: ""}}}}}}
+    # Bad for so long before it is raised, well for so long before it is cleared.
+    on_delay_s: 10
+    off_delay_s: 10
+    advice: "TODO: what to look at first, then second; read on a phone at the machine"
+  - fault: many
+    component: jobs
+    title: "TODO: one line on the ticket"
+    severity: notice
+    when: {{above: {{signal: jobs, limit: 50, deadband: 10}}}}  # TODO: the limit
+    on_delay_s: 60
+    off_delay_s: 60
+    advice: "TODO: what to look at first, then second; read on a phone at the machine"
+"""
+_IPP_EXAMPLES = """
+# Answers as they would come.
+examples:
+  - condition: device/faulted
+    trips: {{printer: '{{"printer-state": [5], "printer-state-reasons": ["some-part-error"]}}'}}  # TODO
+    clears: {{printer: '{{"printer-state": [3], "printer-state-reasons": ["none"]}}'}}
+  - condition: jobs/many
+    trips: {{printer: '{{"queued-job-count": [51]}}'}}  # TODO: as it came
+    clears: {{printer: '{{"queued-job-count": [3]}}'}}
+"""
+
+_SPARKPLUG = """\
+transports: [mqtt]
+
+# {{topic}} stands for the topic of each device in agent.toml: group/node/device, or group/node.
+reads:
+  edge: {{topic: "{{topic}}", format: sparkplug}}
+
+# metric is its name as the birth has it. Under path stands what is known of births and deaths; the profile
+# sparkplug-b has more of that.
+signals:
+  node: {{read: edge, path: node, type: text, source: "Sparkplug 3.0.0, 4.1: NBIRTH, NDEATH"}}
+  device: {{read: edge, path: device, type: text, source: "Sparkplug 3.0.0, 4.1: DBIRTH, DDEATH"}}
+  faulted: {{read: edge, metric: Faulted, type: bool, source: "TODO: page"}}  # TODO: metric and type
+  current: {{read: edge, metric: Motor/Current, type: float, source: "TODO: page"}}  # TODO: metric and type
+"""
+_SPARKPLUG_CONDITIONS = """\
+  - fault: offline
+    component: node
+    title: Edge node has left the broker
+    severity: degraded
+    when: {{is: {{signal: node, value: offline}}}}
+    on_delay_s: 30
+    advice: "TODO: what to look at first, then second; read on a phone at the machine"
+  - fault: offline
+    component: device
+    title: Device is gone, its node is there
+    severity: degraded
+    when:
+      all:
+        - is: {{signal: node, value: online}}
+        - in: {{signal: device, values: [offline, unborn]}}
+    on_delay_s: 30
+    advice: "TODO: what to look at first, then second; read on a phone at the machine"
+"""
+_SPARKPLUG_EXAMPLES = """
+# Messages as the agent makes them of what came.
+examples:
+  - condition: node/offline
+    trips: {{edge: '{{"node": "offline", "device": "offline"}}'}}
+    clears: {{edge: '{{"node": "online", "device": "unborn"}}'}}
+  - condition: device/offline
+    trips: {{edge: '{{"node": "online", "device": "offline"}}'}}
+    clears: {{edge: '{{"node": "online", "device": "online"}}'}}
+  - condition: device/faulted
+    trips: {{edge: '{{"metrics": {{"Faulted": true}}, "bad": {{}}}}'}}  # TODO: as it came
+    clears: {{edge: '{{"metrics": {{"Faulted": false}}, "bad": {{}}}}'}}
+  - condition: motor/overload
+    trips: {{edge: '{{"metrics": {{"Motor/Current": 12}}, "bad": {{}}}}'}}  # TODO: as it came
+    clears: {{edge: '{{"metrics": {{"Motor/Current": 8}}, "bad": {{}}}}'}}
+"""
+
+_RULES = """
 # Which values are a fault. component and fault tell tickets apart: choose them once.
 # stop: work stops until a person acts. degraded: slower, or at risk. notice: can wait.
 conditions:
+"""
+_CONDITIONS = """\
   - fault: faulted
     component: device
     title: "TODO: one line on the ticket"
@@ -125,19 +229,22 @@ conditions:
     advice: "TODO: what to look at first, then second; read on a phone at the machine"
 """
 
+# Sparkplug is a form of messages over mqtt.
 _BODIES = {
-    "modbus": (_MODBUS, _MODBUS_EXAMPLES),
-    "serial": (_TEXT, _TEXT_EXAMPLES),
-    "tcp": (_TEXT, _TEXT_EXAMPLES),
-    "mqtt": (_MQTT, _MQTT_EXAMPLES),
+    "modbus": (_MODBUS, _CONDITIONS, _MODBUS_EXAMPLES),
+    "serial": (_TEXT, _CONDITIONS, _TEXT_EXAMPLES),
+    "tcp": (_TEXT, _CONDITIONS, _TEXT_EXAMPLES),
+    "mqtt": (_MQTT, _CONDITIONS, _MQTT_EXAMPLES),
+    "sparkplug": (_SPARKPLUG, _CONDITIONS + _SPARKPLUG_CONDITIONS, _SPARKPLUG_EXAMPLES),
+    "ipp": (_IPP, _IPP_CONDITIONS, _IPP_EXAMPLES),
 }
-TRANSPORTS = tuple(_BODIES)
+SPOKEN = tuple(_BODIES)
 
 
-def draft(name: str, transport: str) -> str:
-    """The text of a profile of that name for one of ``TRANSPORTS``."""
-    reads, examples = _BODIES[transport]
-    text = (_HEAD + reads + _CONDITIONS + examples).replace("{name}", name)
+def draft(name: str, spoken: str) -> str:
+    """The text of a profile of that name for one of ``SPOKEN``."""
+    reads, conditions, examples = _BODIES[spoken]
+    text = (_HEAD + reads + _RULES + conditions + examples).replace("{name}", name)
     return text.replace("{{", "{").replace("}}", "}")
 
 

@@ -14,7 +14,7 @@ from rigs.pty import Line
 from device_profiles.simulators.generic_modbus import SomeDevice
 from device_profiles.simulators.serving import Pty, Tcp
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
-from edge_agent import profile_draft
+from edge_agent import profile_draft, stand_in
 from edge_agent.config import shipped_profiles
 
 FOLDER = shipped_profiles()
@@ -30,13 +30,23 @@ def written(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize("transport", profile_draft.TRANSPORTS)
+@pytest.mark.parametrize("transport", stand_in.TRANSPORTS)
 async def test_a_draft_can_be_tried_before_anything_is_filled_in(transport: str, tmp_path: Path) -> None:
     file = written(tmp_path, "acme", profile_draft.draft("acme", transport))
     said = await typed("profile", "try", file, "--simulate", "--transport", transport)
     assert f"acme: 2 examples over {transport}" in said
     assert said.count("not raised, raised, cleared") == 2
     assert "acme: no problems." in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("ipp", "device that speaks ipp"), ("sparkplug", "Sparkplug node")]
+)
+async def test_for_what_nobody_stands_in_that_is_said(kind: str, said: str, tmp_path: Path) -> None:
+    file = written(tmp_path, "acme", profile_draft.draft("acme", kind))
+    told = await typed("profile", "try", file, "--simulate", code=2)
+    assert f"nobody stands in for a {said}" in told
+    assert "try it on a real one" in told
 
 
 @pytest.mark.parametrize("name", ["line-scanner", "mqtt-presence", "homie"])

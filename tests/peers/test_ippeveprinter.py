@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rigs.commands import typed
 from rigs.floor import often
 from rigs.ippeveprinter import SHEETS, IppEvePrinter
 from rigs.ports import wait_until
 from rigs.watched import watched
 
-from edge_agent import decode
+from edge_agent import decode, profile_draft
 from edge_agent.sample import Trouble
 
 
@@ -55,3 +57,23 @@ async def test_a_path_where_there_is_no_printer_is_told_as_the_printer_says_it(
         await wait_until(lambda: floor.newest is not None and floor.newest.trouble is Trouble.WRONG_ANSWER)
         assert floor.newest is not None
         assert "0x0406" in floor.newest.detail
+
+
+async def test_a_starting_file_that_was_filled_in_reads_it(printer: IppEvePrinter, tmp_path: Path) -> None:
+    text = re.sub(r"  # TODO.*", "", profile_draft.draft("acme", "ipp")).replace("TODO:", "as found:")
+    for was, becomes in (
+        ("# What is marked TODO", "#"),
+        ("some-part-error", "media-empty-report"),
+        ("on_delay_s: 10", "on_delay_s: 0.5"),
+        ("every_s: 10", "every_s: 0.5"),
+    ):
+        assert was in text
+        text = text.replace(was, becomes)
+    file = tmp_path / "acme.yaml"
+    file.write_text(text)
+    await asyncio.to_thread(printer.load, 0)
+    told = await typed("profile", "try", file, "--bus", f"uri={printer.uri}", "--seconds", "2")
+    assert re.search(r"^  state +3 +good$", told, re.MULTILINE)
+    assert re.search(r"^  trouble +media-empty-report +good$", told, re.MULTILINE)
+    assert re.search(r"^  device/faulted +RAISED +stop ", told, re.MULTILINE)
+    assert re.search(r"^  jobs/many +not raised ", told, re.MULTILINE)
