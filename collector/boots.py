@@ -74,5 +74,11 @@ def dated(row: Row, by: Clocks, *, floor_ms: int) -> dict[str, Any]:
 
 
 def _stamps(row: Row) -> list[Stamp]:
-    stamps = [row.first_bad, row.raised, *(change.at for change in row.severities)]
-    return stamps if row.cleared is None else [*stamps, row.cleared]
+    """Those that are dated: inside the boot of the first one all others are so long after it."""
+    first, raised, cleared = row.first_bad, row.raised, row.cleared
+    others = [change.at for change in row.severities if change.at.boot != first.boot]
+    if raised.boot != first.boot:
+        others.append(raised)
+    if cleared is not None and cleared.boot != first.boot:
+        others.append(cleared)
+    return [first, *others]

@@ -311,7 +311,7 @@ def _store(
     connection: Connection, site: str, pending: Sequence[Pending], stored: Mapping[str, str], work: _Work
 ) -> None:
     ticket_rows.save(connection, _numbered(connection, site, work.new), list(work.changed.values()))
-    occurrences.save(connection, [{**one.values, "ticket_id": work.ticket_of[one.uid]} for one in pending])
+    occurrences.save(connection, [(one.values, work.ticket_of[one.uid]) for one in pending])
     fresh = {one.uid for one in pending}
     moved = [
         (uid, work.ticket_of[uid])

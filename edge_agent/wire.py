@@ -602,16 +602,19 @@ def _finite(digits: str) -> float:
     return number
 
 
+# What JSON nests in: no subclasses come out of a parser.
+_NESTING = (dict, list)
+
+
 def _deeper_than(parsed: Any, limit: int) -> bool:
-    level = [parsed]
+    level: list[Any] = [[parsed]]
     for _ in range(limit + 1):
-        children: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                children += value.values()
-            elif isinstance(value, list):
-                children += value
-        if not children:
+        level = [
+            child
+            for value in level
+            for child in (value.values() if type(value) is dict else value)
+            if type(child) in _NESTING
+        ]
+        if not level:
             return False
-        level = children
     return True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select
 
@@ -15,11 +14,32 @@ from collector.store.dates_due import Stretch
 from collector.store.tables import FAR_END, condition, document, occurrence
 from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, condition_key
 
-_HELD_NAMES = (
-    "uid", "gateway_id", "device", "component", "fault", "dedupe_key", "rev", "digest", "open", "unknown",
-    "minted", "estimated", "start_ms", "end_ms", "received_ms",
-)  # fmt: skip
-_HELD = [occurrence.c[name] for name in _HELD_NAMES]
+
+class Held(NamedTuple):
+    """What is stored of an occurrence, as far as merging needs it."""
+
+    uid: str
+    gateway_id: str
+    device: str
+    component: str
+    fault: str
+    dedupe_key: str
+    rev: int
+    digest: str
+    open: bool
+    unknown: bool
+    minted: bool
+    estimated: bool
+    start_ms: int
+    end_ms: int | None
+    received_ms: int
+
+    @property
+    def key(self) -> str:
+        return condition_key(self.device, self.component, self.fault)
+
+
+_HELD = [occurrence.c[name] for name in Held._fields]
 _EPISODE = [
     occurrence.c[name]
     for name in (
@@ -55,31 +75,6 @@ _STARTS = select(occurrence.c.row).where(
 )
 _COLUMNS = tuple(str(column.name) for column in occurrence.columns)
 _CHANGING = tuple(name for name in _COLUMNS if name not in ("uid", "gateway_id", "received_ms"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What is stored of an occurrence, as far as merging needs it."""
-
-    uid: str
-    gateway_id: str
-    device: str
-    component: str
-    fault: str
-    dedupe_key: str
-    rev: int
-    digest: str
-    open: bool
-    unknown: bool
-    minted: bool
-    estimated: bool
-    start_ms: int
-    end_ms: int | None
-    received_ms: int
-
-    @property
-    def key(self) -> str:
-        return condition_key(self.device, self.component, self.fault)
 
 
 def held(connection: Connection, uids: Collection[str]) -> dict[str, Held]:
@@ -218,9 +213,17 @@ def episodes(
     return by_key, tickets
 
 
-def save(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All columns of each, new or known."""
-    stored = [{**row, "severities": document(row["severities"]), "row": document(row["row"])} for row in rows]
+def save(connection: Connection, told: Iterable[tuple[Mapping[str, Any], str]]) -> None:
+    """New or known: all columns of each but its ticket, and that."""
+    stored = [
+        {
+            **values,
+            "ticket_id": ticket_id,
+            "severities": document(values["severities"]),
+            "row": document(values["row"]),
+        }
+        for values, ticket_id in told
+    ]
     bulk.insert(connection, occurrence, _COLUMNS, stored, key="uid", change=_CHANGING)
 
 
@@ -231,4 +234,4 @@ def move(connection: Connection, moved: Iterable[tuple[str, str]]) -> None:
 
 
 def _by_uid(rows: Sequence[Row[Any]]) -> dict[str, Held]:
-    return {row[0]: Held(**dict(zip(_HELD_NAMES, row, strict=True))) for row in rows}
+    return {row[0]: Held._make(row) for row in rows}

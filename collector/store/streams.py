@@ -90,6 +90,13 @@ _STREAMS = select(
 ).where(among(stream.c.id, "ids"))
 
 
+_PLACES = (
+    select(device.c.id, device.c.place)
+    .where(device.c.site == bindparam("site"), among(device.c.id, "devices"))
+    .order_by(device.c.gone_ms.is_(None), device.c.first_ms, device.c.gateway_id)
+)
+
+
 def lock_gateways(connection: Connection, gateway_ids: Collection[str]) -> dict[str, GatewayState]:
     """Until the end of the transaction no other message of these is judged. Sorted, so that no two wait in a
     ring.
@@ -322,12 +329,8 @@ def _moved(connection: Connection, site: str, place_of: Mapping[str, str]) -> li
 
 def places(connection: Connection, site: str, devices: Collection[str]) -> dict[str, str]:
     """The place of each device, by the newest inventory that names it."""
-    rows = connection.execute(
-        select(device.c.id, device.c.place)
-        .where(device.c.site == site, device.c.id.in_(devices))
-        .order_by(device.c.gone_ms.is_(None), device.c.first_ms, device.c.gateway_id)
-    )
-    return {row.id: row.place for row in rows}
+    rows = connection.execute(_PLACES, {"site": site, "devices": devices}).all()
+    return dict(map(tuple, rows))
 
 
 def put_aside(

@@ -91,15 +91,16 @@ def merged(connection: Connection, ids: Collection[str]) -> list[Ticket]:
 def outlines(connection: Connection, ids: Collection[str]) -> list[Outline]:
     if not ids:
         return []
-    return [Outline(*row) for row in connection.execute(_OUTLINES, {"ids": ids}).all()]
+    return list(map(Outline._make, connection.execute(_OUTLINES, {"ids": ids}).all()))
 
 
 def since(connection: Connection, keys: Collection[str], since_ms: int) -> list[Outline]:
-    """Of each key what is open, what ended after that moment, and what people let go of after it."""
+    """Of each key what is open, what ended after that moment, and what people let go of after it; one of
+    which several are true comes several times.
+    """
     if not keys:
         return []
-    found = connection.execute(_SINCE, {"keys": keys, "since_ms": since_ms}).all()
-    return list({Outline(*row) for row in found})
+    return list(map(Outline._make, connection.execute(_SINCE, {"keys": keys, "since_ms": since_ms}).all()))
 
 
 def next_numbers(connection: Connection, site: str, how_many: int) -> int:
