@@ -42,7 +42,7 @@ def record(
 ) -> None:
     """Record what devices say, until Ctrl-C. Hears the agent that runs, or opens the buses when none does.
 
-    Exit code 1: the agent stopped meanwhile; the file has what came until then.
+    Exit code 1: the agent stopped or the disk is full; the file has what came until then.
     """
     log.configure(json=False, level=logging.WARNING)
     try:
@@ -60,7 +60,7 @@ def record(
     if done.missing:
         say(f"{done.missing} readings are missing: this disk was too slow for them.")
     say(f"To see what it would raise: edge-agent replay {file}")
-    if done.ended is Ended.AGENT_GONE:
+    if done.ended in (Ended.AGENT_GONE, Ended.DISK_SHORT, Ended.DISK_FULL):
         raise typer.Exit(1)
 
 

@@ -82,6 +82,10 @@ class Disk:
             ballast=Ballast.RELEASED if self._released else ballast,
         )
 
+    def spare(self) -> int:
+        """So many bytes others may take until the disk has two ballasts left; it is short with one."""
+        return self._free() - 2 * self._low_bytes
+
     def make_room(self, ledger: Ledger) -> bool:
         """The journal was refused: whether that was for want of room on the disk, and there is some now."""
         if self._free() >= self._low_bytes and not self._short:

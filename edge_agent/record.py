@@ -1,12 +1,14 @@
 """Moves what devices say into a file, from the agent that runs or from the buses themselves.
 
 A port can be open once. So when an agent runs, what it reads is heard through its ``tap``, and it is not
-disturbed. When none runs, the buses are opened here; nothing is detected or forwarded meanwhile.
+disturbed: the room that it needs on its disk is left to it, too. When none runs, the buses are opened here;
+nothing is detected or forwarded meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +25,8 @@ from edge_agent import tap, transports
 from edge_agent.clock import Clock
 from edge_agent.config import ConfigError, Settings
 from edge_agent.journal import LOCK
+from edge_agent.journal_caps import MIB
+from edge_agent.journal_disk import Disk
 from edge_agent.recording import WAITING_BYTES, Recording, beating
 from edge_agent.sample import Reading
 from edge_agent.tap import TapError
@@ -33,6 +37,8 @@ from edge_agent.transports import Transport
 MOVE_EVERY_S = 1.0
 # For so long the agent may take to tell the rest.
 REST_WITHIN_S = 5.0
+# Of the disk, of what the user may have of it, of a file.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class RecordError(Exception):
@@ -46,6 +52,8 @@ class Ended(StrEnum):
     TIME = "the time is over"
     FULL = "the file is as large as it may be"
     AGENT_GONE = "the agent has stopped"
+    DISK_SHORT = "the disk is nearly full, and what is left of it is the agent's"
+    DISK_FULL = "the disk is full"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +100,10 @@ async def record(
             progress.live = agent is not None
             opened = _heard(*agent) if agent is not None else _buses(settings, devices)
             async with opened as source:
-                await _move(source, progress, seconds=seconds, max_bytes=max_bytes, told=told, tell=tell)
+                room = _Room(settings, path)
+                await _move(
+                    source, progress, room, seconds=seconds, max_bytes=max_bytes, told=told, tell=tell
+                )
     except (TapError, ConfigError) as error:
         raise RecordError(str(error)) from error
     return progress
@@ -101,24 +112,26 @@ async def record(
 async def _move(
     source: Source,
     progress: Progress,
+    room: _Room,
     *,
     seconds: float | None,
     max_bytes: int,
     told: asyncio.Event,
     tell: Callable[[Progress], None],
 ) -> None:
+    if room.is_short():
+        raise RecordError(f"{progress.path}: {Ended.DISK_SHORT}; give a file on another disk")
     file = await asyncio.to_thread(TraceFile, progress.path)
     clock = asyncio.get_running_loop().time
     end = inf if seconds is None else clock() + seconds
     try:
         while progress.ended is None:
-            lines = source.taken()
-            _count(lines, progress)
-            await asyncio.to_thread(file.write, lines)
-            progress.packed_bytes = file.size
+            fits = await _put(file, source.taken(), progress)
             tell(progress)
             progress.ended = (
-                Ended.TOLD
+                Ended.DISK_FULL
+                if not fits
+                else Ended.TOLD
                 if told.is_set()
                 else Ended.FULL
                 if file.size >= max_bytes
@@ -126,18 +139,54 @@ async def _move(
                 if clock() >= end
                 else Ended.AGENT_GONE
                 if source.over
+                else Ended.DISK_SHORT
+                if room.is_short()
                 else None
             )
             if progress.ended is None:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(told.wait(), max(0.0, min(MOVE_EVERY_S, end - clock())))
         await source.end()
-        rest = source.taken()
-        _count(rest, progress)
-        await asyncio.to_thread(file.write, rest)
+        # Nothing after a gap that nobody would see.
+        if progress.ended is not Ended.DISK_FULL and not await _put(file, source.taken(), progress):
+            progress.ended = Ended.DISK_FULL
     finally:
         await asyncio.to_thread(file.close)
-        progress.packed_bytes = file.size
+        if not file.size:
+            progress.path.unlink()
+
+
+async def _put(file: TraceFile, lines: bytes, progress: Progress) -> bool:
+    """Whether there was room for them. Raises OSError: for anything else, or where not even the header has
+    any.
+    """
+    if not lines:
+        return True
+    try:
+        await asyncio.to_thread(file.write, lines)
+    except OSError as error:
+        if error.errno in NO_ROOM and file.size:
+            return False
+        raise
+    _count(lines, progress)
+    progress.packed_bytes = file.size
+    return True
+
+
+class _Room:
+    """On the disk that a recording is written to, where it is the agent's."""
+
+    def __init__(self, settings: Settings, path: Path) -> None:
+        data_dir = settings.agent.data_dir
+        try:
+            is_shared = data_dir.stat().st_dev == path.absolute().parent.stat().st_dev
+        except OSError:
+            is_shared = False
+        ballast_bytes = settings.journal.ballast_mib * MIB
+        self._disk = Disk(data_dir, ballast_bytes=ballast_bytes) if is_shared else None
+
+    def is_short(self) -> bool:
+        return self._disk is not None and self._disk.spare() <= 0
 
 
 def _count(lines: bytes, progress: Progress) -> None:

@@ -1,12 +1,14 @@
-"""A trace on disk: gzip, append-only; one that is cut off can be read up to what was flushed last."""
+"""A trace on disk: gzip, of whole lines and whole at each moment; one that is cut off can be read up to the
+cut.
+"""
 
 from __future__ import annotations
 
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from edge_agent.trace import MAX_LINE_BYTES, Trace, TraceError
 
@@ -22,24 +24,41 @@ class TraceFile:
     def __init__(self, path: Path) -> None:
         """``path`` must not exist. Readable by its owner alone: it says what devices said."""
         self.path = path
-        self._file: IO[bytes] = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._packer = zlib.compressobj(wbits=GZIP)
-        self.size = 0
+        # Where the next lines go, and what stands there meanwhile: the end of a gzip file.
+        self._next = 0
+        self._end = b""
+
+    @property
+    def size(self) -> int:
+        return self._next + len(self._end)
 
     def write(self, lines: bytes) -> None:
-        """Whole lines; from now on they are there whatever happens to this process."""
-        self._put(self._packer.compress(lines) + self._packer.flush(zlib.Z_SYNC_FLUSH))
+        """Whole lines; from now on they are there whatever happens to this process. Raises OSError: then none
+        of them is, and the file is what it was.
+        """
+        packer = self._packer.copy()
+        packed = packer.compress(lines) + packer.flush(zlib.Z_SYNC_FLUSH)
+        end = packer.copy().flush()
+        try:
+            self._put(packed + end)
+        except OSError:
+            with suppress(OSError):
+                # There was room for it before, so there is now.
+                self._put(self._end)
+                os.ftruncate(self._file, self.size)
+            raise
+        self._packer, self._next, self._end = packer, self._next + len(packed), end
 
     def close(self) -> None:
-        try:
-            self._put(self._packer.flush())
-        finally:
-            self._file.close()
+        os.close(self._file)
 
     def _put(self, packed: bytes) -> None:
-        self._file.write(packed)
-        self._file.flush()
-        self.size += len(packed)
+        at = self._next
+        while packed:
+            written = os.pwrite(self._file, packed, at)
+            packed, at = packed[written:], at + written
 
 
 def opened(path: Path) -> Trace:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from rigs.commands import command, typed
+from rigs.commands import Command, command, typed
 from rigs.moments import HandClock
 from rigs.mosquitto import Broker
 from rigs.ports import wait_until
 from rigs.readings import running, stamp
+from rigs.small_disk import SmallDisk, with_a_disk_of
 from rigs.warehouse import Agent, serial_printer
 
 from device_profiles.simulators.serving import Pty
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
 from edge_agent import config, record, recording, tap, trace_file
 from edge_agent.config import Settings
+from edge_agent.journal_caps import MIB
 from edge_agent.journal_file import lock_file
 from edge_agent.sample import Reading
 from edge_agent.tap import Tap
+from edge_agent.wire import Stamp
 
 
 def recorded(file: Path, device: str = "printer-1") -> list[Reading]:
@@ -32,12 +37,12 @@ def recorded(file: Path, device: str = "printer-1") -> list[Reading]:
 
 
 @asynccontextmanager
-async def printer(folder: Path) -> AsyncIterator[tuple[ZebraPrinter, Agent]]:
+async def printer(folder: Path, *, every_s: float = 0.2) -> AsyncIterator[tuple[ZebraPrinter, Agent]]:
     """A printer on a serial line, and an agent that is configured for it and does not run yet."""
     device = ZebraPrinter(Pty(folder / "printer"))
     await device.start()
     agent = Agent(folder / "gw-1", "gw-1")
-    agent.configure(serial_printer(folder / "printer"))
+    agent.configure(serial_printer(folder / "printer").replace("every_s = 0.2", f"every_s = {every_s}"))
     try:
         yield device, agent
     finally:
@@ -120,6 +125,69 @@ async def test_a_recording_that_is_killed_keeps_what_came_and_the_agent_goes_on(
         said = await typed("record", tmp_path / "next.gz", "--config", agent.config, "--seconds", "1")
         assert "The agent that runs is heard" in said
     assert recorded(file)
+
+
+def recording_of(agent: Agent, *words: object) -> AbstractAsyncContextManager[Command]:
+    return command("record", *words, "--config", agent.config)
+
+
+@with_a_disk_of(1)
+def test_a_recording_that_fills_its_disk_ends_whole_and_the_agent_goes_on(disk: SmallDisk) -> None:
+    async def story(folder: Path) -> None:
+        file = disk.folder / "full.gz"
+        async with printer(folder, every_s=0.02) as (device, agent):
+            agent.start()
+            await wait_until(lambda: "started" in agent.said(), what="the agent")
+            async with recording_of(agent, file) as recorder:
+                await wait_until(lambda: len(recorded(file)) >= 4, what="a recording")
+                disk.fill()
+                said = await recorder.ends(1)
+            assert f"{file}: the disk is full; " in said
+            assert f"To see what it would raise: edge-agent replay {file}" in said
+            # Whole, and as it says.
+            gzip.decompress(file.read_bytes())
+            trace = trace_file.opened(file)
+            readings = sum(isinstance(one, Reading) for one in trace.happened())
+            assert not trace.cut_off
+            assert f"{readings} readings of 1 device" in said
+            assert f"{readings} readings of 1 device" in await typed("replay", file)
+            # There is room for nothing more: not even for a header.
+            refused = await typed("record", disk.folder / "next.gz", "--config", agent.config, code=2)
+            assert "next.gz: cannot be written: No space left on device" in refused
+            assert not (disk.folder / "next.gz").exists()
+            await wait_until(lambda: agent.said().count("the recording has ended") == 2, what="both ends")
+            device.set("paper_out")
+            await wait_until(lambda: "media|paper-out" in agent.said(), what="the agent goes on")
+            assert "no link" not in agent.said()
+            assert "Traceback" not in agent.said()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(story(Path(folder)))
+
+
+@with_a_disk_of(16)
+def test_a_recording_leaves_the_agent_the_room_that_it_needs(disk: SmallDisk) -> None:
+    async def story() -> None:
+        file = disk.folder / "short.gz"
+        async with printer(disk.folder) as (_, agent):
+            agent.start()
+            await wait_until(lambda: "started" in agent.said(), what="the agent")
+            async with recording_of(agent, file) as recorder:
+                await wait_until(lambda: len(recorded(file)) >= 4, what="a recording")
+                # Of 16 MiB the ballast has two; with so much left the disk is short.
+                disk.fill(leave=3 * MIB)
+                said = await recorder.ends(1)
+            assert f"{file}: the disk is nearly full, and what is left of it is the agent's; " in said
+            trace = trace_file.opened(file)
+            *_, last = trace.happened()
+            assert isinstance(last, Stamp), "it ended in order"
+            assert not trace.cut_off
+            refused = await typed("record", disk.folder / "next.gz", "--config", agent.config, code=2)
+            assert "what is left of it is the agent's; give a file on another disk" in refused
+            assert not (disk.folder / "next.gz").exists()
+            assert disk.free() > 2 * MIB
+
+    asyncio.run(story())
 
 
 async def test_only_the_devices_that_were_named_are_recorded(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import random
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rigs.moments import HandClock
+from rigs.small_disk import SmallDisk, with_a_disk_of
 from rigs.traces import Tape, header, jammed
 
 from edge_agent import decode, trace, trace_file
@@ -101,6 +105,42 @@ def _header_size(tape: Tape, folder: Path) -> int:
     file = TraceFile(folder / "header.gz")
     file.write(tape.lines[0])
     return file.size
+
+
+def taken_by(file: TraceFile, line: Callable[[], bytes]) -> Iterator[bytes]:
+    """Lines that it takes until its disk is full."""
+    while True:
+        lines = line()
+        try:
+            file.write(lines)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return
+            raise
+        yield lines
+
+
+@with_a_disk_of(1)
+def test_on_a_full_disk_a_trace_is_whole_and_goes_on_when_there_is_room(disk: SmallDisk) -> None:
+    dice = random.Random(7)
+
+    def line() -> bytes:
+        return dice.randbytes(dice.randrange(1, 400)).hex().encode() + b"\n"
+
+    path = disk.folder / "trace.gz"
+    for _ in range(60):
+        file = TraceFile(path)
+        file.write(b"".join(line() for _ in range(5)))
+        disk.fill()
+        written = [gzip.decompress(path.read_bytes())]
+        written += taken_by(file, line)
+        assert gzip.decompress(path.read_bytes()) == b"".join(written)
+        disk.empty()
+        file.write(b"there is room again\n")
+        file.close()
+        assert gzip.decompress(path.read_bytes()) == b"".join(written) + b"there is room again\n"
+        assert path.stat().st_size == file.size
+        path.unlink()
 
 
 def test_rubbish_behind_a_pulled_plug_is_passed_over(tmp_path: Path) -> None:
