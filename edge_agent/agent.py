@@ -150,7 +150,13 @@ class _Agent:
 
         async def run() -> None:
             deliver = self.watch.take if module.Transport.acknowledges else self.watch.put
-            transport: Transport = module.Transport(bus, devices, self.tap.before(deliver), self.clock.stamp)
+            transport: Transport = module.Transport(
+                bus,
+                devices,
+                self.tap.before(deliver),
+                self.clock.stamp,
+                again=self.tap.beside(self.watch.again),
+            )
             self.running[bus.name] = transport, planned_s
             await transport.run()
 

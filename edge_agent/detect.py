@@ -258,15 +258,18 @@ class Detector:
             transitions += self._evaluate(rule)
         return transitions
 
-    def again(self, signals: frozenset[str], at: Stamp) -> bool:
-        """The newest samples of ``signals`` came once more, over the same link: whether that changes nothing,
-        and is taken. If not, ``take`` them.
+    def counts(self, signals: Iterable[str]) -> bool:
+        """Whether a sample of one of these matters also when it says what the one before said."""
+        return not self._counted.isdisjoint(signals)
+
+    def again(self, at: Stamp) -> bool:
+        """The newest samples of some signals, none of which ``counts``, came once more over the same link:
+        whether that changes nothing, and is taken. If not, ``take`` them.
         """
         due_ns = self.deadline_ns()
         if (
             (due_ns is not None and due_ns <= at.mono_ns)
             or self._forgotten
-            or not self._counted.isdisjoint(signals)
             or self._memory.link_since_ns is None
         ):
             return False

@@ -34,6 +34,10 @@ class Recorder:
         """Also unchanged: that costs a comparison of bytes and no memory."""
         self.tapes[reading.device].keep(reading, samples)
 
+    def again(self, readings: Sequence[Reading], at: Stamp) -> None:
+        """They came once more at that moment, of one device; each was the last of its read."""
+        self.tapes[readings[0].device].again(readings, at)
+
     def heard_again(self, device: str, signals: Iterable[str], at: Stamp) -> None:
         """The newest samples of these came once more, last at that moment."""
         self.tapes[device].heard_again(signals, at)

@@ -12,6 +12,9 @@ from struct import Struct
 
 # Bytes of the body, key, kind, how often it was said, ms from the first to the last time, ms of the first.
 _HEAD = Struct("<IHBxIIQ")
+# The last three of these alone.
+_TIMES = Struct("<IIQ")
+_TIMES_AT = _HEAD.size - _TIMES.size
 _MOST = (1 << 32) - 1
 
 
@@ -44,12 +47,22 @@ class Ring:
 
     def put(self, key: int, kind: int, body: bytes, at_ms: int, *, again: bool = True) -> bool:
         """Whether it is a new entry; ``again``: not one if this key said just the same the last time."""
-        if again and self._said_again(key, kind, body, at_ms):
+        if again and self._is_newest(key, kind, body) and self.again(key, at_ms):
             return False
         self._newest[key] = self._gone + len(self._bytes)
         self._bytes += _HEAD.pack(len(body), key, kind, 1, 0, at_ms)
         self._bytes += body
         self._shorten()
+        return True
+
+    def again(self, key: int, at_ms: int) -> bool:
+        """This key said what it said the last time. False when that is not here any more: ``put`` it."""
+        at = self._newest.get(key, -1) - self._gone + _TIMES_AT
+        if at < _TIMES_AT:
+            return False
+        times, _, first_ms = _TIMES.unpack_from(self._bytes, at)
+        span_ms = min(_MOST, max(0, at_ms - first_ms))
+        _TIMES.pack_into(self._bytes, at, min(_MOST, times + 1), span_ms, first_ms)
         return True
 
     def entries(self) -> Iterator[Entry]:
@@ -72,16 +85,12 @@ class Ring:
         """In bytes."""
         return len(self._bytes)
 
-    def _said_again(self, key: int, kind: int, body: bytes, at_ms: int) -> bool:
+    def _is_newest(self, key: int, kind: int, body: bytes) -> bool:
         at = self._newest.get(key, -1) - self._gone
         if at < 0:
             return False
-        length, _, was, times, _, first_ms = _HEAD.unpack_from(self._bytes, at)
-        if was != kind or length != len(body) or not self._bytes.startswith(body, at + _HEAD.size):
-            return False
-        span_ms = min(_MOST, max(0, at_ms - first_ms))
-        _HEAD.pack_into(self._bytes, at, length, key, kind, min(_MOST, times + 1), span_ms, first_ms)
-        return True
+        length, _, was, *_ = _HEAD.unpack_from(self._bytes, at)
+        return was == kind and length == len(body) and self._bytes.startswith(body, at + _HEAD.size)
 
     def _shorten(self) -> None:
         leaving = 0

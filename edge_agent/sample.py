@@ -4,7 +4,7 @@ delivers.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,3 +61,6 @@ class Sample:
 # Takes a reading. To a transport that acknowledges it returns once everything that the reading changed is
 # durable: only then may a broker be told so.
 Deliver = Callable[[Reading], Awaitable[None]]
+# Takes readings of one device that were delivered before and came once more, just the same, at that moment:
+# whether that is all there is to say of them. If not, they are to be delivered anew.
+Again = Callable[[Sequence[Reading], Stamp], bool]

@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import structlog
 
 from edge_agent.config import ConfigError, Settings
 from edge_agent.recording import Recording, beating
-from edge_agent.sample import Deliver, Reading
+from edge_agent.sample import Again, Deliver, Reading
 from edge_agent.trace import MAX_LINE_BYTES
 from edge_agent.wire import Stamp
 
@@ -53,6 +54,19 @@ class Tap:
             for listener in self._listeners:
                 listener.take(reading)
             await deliver(reading)
+
+        return heard
+
+    def beside(self, again: Again) -> Again:
+        """The same, and what it takes is heard here."""
+
+        def heard(readings: Sequence[Reading], at: Stamp) -> bool:
+            taken = again(readings, at)
+            if taken:
+                for listener in self._listeners:
+                    for reading in readings:
+                        listener.take(replace(reading, at=at))
+            return taken
 
         return heard
 

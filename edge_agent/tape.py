@@ -95,6 +95,12 @@ class Tape:
     def __init__(self, device: Device, names: Names, limit_bytes: int) -> None:
         self.device = device
         self._names = names
+        # Who speaks by himself says something each time.
+        self._asked = {
+            name: number
+            for name, number in names.read_numbers.items()
+            if not isinstance(device.profile.reads[name], ListenRead | TopicRead)
+        }
         self._readings = Ring(limit_bytes - limit_bytes // VALUES_PART)
         self._values = Ring(limit_bytes // VALUES_PART)
         self.latest: dict[str, Sample] = {}
@@ -117,15 +123,24 @@ class Tape:
             longest = 0 if kind & _Kind.HOLES == _Kind.HOLES else self._readings.longest_body
             body, whole = body[:longest], False
         at_ms = mono_ms(reading.at)
-        read = self.device.profile.reads[reading.read]
-        # Who speaks by himself says something each time.
-        asked = reading.trouble is not None or not isinstance(read, ListenRead | TopicRead)
+        asked = reading.trouble is not None or reading.read in self._asked
         new = self._readings.put(number, kind, body, at_ms, again=asked)
         for sample in samples:
             self.latest[sample.signal] = sample
         # The same answer means the same.
         if new or not whole:
             self._keep_values(samples, at_ms)
+
+    def again(self, readings: Iterable[Reading], at: Stamp) -> None:
+        """They came once more at that moment; each was the last of its read that was kept."""
+        at_ms = mono_ms(at)
+        for reading in readings:
+            number = self._asked.get(reading.read)
+            if number is not None and self._readings.again(number, at_ms):
+                continue
+            now = reading if reading.at is at else replace(reading, at=at)
+            # What it means gave way with it.
+            self.keep(now, () if number is None else decode.samples(self.device, now))
 
     def heard_again(self, signals: Iterable[str], at: Stamp) -> None:
         """The newest samples of these came once more, last at that moment."""

@@ -55,7 +55,7 @@ class _Watched:
     device: Device
     detector: Detector
     troubles: dict[str, Trouble | None] = field(default_factory=dict)
-    # By read; none while there is trouble, or where it is of uncertain age.
+    # By read; none while there is trouble, where it is of uncertain age, or where each sample counts.
     heard: dict[str, _Heard] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Where the detector stood, while what it decided since is being written.
@@ -169,12 +169,18 @@ class Watch:
         """Returns at once: what the reading changes is written meanwhile, each device in its order. While the
         journal cannot be written, what is not is decided anew.
         """
-        watched = self._watched[reading.device]
-        if not self._is_behind(watched):
-            self._notice_standstill(reading.at)
-            if self._says_nothing_new(watched, reading):
-                return
-        await self._intake.put(reading)
+        if not self.again((reading,), reading.at):
+            await self._intake.put(reading)
+
+    def again(self, readings: Sequence[Reading], at: Stamp) -> bool:
+        """These came at that moment, all of one device: whether they say what it said before, and that is
+        noted. If not, they are to be ``put``.
+        """
+        watched = self._watched[readings[0].device]
+        if self._is_behind(watched):
+            return False
+        self._notice_standstill(at)
+        return self._says_nothing_new(watched, readings, at)
 
     async def close(self) -> None:
         """Once all that was put is taken; nothing may be put any more."""
@@ -184,13 +190,13 @@ class Watch:
         """Returns once all that the reading changed is durable. Raises JournalError if it cannot be."""
         watched = self._watched[reading.device]
         self._notice_standstill(reading.at)
-        if self._says_nothing_new(watched, reading):
+        if self._says_nothing_new(watched, (reading,), reading.at):
             return
         async with watched.lock:
             watched.troubles[reading.read] = reading.trouble
             samples = (*decode.samples(watched.device, reading), _link_sample(watched, reading))
-            _note(watched, reading, samples)
             self._recorder.keep(reading, samples)
+            _note(watched, reading, samples)
             link_up = detect.link_is_up(reading.trouble)
             decided = [_decided(watched, lambda one: one.take(samples, reading.at, link_up=link_up))]
             for other in self._looking_at.get(reading.device, ()):
@@ -308,22 +314,24 @@ class Watch:
                 self._owed = self._owed and settle is None
                 self._settled(writing.result())
 
-    def _says_nothing_new(self, watched: _Watched, reading: Reading) -> bool:
-        """The same answer as before, of a device that answers all the time: it is not even decoded."""
-        heard = watched.heard.get(reading.read)
-        if (
-            heard is None
-            or reading.trouble is not None
-            or reading.retained
-            or reading.payload != heard.payload
-            or self._owed
-            or reading.device in self._looking_at
-            or watched.lock.locked()
-            or not watched.detector.again(heard.signals, reading.at)
-        ):
+    def _says_nothing_new(self, watched: _Watched, readings: Sequence[Reading], at: Stamp) -> bool:
+        """The same answers as before, of a device that answers all the time: they are not even decoded."""
+        if self._owed or watched.device.id in self._looking_at or watched.lock.locked():
             return False
-        heard.at = reading.at
-        self._recorder.keep(reading, ())
+        for reading in readings:
+            heard = watched.heard.get(reading.read)
+            if (
+                heard is None
+                or reading.trouble is not None
+                or reading.retained
+                or reading.payload != heard.payload
+            ):
+                return False
+        if not watched.detector.again(at):
+            return False
+        for reading in readings:
+            watched.heard[reading.read].at = at
+        self._recorder.again(readings, at)
         return True
 
     def _shakes(self, watched: _Watched, link: Sample, reading: Reading) -> bool:
@@ -442,8 +450,9 @@ def _decided(watched: _Watched, decide: Callable[[Detector], Sequence[Transition
 
 
 def _note(watched: _Watched, reading: Reading, samples: Sequence[Sample]) -> None:
-    if reading.trouble is None and reading.payload and not reading.retained:
-        signals = frozenset(sample.signal for sample in samples)
+    signals = frozenset(sample.signal for sample in samples)
+    steady = reading.trouble is None and reading.payload and not reading.retained
+    if steady and not watched.detector.counts(signals):
         watched.heard[reading.read] = _Heard(payload=reading.payload, at=reading.at, signals=signals)
     else:
         watched.heard.pop(reading.read, None)

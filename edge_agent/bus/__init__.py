@@ -18,7 +18,7 @@ import structlog
 from edge_agent.backoff import Backoff
 from edge_agent.device import Device
 from edge_agent.profile import ListenRead, TopicRead
-from edge_agent.sample import Deliver, Payload, Reading, Trouble
+from edge_agent.sample import Again, Deliver, Payload, Reading, Trouble
 from edge_agent.schedule import Service
 from edge_agent.wire import Stamp
 
@@ -61,14 +61,17 @@ class Bus:
         deliver: Deliver,
         stamp: Callable[[], Stamp],
         *,
+        again: Again | None = None,
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
+        """``again`` None: all is delivered."""
         self.name = name
         self.devices = tuple(devices)
         self.stamp = stamp
         self.random = random or Random()  # noqa: S311  # jitter, no secret
         self._deliver = deliver
+        self.again: Again = again or (lambda _readings, _at: False)
         self._clock = clock
         # Why there is no link as the log said last; "" for one that is up, None before anything was said.
         self._said: str | None = None
@@ -167,17 +170,17 @@ class Bus:
         detail: str = "",
         retained: bool = False,
         at: Stamp | None = None,
-    ) -> None:
-        """For a transport that acknowledges it returns once what the reading changed is durable."""
+    ) -> Reading:
+        """What was told. For a transport that acknowledges it returns once what that changed is durable."""
         self._told = None
-        await self._deliver(
-            Reading(
-                device=device,
-                read=read,
-                at=at or self.stamp(),
-                payload=payload,
-                trouble=trouble,
-                detail=detail,
-                retained=retained,
-            )
+        reading = Reading(
+            device=device,
+            read=read,
+            at=at or self.stamp(),
+            payload=payload,
+            trouble=trouble,
+            detail=detail,
+            retained=retained,
         )
+        await self._deliver(reading)
+        return reading

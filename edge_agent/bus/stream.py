@@ -17,7 +17,7 @@ from edge_agent.bus.link import DeafPeerError, Link
 from edge_agent.device import Device
 from edge_agent.poll import Ask, asks
 from edge_agent.profile import ListenRead
-from edge_agent.sample import Deliver, Trouble
+from edge_agent.sample import Again, Deliver, Trouble
 from edge_agent.schedule import Schedule, Service
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Stamp
@@ -56,10 +56,11 @@ class Stream(Bus, ABC):
         deliver: Deliver,
         stamp: Callable[[], Stamp],
         *,
+        again: Again | None = None,
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings.name, devices, deliver, stamp, again=again, clock=clock, random=random)
         settings.check(self.devices)
         self._settings = settings
         self._asks = [ask for device in self.devices for ask in asks(device)]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.profile import Profile
-from edge_agent.sample import Deliver
+from edge_agent.sample import Again, Deliver
 from edge_agent.schedule import Service
 from edge_agent.wire import Id, Stamp
 
@@ -82,7 +82,13 @@ class Transport(Protocol):
     acknowledges: ClassVar[bool]
 
     def __init__(
-        self, settings: BusSettings, devices: Sequence[Device], deliver: Deliver, stamp: Callable[[], Stamp]
+        self,
+        settings: BusSettings,
+        devices: Sequence[Device],
+        deliver: Deliver,
+        stamp: Callable[[], Stamp],
+        *,
+        again: Again | None = None,
     ) -> None: ...
 
     def service(self) -> Service | None:

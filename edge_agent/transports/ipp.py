@@ -26,7 +26,7 @@ from edge_agent.bus import Bus, LinkError, RefusedError
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.profile import IppRead
-from edge_agent.sample import Deliver, Trouble
+from edge_agent.sample import Again, Deliver, Trouble
 from edge_agent.schedule import Schedule
 from edge_agent.transports import BusSettings
 from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
@@ -97,10 +97,11 @@ class Transport(Bus):
         deliver: Deliver,
         stamp: Callable[[], Stamp],
         *,
+        again: Again | None = None,
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings.name, devices, deliver, stamp, again=again, clock=clock, random=random)
         settings.check(self.devices)
         self._settings = settings
         self._questions = [

@@ -27,7 +27,7 @@ from edge_agent.bus.modbus_frames import Debt, Frames, Mbap, Rtu
 from edge_agent.device import Device
 from edge_agent.patience import Patience
 from edge_agent.poll import READ_BYTES, Block, Line, blocks, probes
-from edge_agent.sample import Deliver, Trouble
+from edge_agent.sample import Again, Deliver, Reading, Trouble
 from edge_agent.schedule import Schedule, Service
 from edge_agent.transports import BusSettings, host_adapter
 from edge_agent.transports.serial import PortSettings, as_path, claim, hints, open_port, port_adapter
@@ -200,6 +200,9 @@ class _Manner:
     refusal: Miss | None = None
     recheck_after_s: float = RECHECK_FIRST_S
     recheck_s: float = inf
+    # The last answer, and what was told of it; nothing while there was more to tell than values.
+    values: tuple[int | None, ...] = ()
+    told: Sequence[Reading] = ()
 
 
 class Transport(Bus):
@@ -210,10 +213,11 @@ class Transport(Bus):
         deliver: Deliver,
         stamp: Callable[[], Stamp],
         *,
+        again: Again | None = None,
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings.name, devices, deliver, stamp, again=again, clock=clock, random=random)
         self._settings = settings
         self._on_line = settings.mode != "tcp"
         self._gap_s = max(SHORTEST_GAP_S, GAP_CHARACTERS * settings.byte_s) if settings.mode == "rtu" else 0.0
@@ -486,14 +490,22 @@ class Transport(Bus):
             await self.tell(block.device, read, trouble=outcome.trouble, detail=detail, at=at)
 
     async def _tell_values(self, block: Block, values: tuple[int | None, ...]) -> None:
-        manner = self._manners.get(id(block))
+        manner, at = self._manners.get(id(block)), self.stamp()
+        if manner is None:
+            # A probe: its values are nobody's.
+            return
+        if manner.told and values == manner.values and self.again(manner.told, at):
+            return
+        told = []
         for part in block.parts:
             own = values[part.offset : part.offset + part.count]
-            refusal = manner.refusal if manner and own.count(None) == len(own) else None
+            refusal = manner.refusal if own.count(None) == len(own) else None
             if refusal:
-                await self.tell(block.device, part.read, trouble=refusal.trouble, detail=refusal.detail)
+                trouble, detail = refusal.trouble, refusal.detail
+                await self.tell(block.device, part.read, trouble=trouble, detail=detail, at=at)
             else:
-                await self.tell(block.device, part.read, payload=own)
+                told.append(await self.tell(block.device, part.read, payload=own, at=at))
+        manner.values, manner.told = values, told if len(told) == len(block.parts) else ()
 
     def _doubt_link(self, outcome: Outcome) -> None:
         """A connection that looks open and answers nothing is opened anew; a port would be the same again."""

@@ -31,7 +31,7 @@ from edge_agent.device import Device
 from edge_agent.gather import Gatherer, GatherError, Map, Node, Taker, View, device_in
 from edge_agent.poll import Line, topic
 from edge_agent.profile import MetricSignal, TopicRead
-from edge_agent.sample import Deliver, Trouble
+from edge_agent.sample import Again, Deliver, Trouble
 from edge_agent.transports import BusSettings, host_adapter
 from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain, notice_silence
 from edge_agent.wire import Stamp
@@ -125,10 +125,11 @@ class Transport(Bus):
         deliver: Deliver,
         stamp: Callable[[], Stamp],
         *,
+        again: Again | None = None,
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings.name, devices, deliver, stamp, again=again, clock=clock, random=random)
         self._settings = settings
         self._takers: dict[str, list[tuple[str, str]]] = {}
         self._qos: dict[str, int] = {}

@@ -20,7 +20,7 @@ from edge_agent.bus import Bus
 from edge_agent.device import Device
 from edge_agent.poll import Line
 from edge_agent.profile import Profile
-from edge_agent.sample import Deliver, Reading
+from edge_agent.sample import Again, Deliver, Reading
 from edge_agent.trace import Happening, TraceError, t_s
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Stamp
@@ -69,10 +69,11 @@ class Transport(Bus):
         deliver: Deliver,
         stamp: Callable[[], Stamp],
         *,
+        again: Again | None = None,
         clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
-        super().__init__(settings.name, devices, deliver, stamp, clock=clock, random=random)
+        super().__init__(settings.name, devices, deliver, stamp, again=again, clock=clock, random=random)
         self._settings = settings
         self._reads = {(device.id, read) for device in self.devices for read in device.profile.reads}
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,10 @@ from rigs.readings import Readings, TickedReadings, device, running, stamp
 from edge_agent.device import Device
 from edge_agent.poll import Block
 from edge_agent.profile import ModbusRead
-from edge_agent.sample import Trouble
+from edge_agent.sample import Reading, Trouble
 from edge_agent.transports import tcp
 from edge_agent.transports.modbus import Miss, Settings, Transport, judge
+from edge_agent.wire import Stamp
 
 HOLDING = [1000 + n for n in range(64)]
 BITS = [n % 3 == 0 for n in range(40)]
@@ -128,6 +129,27 @@ async def test_reads_that_share_a_request_each_get_their_own_part() -> None:
         await readings.until(1, "second")
     assert readings.payloads("first")[0] == (1000, 1001)
     assert readings.payloads("second")[0] == (1005, 1006, 1007)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_what_came_as_before_is_offered_as_a_whole_and_told_again_only_if_it_is_not_taken_so(
+    taken: bool,
+) -> None:
+    port, readings, offered = free_port(), Readings(), list[tuple[Sequence[Reading], Stamp]]()
+
+    def again(whole: Sequence[Reading], at: Stamp) -> bool:
+        offered.append((whole, at))
+        return taken
+
+    near = device("plc", {"first": read(0, 2), "second": read(5, 3)}, unit=5)
+    settings = Settings(name="bus", host="127.0.0.1", port=port)
+    async with plc(port), running(Transport(settings, [near], readings.deliver, stamp, again=again).run()):
+        await wait_until(lambda: len(offered) >= 3, what="three answers that came as before")
+    assert {tuple(one.payload for one in whole) for whole, _ in offered} == {
+        ((1000, 1001), (1005, 1006, 1007))
+    }
+    assert all(one.at.mono_ns < at.mono_ns for whole, at in offered for one in whole)
+    assert len(readings) == (2 if taken else 2 + 2 * len(offered))
 
 
 async def test_a_register_that_does_not_exist_costs_its_own_read_and_not_its_neighbours() -> None:
