@@ -43,6 +43,24 @@ def fill(store: Store, stored: int) -> None:
     store.write(lambda connection: connection.execute(text("ANALYZE")))
 
 
+def age(store: Store, gateways: Sequence[str], stored: int) -> None:
+    """``stored`` tickets of these gateways, each with its occurrence, all over long ago: what years leave
+    behind at one site.
+    """
+    if not stored:
+        return
+    told = [_over(number, gateways[number % len(gateways)]) for number in range(stored)]
+
+    def unit(connection: Connection) -> None:
+        connection.execute(insert(tables.site_number), [{"site": serving.SITE, "last": stored}])
+        for start in range(0, stored, 2_000):
+            part = told[start : start + 2_000]
+            connection.execute(insert(tables.ticket), [ticket for ticket, _ in part])
+            connection.execute(insert(tables.occurrence), [occurrence for _, occurrence in part])
+
+    store.write(unit)
+
+
 def questions() -> dict[str, Callable[[Connection], object]]:
     def two_pages(wanted: TicketFilter) -> Callable[[Connection], object]:
         def ask(connection: Connection) -> object:
@@ -102,6 +120,49 @@ def _ticket(number: int) -> dict[str, object]:
         "received_ms": 1_767_600_000_000 + number,
         "history": False,
     }
+
+
+def _over(number: int, gateway: str) -> tuple[dict[str, object], dict[str, object]]:
+    began_ms = 1_767_600_000_000 + number * 60_000
+    ended_ms = began_ms + 20_000
+    device, boot = f"{gateway}-device-{number % 50}", f"{number % 12:032x}"
+    names = {
+        "site": serving.SITE,
+        "dedupe_key": f"v1|{serving.SITE}|{device}|media|paper-out",
+        "device": device,
+        "component": "media",
+        "fault": "paper-out",
+    }
+    ticket = _ticket(number) | names
+    ticket |= {"number": number + 1, "condition": "cleared", "work": "closed", "first_ms": began_ms}
+    ticket |= {"period_ms": began_ms, "last_ms": ended_ms, "closed_ms": ended_ms, "received_ms": began_ms}
+    occurrence = names | {
+        "uid": ticket["id"],
+        "ticket_id": ticket["id"],
+        "gateway_id": f"id-{gateway}",
+        "rev": 2,
+        "digest": f"{number:032x}",
+        "open": False,
+        "unknown": False,
+        "minted": False,
+        "estimated": False,
+        "reason": "cleared",
+        "severity": 30,
+        "count": 1,
+        "title": f"paper out at {device}",
+        "first_boot": boot,
+        "first_mono_ms": number * 60_000,
+        "end_boot": boot,
+        "end_mono_ms": number * 60_000 + 20_000,
+        "start_ms": began_ms,
+        "raised_ms": began_ms,
+        "end_ms": ended_ms,
+        "error_ms": 1_000,
+        "severities": [[began_ms, 30]],
+        "received_ms": began_ms,
+        "row": {"uid": ticket["id"]},
+    }
+    return ticket, occurrence
 
 
 if __name__ == "__main__":

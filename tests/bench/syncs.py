@@ -35,11 +35,11 @@ class Measured:
 
 
 def through_http(kind: str, voices: Sequence[Voice], *, stored: int = 0) -> Measured:
-    """``stored``: tickets that are there already."""
+    """``stored``: tickets of these gateways that are there already."""
     with serving.database(kind) as url:
         store = Store.open(url)
         serving.enrol(store, [voice.name for voice in voices])
-        lists.fill(store, stored)
+        lists.age(store, [voice.name for voice in voices], stored)
         store.close()
         with serving.serving(url) as collector:
             before_mb, cpu_s = collector.rss_mb(), collector.cpu_s()
