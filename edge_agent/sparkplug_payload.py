@@ -26,6 +26,7 @@ _METRIC, _SEQ = 2, 3
 _NAME, _ALIAS, _DATATYPE, _HISTORICAL, _NULL, _PROPERTIES = 1, 2, 4, 5, 7, 9
 _INT, _LONG, _FLOAT, _DOUBLE, _BOOLEAN, _STRING = 10, 11, 12, 13, 14, 15
 _VALUES = range(_INT, 20)
+_REAL = {_FLOAT: struct.Struct("<f"), _DOUBLE: struct.Struct("<d")}
 # PropertySet: 1 keys, 2 values; of a value 3 is its int.
 _KEYS, _PROPERTY_VALUES, _PROPERTY_INT = 1, 2, 3
 QUALITY = b"Quality"
@@ -95,8 +96,8 @@ def value_of(metric: Metric, datatype: int | None) -> tuple[Scalar | None, str]:
         return raw != 0, ""
     if of == _STRING and isinstance(raw, bytes) and kind in (None, *_TEXTS):
         return _text(raw)
-    if of in (_FLOAT, _DOUBLE) and isinstance(raw, bytes) and kind in (None, *_REALS):
-        return _real(raw)
+    if of in _REAL and isinstance(raw, bytes) and kind in (None, *_REALS):
+        return _real(raw, _REAL[of])
     if of in (_INT, _LONG) and isinstance(raw, int) and kind in (*_SIGNED, *_UNSIGNED):
         return _whole(raw, kind, 32 if of == _INT else 64)
     if kind is None:
@@ -110,8 +111,10 @@ def _text(raw: bytes) -> tuple[Scalar | None, str]:
     return raw.decode("utf-8", "replace"), ""
 
 
-def _real(raw: bytes) -> tuple[Scalar | None, str]:
-    (number,) = struct.unpack("<f" if len(raw) == 4 else "<d", raw)
+def _real(raw: bytes, form: struct.Struct) -> tuple[Scalar | None, str]:
+    if len(raw) != form.size:
+        return None, f"a floating-point number of {len(raw)} bytes, not {form.size}"
+    (number,) = form.unpack(raw)
     return (number, "") if math.isfinite(number) else (None, "not a finite number")
 
 

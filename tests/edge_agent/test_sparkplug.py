@@ -78,6 +78,8 @@ TRUE, FALSE = number(14, 1), number(14, 0)
         (1, number(10, 300), "why: a number that does not fit data type 1"),
         (9, varint(12 << 3 | 5) + struct.pack("<f", float("nan")), "why: not a finite number"),
         (10, varint(13 << 3 | 1) + struct.pack("<d", float("inf")), "why: not a finite number"),
+        (9, text(12, b"\0\0\0"), "why: a floating-point number of 3 bytes, not 4"),
+        (10, varint(13 << 3 | 5) + bytes(4), "why: a floating-point number of 4 bytes, not 8"),
         (12, text(15, b"x" * 1025), "why: a text of more than 1024 bytes"),
         (11, b"", "why: null"),
         (11, number(7, 1), "why: null"),
