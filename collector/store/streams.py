@@ -37,8 +37,8 @@ from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp, 
 MAX_RAW_CHARS = 64 << 10
 # Two boxes with one disk begin streams without end.
 MAX_BELIEVED = 64
-# Hours that are asked for one by one.
-MAX_NEAR = 200
+# Hours of one boot that are asked for one by one.
+MAX_NEAR = 50
 _GAP = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
 
 
@@ -228,10 +228,9 @@ def offsets_near(
     around = [
         {"gateway_id": gateway_id, "boot": boot, "hour": hour}
         for (gateway_id, boot), wanted in hours.items()
+        if len(wanted) <= MAX_NEAR
         for hour in dating.around(wanted)
     ]
-    if len(around) > MAX_NEAR:
-        return offsets(connection, hours.keys())
     found: dict[str, dict[str, dict[int, int]]] = {}
     keys = ("gateway_id", "boot", "hour")
     for gateway_id, boot, hour, offset_ms in bulk.matching(
