@@ -98,20 +98,15 @@ class Connection:
 
     async def next(self) -> Arrival | Refusal:
         """In the order in which it came. Raises LinkError once the connection ended and nothing is left."""
-        while True:
-            if self._refusals:
-                return self._refusals.popleft()
-            if self._arrivals:
-                arrival = self._arrivals.popleft()
-                self._go_on_reading()
-                return arrival
-            if self._ended is not None:
-                raise self._ended
+        while (news := self._come()) is None:
             self._news.clear()
             await self._news.wait()
+        return news
 
     async def next_within(self, seconds: float) -> Arrival | Refusal | None:
         """As ``next``; None when nothing came in time."""
+        if (news := self._come()) is not None:
+            return news
         try:
             async with asyncio.timeout(None if seconds == inf else max(0.0, seconds)):
                 return await self.next()
@@ -141,6 +136,18 @@ class Connection:
             self._forget_socket()
             opened.close()
 
+    def _come(self) -> Arrival | Refusal | None:
+        """What has come already. Raises LinkError as ``next`` does."""
+        if self._refusals:
+            return self._refusals.popleft()
+        if self._arrivals:
+            arrival = self._arrivals.popleft()
+            self._go_on_reading()
+            return arrival
+        if self._ended is not None:
+            raise self._ended
+        return None
+
     # --- moving paho ---
 
     def _subscribe(self, filters: list[tuple[str, int]]) -> MQTTErrorCode:
@@ -153,11 +160,16 @@ class Connection:
         return code
 
     def _readable(self) -> None:
+        """As long as messages come: that saves a round of the loop for each, at the cost of one vain read."""
         for _ in range(PACKETS_AT_ONCE):
-            if self._full or not self._move(self._read) or not self._holds_more():
+            before = len(self._arrivals)
+            if self._full or not self._move(self._read):
                 return
-        # TLS holds bytes back that the descriptor no longer shows.
-        self._loop.call_soon(self._readable)
+            if len(self._arrivals) == before and not self._holds_more():
+                return
+        if self._holds_more():
+            # The descriptor no longer shows what TLS holds back.
+            self._loop.call_soon(self._readable)
 
     def _read(self) -> MQTTErrorCode:
         try:
