@@ -149,7 +149,7 @@ class _Agent:
         planned_s = plan(bus, devices).cycle_s
 
         async def run() -> None:
-            deliver = self.watch.take if module.Transport.acknowledges else self.watch.put
+            deliver = self.watch.put_durably if module.Transport.acknowledges else self.watch.put
             transport: Transport = module.Transport(
                 bus,
                 devices,

@@ -50,6 +50,17 @@ class Intake:
         self._working.add(working)
         working.add_done_callback(self._working.discard)
 
+    async def take(self, reading: Reading) -> None:
+        """Returns once what it changed is durable. Raises JournalError if it cannot be. What cannot be
+        understood is told in the log and passed over: it would be no better if it came again.
+        """
+        try:
+            await self._take(reading)
+        except JournalError:
+            raise
+        except Exception:
+            log.exception("a reading could not be taken", device=reading.device, read=reading.read)
+
     async def close(self) -> None:
         """Once all that waits was taken; nothing may be put any more."""
         while self._working:
@@ -59,13 +70,11 @@ class Intake:
         line = self._waiting[device]
         while line:
             try:
-                await self._take(line[0])
+                await self.take(line[0])
             except JournalError:
                 # The journal has told why. What could not be written is decided anew when its time is due,
                 # and that ends the agent when the journal is broken.
                 log.debug("a change could not be written yet", device=device)
-            except Exception:
-                log.exception("a reading could not be taken", device=device, read=line[0].read)
             line.popleft()
             self._room.release()
         del self._waiting[device]

@@ -172,6 +172,12 @@ class Watch:
         if not self.again((reading,), reading.at):
             await self._intake.put(reading)
 
+    async def put_durably(self, reading: Reading) -> None:
+        """As ``put``, but returns once all that the reading changed is durable. Raises JournalError if it
+        cannot be.
+        """
+        await self._intake.take(reading)
+
     def again(self, readings: Sequence[Reading], at: Stamp) -> bool:
         """These came at that moment, all of one device: whether they say what it said before, and that is
         noted. If not, they are to be ``put``.

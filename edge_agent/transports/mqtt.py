@@ -216,6 +216,11 @@ class Transport(Bus):
             return gatherer.take(arrival.topic or "", arrival.payload, retained=arrival.retained)
         except GatherError as error:
             return [(taker, error) for taker in takers]
+        except Exception:
+            # The broker would send it again for ever, and nothing else would come through.
+            log.exception("a message could not be read", bus=self.name, topic=arrival.topic)
+            unread = GatherError("a message that could not be read; the log of the agent says more")
+            return [(taker, unread) for taker in takers]
 
 
 def _connect(settings: Settings) -> Client:

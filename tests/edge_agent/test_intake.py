@@ -22,7 +22,7 @@ from rigs.watching import CONVEYOR, Floor, conveyor, watching
 from edge_agent import intake, profile
 from edge_agent.clock import Clock
 from edge_agent.device import Device
-from edge_agent.journal import Journal
+from edge_agent.journal import Journal, JournalError
 from edge_agent.recorder import Recorder
 from edge_agent.sample import Payload, Reading
 from edge_agent.transports.modbus import Settings, Transport
@@ -179,6 +179,29 @@ async def test_a_reading_that_cannot_be_taken_holds_up_neither_those_behind_it_n
             await floor.status(jam=True)
             await floor.watch.close()
         assert await floor.open() == ["belt-1 jam", "belt-1 quiet"]
+
+
+async def test_what_cannot_be_understood_is_passed_over_where_it_would_come_again(tmp_path: Path) -> None:
+    clock = HandClock()
+    belts = [conveyor(f"belt-{number}") for number in range(40)]
+    async with polling(tmp_path, clock, *belts) as floor:
+
+        async def told(belt: Device, payload: Any) -> None:
+            reading = Reading(device=belt.id, read="status", at=clock.stamp(), payload=payload)
+            await floor.watch.put_durably(reading)
+
+        async def all_jam() -> None:
+            for belt in belts:
+                await told(belt, (b"1,1.0",))
+
+        await told(belts[0], None)
+        await told(belts[0], (b"1,1.0",))
+        assert await floor.open() == ["belt-0 jam"]
+        # What could not be written has to come again.
+        pages = await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, 0))
+        await at_ledger(floor.journal, lambda ledger: limit_pages(ledger, pages))
+        with pytest.raises(JournalError):
+            await all_jam()
 
 
 DRIVE = """

@@ -15,6 +15,7 @@ from rigs.mosquitto import Broker
 from rigs.ports import free_port, wait_until
 from rigs.readings import LoopTicks, Readings, device, running, stamp
 
+from edge_agent import gather
 from edge_agent.bus import broker as connection
 from edge_agent.bus.broker import QUEUE
 from edge_agent.device import Device
@@ -332,6 +333,38 @@ async def test_a_message_that_is_too_large_is_a_wrong_answer_and_the_next_one_is
         await readings.until(1)
     assert [reading.trouble for reading in readings] == [Trouble.WRONG_ANSWER, None]
     assert "at most 65536" in readings[0].detail
+
+
+async def test_a_message_that_nobody_can_read_is_a_wrong_answer_once_and_the_next_one_is_taken(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    understood = gather.Map.take
+
+    def take(self: gather.Map, topic: str, payload: bytes, *, retained: bool) -> object:
+        if payload == b"poison":
+            raise RuntimeError("a fault of ours")
+        return understood(self, topic, payload, retained=retained)
+
+    monkeypatch.setattr(gather.Map, "take", take)
+    sensor = beacon(alerts=TopicRead(topic="homie/{topic}/$alert/+", format="map"))
+    before, after = Readings(), Readings()
+    async with running(transport(broker, before, sensor).run()):
+        while not before.payloads():
+            await publish(broker, "homie/dock-7/$alert/battery", "full")
+        await publish(broker, "homie/dock-7/$alert/battery", "poison")
+        await before.until_trouble(Trouble.WRONG_ANSWER)
+        heard = len(before.payloads())
+        await publish(broker, "homie/dock-7/$alert/battery", "low")
+        await before.until(heard + 1)
+    assert [one.trouble for one in before if one.trouble not in (None, Trouble.NO_LINK)] == [
+        Trouble.WRONG_ANSWER
+    ]
+    # Nor does the broker keep it for us.
+    async with running(transport(broker, after, sensor).run()):
+        await wait_until(link_up(after))
+        await publish(broker, "homie/dock-7/$alert/battery", "next")
+        await after.until(1)
+    assert Trouble.WRONG_ANSWER not in after.troubles()
 
 
 class SlowDisk(Readings):
