@@ -28,6 +28,8 @@ class Sync:
     gateway: GatewayIdentity
     message: SyncRequest
     now_ms: int
+    # Places in its rows of those that the collector stumbles over.
+    spoilt: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Exchange:
     verdict: Verdict
     # The position that is held, in the end that of the answer.
     hwm: Boundary
+    # As in the sync.
+    spoilt: frozenset[int] = frozenset()
     # The newest position of which the stream has told something ahead of its history (C10).
     told_ahead: int = 0
     # What is to be stored, by uid; rows that could not be taken, each with why.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from collector.exchange import Exchange, GatewayIdentity, Sync, uids_in
 from collector.folding import Change, fold
 from collector.minted import MINTED
 from collector.store import occurrences, streams
+from collector.store.outage import DATABASE_AWAY
 from collector.store.streams import GatewayState, StreamState
 from collector.tickets import Policy
 from edge_agent.wire import Boundary, Lane, SyncAnswer, SyncRequest, Verdict
@@ -67,6 +68,36 @@ def apply_all(
         for together in _apart(syncs)
         for outcome in _apply_together(connection, together, policy, skew_ms)
     ]
+
+
+def apply_sparing(
+    connection: Connection,
+    sync: Sync,
+    policy: Policy = Policy(),  # noqa: B008  frozen
+    skew_ms: int = skew.SKEW_MS,
+) -> Applied | StreamRefusedError:
+    """A message at which ``apply_all`` raised what nobody foresaw: a row that is enough for that is put aside
+    as one that cannot be read is, so that it blocks nothing else of its gateway. Raises as ``apply_all``
+    where no single row is to blame.
+    """
+
+    def breaks(place: int) -> bool:
+        alone = replace(sync, message=sync.message.model_copy(update={"rows": [sync.message.rows[place]]}))
+        trying = connection.begin_nested()
+        try:
+            apply_all(connection, [alone], policy, skew_ms)
+        except DATABASE_AWAY:
+            raise
+        except StreamRefusedError:
+            return False
+        except Exception:  # noqa: BLE001  whatever it is
+            return True
+        finally:
+            trying.rollback()
+        return False
+
+    spoilt = frozenset(place for place in range(len(sync.message.rows)) if breaks(place))
+    return apply_all(connection, [replace(sync, spoilt=spoilt)], policy, skew_ms)[0]
 
 
 def _apart(syncs: Sequence[Sync]) -> Iterator[list[Sync]]:
@@ -165,6 +196,7 @@ def _judge(
         state=state,
         message=message,
         now_ms=now_ms,
+        spoilt=sync.spoilt,
         held=held,
         verdict=verdict,
         hwm=hwm,

@@ -15,6 +15,8 @@ from collector.store.occurrences import Held
 from collector.store.streams import clean
 from edge_agent.wire import Row, Verdict, WireError, dedupe_key, mono_ms, read_row, unpacked
 
+SPOILT = "the collector stumbles over it; its log says more"
+
 
 def take(connection: Connection, exchanges: Sequence[Exchange]) -> None:
     """Of a live stream all; of a superseded one only what ended, and the rest is put aside. No uid is in two
@@ -67,7 +69,10 @@ def _readable(exchange: Exchange) -> dict[str, tuple[Row, object]]:
     roll-up is what its members were.
     """
     rows: dict[str, tuple[Row, object]] = {}
-    for raw in exchange.message.rows:
+    for place, raw in enumerate(exchange.message.rows):
+        if place in exchange.spoilt:
+            exchange.bad.append((raw, SPOILT))
+            continue
         try:
             row = read_row(raw)
         except WireError as error:

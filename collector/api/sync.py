@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from fastapi import APIRouter, Request
@@ -150,8 +150,22 @@ def taking(parts: Parts) -> Taking:
     skew_ms = parts.settings.clock_skew_s * 1000
 
     async def together(syncs: Sequence[Sync]) -> list[Outcome]:
+        try:
+            return await written(lambda connection: ingest.apply_all(connection, syncs, skew_ms=skew_ms))
+        except (*DATABASE_AWAY, StreamRefusedError):
+            raise
+        except Exception:
+            # Of several, each is tried alone before it comes to that.
+            if len(syncs) > 1 or not syncs[0].message.rows:
+                raise
+            log.exception(
+                "a sync could not be taken; its rows are tried one by one", gateway=syncs[0].gateway.name
+            )
+        return await written(lambda connection: [ingest.apply_sparing(connection, syncs[0], skew_ms=skew_ms)])
+
+    async def written(work: Callable[[Connection], list[Outcome]]) -> list[Outcome]:
         return await parts.write(
-            lambda connection: ingest.apply_all(connection, syncs, skew_ms=skew_ms),
+            work,
             lambda outcomes: (
                 change for one in outcomes if isinstance(one, Applied) for change in one.changed
             ),

@@ -14,10 +14,11 @@ import httpx
 import pytest
 from rigs.ports import wait_until
 from rigs.web import Gateway, House, house
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from starlette.types import Message
 
-from collector import guard
+from collector import boots, guard, rows
 from collector.admission import ROWS_OF_A_SYNC, SHORT_BYTES
 from collector.api import sync
 from collector.api.sync import gunzip
@@ -52,6 +53,29 @@ async def test_a_gzipped_sync_is_the_same_as_a_plain_one(home: House) -> None:
     packed = await post(home, gateway, gzip.compress(body), **{"Content-Encoding": "gzip"})
     again = await post(home, gateway, body)
     assert (packed.json()["verdict"], again.json()["verdict"]) == ("ok", "old")
+
+
+async def test_a_row_that_the_collector_stumbles_over_is_put_aside_and_blocks_nothing_behind_it(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    understood = boots.dated
+
+    def dated(row: wire.Row, *more: Any, **named: Any) -> dict[str, Any]:
+        if row.device == "cursed":
+            raise ZeroDivisionError("a fault of ours")
+        return understood(row, *more, **named)
+
+    monkeypatch.setattr(boots, "dated", dated)
+    gateway = await home.enrol()
+    for device in ("belt-1", "cursed", "belt-2"):
+        gateway.voice.raises(0, device)
+    told = await post(home, gateway, wire.encode(gateway.voice.message(0)))
+    assert (told.status_code, told.json()["verdict"], told.json()["hwm"][0]) == (200, "ok", 3)
+    client = await home.log_in("bob")
+    listed = (await client.get("/api/v1/tickets?state=open")).json()["items"]
+    assert sorted(item["device"] for item in listed) == ["belt-1", "belt-2"]
+    kept = home.store.read(lambda connection: connection.execute(select(tables.quarantine)).all())
+    assert [(json.loads(one.raw)["device"], one.error) for one in kept] == [("cursed", rows.SPOILT)]
 
 
 @pytest.mark.parametrize(
