@@ -73,7 +73,7 @@ kill-test: $(VENV)/.installed-dev ## kill -9 of the agent, the collector, Postgr
 	@KILLS=$(KILLS) $(BIN)/python -m pytest tests/kills tests/stories/test_three_collectors_on_one_database.py -q -s --timeout=0
 KILLS := 300
 
-power-cuts: $(VENV)/.installed-dev ## the journal after IMAGES power cuts and FLIPS flipped bits
+power-cuts: $(VENV)/.installed-dev ## journal, evidence, collector after IMAGES power cuts and FLIPS flipped bits
 	@PYTHONPATH=.:tests $(BIN)/python -m powercut --images $(IMAGES) --flips $(FLIPS)
 IMAGES := 5000
 FLIPS  := 600

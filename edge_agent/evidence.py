@@ -160,6 +160,11 @@ class Evidence:
         await self._keeper.run(lambda file: file.sent(known))
         await self._look()
 
+    async def drop(self, seqs: Sequence[int]) -> None:
+        """They are damaged and cannot be told."""
+        await self._keeper.run(lambda file: file.drop(seqs))
+        await self._look()
+
     async def send_again(self) -> None:
         """The collector holds less than it did."""
         self._aside.clear()

@@ -131,19 +131,24 @@ class EvidenceFile:
                 continue
             try:
                 text = None if body is None else zlib.decompress(body)
-            except zlib.error:
+                evidence = None if text is None else json.loads(text)
+            except (zlib.error, TypeError, ValueError):
                 self._try(lambda sql, seq=seq: _give_up(sql, [(seq, 0)]))  # type: ignore[misc]
                 continue
             room -= len(text or b"")
             if room < 0 and chosen:
                 break
-            evidence = None if text is None else json.loads(text)
             chosen.append(Waiting(seq=seq, uid=uid, part=part, evidence=evidence))
         return chosen
 
     def sent(self, seqs: Iterable[int]) -> None:
         told = list(seqs)
         self._try(lambda sql: _sent(sql, told))
+
+    def drop(self, seqs: Iterable[int]) -> None:
+        """They are damaged: not even that they were given up can be told."""
+        damaged = list(seqs)
+        self._try(lambda sql: _drop(sql, damaged))
 
     def send_again(self) -> None:
         """The collector holds less than it did."""
@@ -311,6 +316,12 @@ def _sent(sql: sqlite3.Connection, seqs: Iterable[int]) -> None:
     told = [(seq,) for seq in seqs]
     sql.executemany("DELETE FROM mark WHERE seq = ?", told)
     sql.executemany("UPDATE part SET sent = 1 WHERE seq = ?", told)
+
+
+def _drop(sql: sqlite3.Connection, seqs: Iterable[int]) -> None:
+    for seq in seqs:
+        _count(sql, sql.execute("DELETE FROM part WHERE seq = ?", (seq,)).rowcount)
+        sql.execute("DELETE FROM mark WHERE seq = ?", (seq,))
 
 
 def _give_up(sql: sqlite3.Connection, found: Iterable[tuple[int, int]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Never
+from typing import Any, Never
 
 import structlog
 
@@ -77,14 +77,18 @@ class EvidenceLane:
     async def _tell_what_waits(self) -> None:
         self._evidence.news.clear()
         parts = await self._evidence.waiting(self._max_bytes)
-        if parts:
-            await self._tell(parts)
+        told = {one.seq: _as_told(one) for one in parts}
+        if damaged := [seq for seq, part in told.items() if part is None]:
+            log.error("evidence is damaged and cannot be told", parts=len(damaged))
+            await self._evidence.drop(damaged)
+        elif parts:
+            await self._tell(parts, EvidenceRequest(v=VERSION, lane=EVIDENCE_LANE, parts=list(told.values())))
         else:
             await self._until_news()
 
-    async def _tell(self, parts: Sequence[Waiting]) -> None:
+    async def _tell(self, parts: Sequence[Waiting], message: EvidenceRequest) -> None:
         try:
-            reply = await self._post(encode(_message(parts)))
+            reply = await self._post(encode(message))
         except CollectorAwayError:
             self._pause(self._backoff.next())
             return
@@ -131,14 +135,15 @@ class EvidenceLane:
             pass
 
 
-def _message(parts: Sequence[Waiting]) -> EvidenceRequest:
-    told = [
-        Part(
+def _as_told(one: Waiting) -> dict[str, Any] | None:
+    """None: it is damaged, and no collector would take it."""
+    try:
+        part = Part(
             uid=one.uid,
             part=one.part,
             given_up=one.evidence is None,
             evidence=None if one.evidence is None else dict(one.evidence),
-        ).model_dump(exclude_none=True, exclude_defaults=True)
-        for one in parts
-    ]
-    return EvidenceRequest(v=VERSION, lane=EVIDENCE_LANE, parts=told)
+        )
+    except (TypeError, ValueError):
+        return None
+    return part.model_dump(exclude_none=True, exclude_defaults=True)

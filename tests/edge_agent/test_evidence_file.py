@@ -121,11 +121,12 @@ def test_a_mark_is_told_once_and_then_forgotten(file: EvidenceFile) -> None:
     assert (file.figures().given_up, file.figures().waiting) == (1, 0)
 
 
-def test_a_part_that_was_damaged_is_given_up_alone(file: EvidenceFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["x'ffffffffffffffff'", "CAST(x'31' AS TEXT)", "7", "x''"])
+def test_a_part_that_was_damaged_is_given_up_alone(file: EvidenceFile, tmp_path: Path, damage: str) -> None:
     file.write([part("a"), part("b")])
     file.close()
     with sqlite3.connect(tmp_path / "evidence.db") as sql:
-        sql.execute("UPDATE part SET body = ? WHERE uid = 'a'", (b"\xff" * 40,))
+        sql.execute(f"UPDATE part SET body = {damage} WHERE uid = 'a'")
     sql.close()
     assert waiting(file) == [("b", "before", True)]
     assert waiting(file) == [("a", "before", False), ("b", "before", True)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from structlog.testing import capture_logs
 
 from edge_agent import wire
 from edge_agent.evidence import Evidence, Thread, Window
+from edge_agent.evidence_file import FILE
 from edge_agent.evidence_lane import MOST_BYTES, EvidenceLane
 from edge_agent.forward import CollectorAwayError, Forwarder, Reply, Rest
 from edge_agent.recorder import Recorder
@@ -98,6 +100,22 @@ async def line(folder: Path) -> AsyncIterator[Line]:
         floor.journal.on_written = evidence.written
         yield Line(floor, evidence, Site(folder, clock), clock)
         await evidence.close()
+
+
+@pytest.mark.parametrize("damage", ["part = 'be&ore'", "uid = x'ff'", "uid = 'none'"])
+async def test_a_part_whose_name_was_damaged_keeps_no_other_waiting(tmp_path: Path, damage: str) -> None:
+    async with line(tmp_path) as gateway:
+        await gateway.jam(2, apart_s=30)
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as sql:
+            sql.execute(f"UPDATE part SET {damage} WHERE seq = 1")
+        with capture_logs() as told:
+            await gateway.settled()
+        # What was before the second, and after the first.
+        assert gateway.site.evidence() == {(JAM, "before"), (JAM, "after")}
+        assert gateway.evidence.figures["evidence_given_up"] == 1
+        assert [one["event"] for one in told if one["log_level"] == "error"] == [
+            "evidence is damaged and cannot be told"
+        ]
 
 
 async def test_evidence_follows_its_occurrence(tmp_path: Path) -> None:

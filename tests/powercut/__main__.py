@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from powercut import collector_cuts, cuts, flips, witness, writer
+from powercut import collector_cuts, cuts, evidence_cuts, evidence_writer, flips, witness, writer
 from powercut.cuts import Figures
 from powercut.disk import without_folder_sync_of_new_wal
 from rich.console import Console
@@ -48,6 +48,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5_000)
     parser.add_argument("--collector-images", type=int, default=1_000)
+    parser.add_argument("--evidence-images", type=int, default=1_000)
     parser.add_argument("--flips", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -60,8 +61,13 @@ async def main() -> int:
             results += await _wrong(Path(folder), options.seed)
         if options.collector_images:
             results += await _collector(Path(folder), options.collector_images, options.seed)
+        well, lost = True, ""
+        if options.evidence_images:
+            more, lost, well = await _evidence(Path(folder), options.evidence_images, options.seed)
+            results += more
         print(table(results), end="")
-        well = all(result.well for result in results)
+        print(lost, end="")
+        well &= all(result.well for result in results)
         well &= await _flips(Path(folder), options.flips, options.seed) if options.flips else True
     print(f"{time.monotonic() - begun:.0f} s; {'all as promised' if well else 'NOT AS PROMISED'}")
     return 0 if well else 1
@@ -121,6 +127,22 @@ async def _collector(folder: Path, images: int, seed: int) -> list[Result]:
         Result(what="  the same, no folder synced by SQLite's own file layer", figures=without),
         Result(what=f"{what}, {writer.NORMAL}, strace", figures=normal, wrong=True),
     ]
+
+
+async def _evidence(folder: Path, images: int, seed: int) -> tuple[list[Result], str, bool]:
+    """Of the journal and the evidence beside it nothing may go wrong; what of the evidence was lost; whether
+    files that are beyond use were among those that were never synced.
+    """
+    results, told, is_hard = [], [], False
+    for way, count in ((writer.AS_BUILT, images), (evidence_writer.NEVER_SYNCED, images // 2)):
+        here = folder / f"evidence-{way}"
+        steps = evidence_cuts.record(here, seed=seed, transitions=TRANSITIONS, way=way)
+        figures, seen = await evidence_cuts.cut(steps, here, images=count, seed=seed, progress=_every(250))
+        results.append(Result(what=f"journal with evidence beside it, that one {way}", figures=figures))
+        lost = f"lost at most {seen.most_lost} of the newest"
+        told.append(f"evidence, {way}: begun anew {seen.begun_anew} times, {lost}\n")
+        is_hard = seen.begun_anew > 0
+    return results, "".join(told), is_hard
 
 
 async def _flips(folder: Path, bits: int, seed: int) -> bool:
