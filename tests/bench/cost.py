@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from bench.profiles import text
@@ -80,6 +81,12 @@ def figures(*, devices: int = DEVICES, many: int = MANY, seconds: float = 30.0) 
                 yield Figure(f"{what}: share of the polls that were made", kept, "0.995")
                 yield Figure(f"{what}: how late they began, p99, ms", late_ms, "10")
                 yield Figure(f"{what}: memory, MB", _rss_mb(agent.pid), "75")
+    with _floor(devices, "--changing") as floor:
+        bare = _bare(floor.ports, 0.1, seconds)
+        with _agent(floor.ports, 0.1) as agent:
+            cores, _ = _watched(agent, floor, seconds)
+            what = f"{devices} devices, each 0.1 s, one read of each says something else each time"
+            yield Figure(f"{what}: cores of the agent", cores, "", cores / bare)
     with _floor(many) as floor, _agent(floor.ports, 1.0) as agent:
         cores, _ = _watched(agent, floor, seconds)
         yield Figure(f"{many} devices, each 1 s: cores of the agent", cores)
@@ -131,8 +138,8 @@ class _Floor:
 
 
 @contextmanager
-def _floor(devices: int) -> Iterator[_Floor]:
-    with _program("--serve", str(devices)) as process:
+def _floor(devices: int, *more: str) -> Iterator[_Floor]:
+    with _program("--serve", str(devices), *more) as process:
         yield _Floor(process)
 
 
@@ -224,12 +231,12 @@ def _rss_mb(pid: int) -> float:
 # --- the other programs ----------------------------------------------------------------------------------
 
 
-async def _serve(devices: int) -> None:
+async def _serve(devices: int, *, changing: bool) -> None:
     asked = [array.array("q") for _ in range(devices)]
     ports = []
     for number in range(devices):
         ports.append(free_port())
-        await _one_device(ports[-1], asked[number])
+        await _one_device(ports[-1], asked[number], changing=changing)
     print(json.dumps(ports), flush=True)
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader()
@@ -243,9 +250,12 @@ async def _serve(devices: int) -> None:
             print(json.dumps([list(times) for times in asked]), flush=True)
 
 
-async def _one_device(port: int, asked: array.array[int]) -> None:
-    async def note(*_asked: object) -> None:
+async def _one_device(port: int, asked: array.array[int], *, changing: bool) -> None:
+    async def note(*request: Any) -> None:
         asked.append(time.monotonic_ns())
+        if changing:
+            registers: list[int] = request[4]
+            registers[REGISTERS - 1] = len(asked) & 0xFFFF
 
     memory = SimData(0, values=[0] * BLOCK, datatype=DataType.REGISTERS)
     server = ModbusTcpServer(SimDevice(1, simdata=memory, action=note), address=("127.0.0.1", port))
@@ -272,11 +282,12 @@ async def _read(ports: Sequence[int], every_s: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.cost")
     parser.add_argument("--serve", type=int, help="so many devices; prints their ports")
+    parser.add_argument("--changing", action="store_true", help="the last register of the first read")
     parser.add_argument("--read", help="ports, to be read as the agent reads them")
     parser.add_argument("--every", type=float, default=1.0)
     asked = parser.parse_args()
     if asked.serve:
-        uvloop.run(_serve(asked.serve))
+        uvloop.run(_serve(asked.serve, changing=asked.changing))
     elif asked.read:
         uvloop.run(_read([int(port) for port in asked.read.split(",")], asked.every))
     else:
