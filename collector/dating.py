@@ -28,8 +28,8 @@ HOUR_MS = 3_600_000
 WAY_MS = 1_000
 # A crystal of 100 ppm drifts this much in an hour.
 DRIFT_MS_PER_HOUR = 360
-# Hours on either side of a moment that are looked at before all others.
-NEAR = 2
+# Hours on either side of that of a moment that are looked at before all others.
+NEAR = 1
 # How far a wall clock may be off, by what last set it; a source that is not known is not trusted.
 WALL_ERROR_MS = {"ntp": 5_000, "collector": 30_000, "rtc": HOUR_MS}
 NEVER_SET_ERROR_MS = 365 * 24 * HOUR_MS

@@ -8,8 +8,8 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,8 +42,7 @@ MAX_NEAR = 50
 _GAP = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayState:
+class GatewayState(NamedTuple):
     created_ms: int
     last_contact_ms: int | None
     caught_up_ms: int | None
@@ -78,9 +77,8 @@ def insert_for(connection: Connection) -> Any:
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
-_STATE = tuple(field.name for field in fields(GatewayState))
 _GATEWAYS = (
-    select(gateway.c.id, *(gateway.c[name] for name in _STATE))
+    select(gateway.c.id, *(gateway.c[name] for name in GatewayState._fields))
     .where(among(gateway.c.id, "ids"))
     .order_by(gateway.c.id)
     .with_for_update()
@@ -102,7 +100,7 @@ def lock_gateways(connection: Connection, gateway_ids: Collection[str]) -> dict[
     ring.
     """
     found = connection.execute(_GATEWAYS, {"ids": gateway_ids}).all()
-    return {row[0]: GatewayState(**dict(zip(_STATE, row[1:], strict=True))) for row in found}
+    return {row[0]: GatewayState._make(row[1:]) for row in found}
 
 
 def lock_gateway(connection: Connection, gateway_id: str) -> GatewayState:

@@ -10,6 +10,7 @@ from collector.dating import (
     DRIFT_MS_PER_HOUR,
     HOUR_MS,
     LAST_WALL_MS,
+    NEAR,
     NEVER_SET_ERROR_MS,
     WAY_MS,
     Clocks,
@@ -228,6 +229,6 @@ def test_where_the_hours_around_suffice_all_others_would_say_the_same(
 
 
 def test_an_hour_that_was_slow_does_not_suffice() -> None:
-    assert suffices({7: 1_000}, [7], 1_000 - 3 * DRIFT_MS_PER_HOUR)
-    assert not suffices({7: 1_000}, [7], 999 - 3 * DRIFT_MS_PER_HOUR)
+    assert suffices({7: 1_000}, [7], 1_000 - (NEAR + 1) * DRIFT_MS_PER_HOUR)
+    assert not suffices({7: 1_000}, [7], 999 - (NEAR + 1) * DRIFT_MS_PER_HOUR)
     assert not suffices({}, [7], 1_000)
