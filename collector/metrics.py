@@ -67,6 +67,11 @@ class Metrics:
         self.buses_behind = Gauge(
             "andon_buses_behind", "Buses that keep less than 90 % of their reads.", registry=registry
         )
+        self.cycle_over_plan = Gauge(
+            "andon_bus_cycle_over_plan",
+            "The slowest bus: how long it takes to ask everything once, of what was predicted.",
+            registry=registry,
+        )
         self.sweeps_failed = Counter(
             "andon_sweeps_failed", "Sweeps that ended in an error.", registry=registry
         )

@@ -46,6 +46,7 @@ async def read_metrics(request: Request) -> Response:
     parts.metrics.gateways.set(found.gateways)
     parts.metrics.gateways_silent.set(found.gateways_silent)
     parts.metrics.buses_behind.set(found.buses_behind)
+    parts.metrics.cycle_over_plan.set(found.cycle_over_plan)
     parts.metrics.syncs_in_flight.set(parts.syncs.inside)
     parts.metrics.syncs_waiting.set(parts.syncs.waiting)
     parts.metrics.live_pages.set(len(parts.live))

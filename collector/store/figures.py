@@ -18,8 +18,10 @@ class Figures:
     open_tickets: Mapping[tuple[str, str], int]
     gateways: int
     gateways_silent: int
-    # As the gateways that are not silent said last.
+    # As the gateways that are not silent said last: buses that carry less than is asked of them, and the most
+    # that one of all takes to ask everything once, of what its gateway predicted (0: none said).
     buses_behind: int
+    cycle_over_plan: float
 
 
 def figures(connection: Connection) -> Figures:
@@ -35,11 +37,21 @@ def figures(connection: Connection) -> Figures:
     said = connection.execute(
         select(gateway.health).where(gateway.revoked_ms.is_(None), gateway.silent_ms.is_(None))
     ).scalars()
+    healths = [health or {} for health in said]
     return Figures(
         open_tickets={(condition, work): number for condition, work, number in by_state},
         gateways=total,
         gateways_silent=silent,
-        buses_behind=sum((health or {}).get("buses_behind") or 0 for health in said),
+        buses_behind=sum(health.get("buses_behind") or 0 for health in healths),
+        cycle_over_plan=max(
+            (
+                bus["cycle_ms"] / bus["planned_ms"]
+                for health in healths
+                for bus in health.get("buses") or ()
+                if bus.get("cycle_ms") and bus.get("planned_ms")
+            ),
+            default=0.0,
+        ),
     )
 
 

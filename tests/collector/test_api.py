@@ -362,6 +362,7 @@ async def test_metrics_count_without_naming_anybody(home: House) -> None:
         "andon_gateways 1.0",
         "andon_gateways_silent 0.0",
         "andon_buses_behind 0.0",
+        "andon_bus_cycle_over_plan 0.0",
         "andon_sync_seconds_count 1.0",
         "andon_build_info{version=",
     ):

@@ -30,18 +30,22 @@ def edge(store: Store) -> EdgeVoice:
 
 def test_a_bus_that_is_behind_is_named_on_its_gateway_and_counted(store: Store, edge: EdgeVoice) -> None:
     drives = BusService(name="drives", due=600, kept=372, cycle_ms=1600, planned_ms=400)
-    says(store, edge, 1, drives, BusService(name="lifts", due=60, kept=60), behind=1)
+    lifts = BusService(name="lifts", due=60, kept=60, cycle_ms=300, planned_ms=250)
+    says(store, edge, 1, drives, lifts, behind=1)
     assert remarks(store) == ("bus drives keeps 62 % of its reads",)
-    assert store.read(figures).buses_behind == 1
-    says(store, edge, 3, BusService(name="drives", due=600, kept=600), behind=0)
+    found = store.read(figures)
+    assert (found.buses_behind, found.cycle_over_plan) == (1, 4.0)
+    says(store, edge, 3, BusService(name="drives", due=600, kept=600), lifts, behind=0)
     assert remarks(store) == ()
-    assert store.read(figures).buses_behind == 0
+    found = store.read(figures)
+    assert (found.buses_behind, found.cycle_over_plan) == (0, 1.2)
 
 
 def test_an_agent_that_tells_nothing_of_its_buses_is_not_behind(store: Store, edge: EdgeVoice) -> None:
     edge.hear(send(store, edge.gateway, edge.message(1), 1))
     assert remarks(store) == ()
-    assert store.read(figures).buses_behind == 0
+    found = store.read(figures)
+    assert (found.buses_behind, found.cycle_over_plan) == (0, 0.0)
 
 
 def test_of_many_buses_the_worst_three_are_named(store: Store, edge: EdgeVoice) -> None:
