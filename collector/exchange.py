@@ -86,3 +86,11 @@ def uids_in(rows: Iterable[object]) -> Iterator[str]:
             for one in (raw, *(members if isinstance(members, list) else ())):
                 if isinstance(one, dict) and isinstance(uid := one.get("uid"), str):
                     yield uid
+
+
+def stands_for(rows: Iterable[object]) -> int:
+    """How many occurrences: a roll-up is what its members were."""
+    return sum(
+        len(members) if isinstance(raw, dict) and isinstance(members := raw.get("members"), list) else 1
+        for raw in rows
+    )

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import evidence, ingest, parsing
-from collector.exchange import GatewayIdentity, Sync
+from collector.exchange import GatewayIdentity, Sync, stands_for
 from collector.gathering import Gathering
 from collector.guard import ENDED_EARLY, evidence_of
 from collector.ingest import Applied, StreamRefusedError
@@ -79,7 +79,8 @@ async def sync(request: Request) -> Response:
         log.warning("a gateway sent a stream that is not its own", gateway=gateway.name, site=gateway.site)
         await parts.store.write_soon(lambda connection: _audit(connection, gateway, message.stream, now_ms))
         raise Problem(403, "this stream belongs to another gateway", reason="stream") from refused
-    parts.syncs.charge(gateway.id, len(message.rows))
+    # No more than what one transaction takes at once: what is fresh may come again some seconds later.
+    parts.syncs.charge(gateway.id, min(ROWS_AT_ONCE, stands_for(message.rows)))
     answer = applied.answer
     if message.head is None or message.lane is not wire.Lane.FEED:
         pause_ms = parts.syncs.history_ms(gateway.id, request.state.caller)
@@ -174,7 +175,7 @@ def taking(parts: Parts) -> Taking:
     return Gathering(
         together,
         at_most=ROWS_AT_ONCE,
-        weight=lambda sync: len(sync.message.rows) + ROWS_OF_A_SYNC,
+        weight=lambda sync: stands_for(sync.message.rows) + ROWS_OF_A_SYNC,
         # Gateways are locked in one order, which begins anew with a second message of one of them.
         owner=lambda sync: sync.gateway.id,
         # SQLite has one writer.

@@ -226,6 +226,21 @@ async def test_a_noisy_gateway_is_throttled_alone_until_its_quota_has_grown_agai
         assert (await home.sync(noisy)).verdict == "ok"
 
 
+async def test_roll_ups_count_as_what_they_stand_for(tmp_path: Path) -> None:
+    async with house(tmp_path, gateway_rows_per_s=10) as home:
+        noisy = await home.enrol("north", "gw1")
+        for start in (0, 50, 100, 150):
+            faults = []
+            for number in range(start, start + 50):
+                faults.append(noisy.voice.raises(number / 100))
+                noisy.voice.clears(faults[-1], number / 100 + 0.005)
+            noisy.voice.rolls_up(*faults)
+        await home.sync(noisy)
+        answer = await post(home, noisy, wire.encode(noisy.voice.message(3)))
+        assert (answer.status_code, answer.json()["reason"]) == (429, "throttled")
+        assert int(answer.headers["retry-after"]) == (200 + ROWS_OF_A_SYNC - 100) // 10
+
+
 async def test_who_has_more_to_tell_hears_when_it_is_its_turn(home: House) -> None:
     gateways = [await home.enrol("north", f"gw{number}") for number in range(3)]
     pauses = []
