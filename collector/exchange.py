@@ -81,16 +81,16 @@ def uids_in(rows: Iterable[object]) -> Iterator[str]:
     too.
     """
     for raw in rows:
-        if isinstance(raw, dict):
-            members = raw.get("members")
-            for one in (raw, *(members if isinstance(members, list) else ())):
-                if isinstance(one, dict) and isinstance(uid := one.get("uid"), str):
-                    yield uid
+        for one in (raw, *_members(raw)):
+            if isinstance(one, dict) and isinstance(uid := one.get("uid"), str):
+                yield uid
 
 
 def stands_for(rows: Iterable[object]) -> int:
-    """How many occurrences: a roll-up is what its members were."""
-    return sum(
-        len(members) if isinstance(raw, dict) and isinstance(members := raw.get("members"), list) else 1
-        for raw in rows
-    )
+    """How many occurrences: a roll-up is what its members were; none is less than a row."""
+    return sum(len(_members(raw)) or 1 for raw in rows)
+
+
+def _members(raw: object) -> list[object]:
+    members = raw.get("members") if isinstance(raw, dict) else None
+    return members if isinstance(members, list) else []

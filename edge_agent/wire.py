@@ -617,4 +617,4 @@ def _deeper_than(parsed: Any, limit: int) -> bool:
         ]
         if not level:
             return False
-    return True
+    return any(level)

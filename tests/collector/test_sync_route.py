@@ -22,6 +22,7 @@ from collector import boots, guard, rows
 from collector.admission import ROWS_OF_A_SYNC, SHORT_BYTES
 from collector.api import sync
 from collector.api.sync import gunzip
+from collector.exchange import stands_for
 from collector.guard import SYNCS_OF_ONE
 from collector.problems import Problem
 from collector.store import Store, tables
@@ -239,6 +240,10 @@ async def test_roll_ups_count_as_what_they_stand_for(tmp_path: Path) -> None:
         answer = await post(home, noisy, wire.encode(noisy.voice.message(3)))
         assert (answer.status_code, answer.json()["reason"]) == (429, "throttled")
         assert int(answer.headers["retry-after"]) == (200 + ROWS_OF_A_SYNC - 100) // 10
+
+
+def test_a_row_that_claims_to_stand_for_nothing_still_counts_as_one() -> None:
+    assert stands_for([{"members": []}, {"members": 7}, None, {"members": [{}, {}]}]) == 5
 
 
 async def test_who_has_more_to_tell_hears_when_it_is_its_turn(home: House) -> None:
