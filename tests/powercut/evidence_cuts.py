@@ -9,9 +9,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from powercut import cuts, evidence_writer, writer
+from powercut import cuts, evidence_writer
 from powercut.cuts import Figures, Outcome, Sayings
 from powercut.evidence_writer import MAX_BYTES, content
 from powercut.recording import Step
@@ -23,23 +24,7 @@ ANOTHER = NewPart(uid="another", part="before", evidence={"said": "another"})
 EVERYTHING = {"max_bytes": 1 << 30, "at_most": 1 << 20}
 
 
-def record(
-    folder: Path,
-    *,
-    seed: int,
-    transitions: int,
-    way: str = writer.AS_BUILT,
-    endings: Sequence[str] = cuts.ENDINGS,
-) -> list[Step]:
-    return cuts.record(
-        folder,
-        seed=seed,
-        transitions=transitions,
-        way=way,
-        endings=endings,
-        program=evidence_writer.__file__,
-        database=evidence_file.FILE,
-    )
+record = partial(cuts.record, program=evidence_writer.__file__, database=evidence_file.FILE)
 
 
 @dataclass(slots=True)

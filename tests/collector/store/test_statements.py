@@ -20,6 +20,15 @@ from collector.sweep import sweep
 from edge_agent.wire import SyncRequest
 
 
+def taken(voice: EdgeVoice, message: SyncRequest, minute: float) -> Callable[[Connection], None]:
+    def unit(connection: Connection) -> None:
+        now_ms = MONDAY_MS + int(minute * MINUTE_MS)
+        (outcome,) = apply_all(connection, [Sync(gateway=voice.gateway, message=message, now_ms=now_ms)])
+        voice.hear(outcome)
+
+    return unit
+
+
 def hear(store: Store, voice: EdgeVoice, message: SyncRequest, *, minute: int) -> list[str]:
     """The statements that it took."""
     asked = []
@@ -30,9 +39,7 @@ def hear(store: Store, voice: EdgeVoice, message: SyncRequest, *, minute: int) -
     def unit(connection: Connection) -> None:
         event.listen(connection.engine, "before_cursor_execute", note)
         try:
-            sync = Sync(gateway=voice.gateway, message=message, now_ms=MONDAY_MS + minute * MINUTE_MS)
-            (outcome,) = apply_all(connection, [sync])
-            voice.hear(outcome)
+            taken(voice, message, minute)(connection)
         finally:
             event.remove(connection.engine, "before_cursor_execute", note)
 
@@ -92,14 +99,7 @@ def steps(store: Store, unit: Callable[[Connection], object]) -> int:
 
 
 def told(store: Store, voice: EdgeVoice, minute: float) -> int:
-    message = voice.message(minute)
-
-    def unit(connection: Connection) -> None:
-        now_ms = MONDAY_MS + int(minute * MINUTE_MS)
-        (outcome,) = apply_all(connection, [Sync(gateway=voice.gateway, message=message, now_ms=now_ms)])
-        voice.hear(outcome)
-
-    return steps(store, unit)
+    return steps(store, taken(voice, voice.message(minute), minute))
 
 
 def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
