@@ -11,9 +11,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector.api import enroll, floor, health, live, shapes, sync
 from collector.api import tickets as api_tickets
@@ -93,16 +94,22 @@ def assemble(parts: Parts, table: Table | None = None) -> ASGIApp:
     app = build(parts)
     if missing := table.missing(routes(app)):
         raise UnruledRouteError("; ".join(missing))
-    app.add_middleware(sync.Straight)
-    app.add_middleware(
-        Guard,
+    # Around the framework, not within it: what its own layers cost is a part of what a sync costs.
+    guard = Guard(
+        sync.Straight(app),
         table=table,
         identities=parts.identities,
         syncs=parts.syncs,
         refuse=refuse,
         origin=parts.settings.public_url,
     )
-    return Shield(app, https=parts.settings.https)
+    within = ServerErrorMiddleware(guard, handler=_crash)
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = app
+        await within(scope, receive, send)
+
+    return Shield(named, https=parts.settings.https)
 
 
 def build(parts: Parts) -> FastAPI:

@@ -12,6 +12,17 @@ from collector.store.streams import GatewayState, StreamState
 from edge_agent.wire import Boundary, Lane, SyncRequest, Verdict
 
 
+class RefusedError(Exception):
+    """Nothing of the message was taken."""
+
+
+class CredentialRefusedError(RefusedError):
+    """It is not the gateway's any more, or is revoked."""
+
+    def __init__(self, gateway: GatewayIdentity) -> None:
+        super().__init__(f"the credential of gateway {gateway.name} is void")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayIdentity:
     """Who speaks, from the credential, never from the message."""
@@ -28,6 +39,8 @@ class Sync:
     gateway: GatewayIdentity
     message: SyncRequest
     now_ms: int
+    # By which it was let in; looked at once more in the transaction. None: nobody had to be.
+    credential_id: str | None = None
     # Places in its rows of those that the collector stumbles over.
     spoilt: frozenset[int] = frozenset()
 

@@ -78,7 +78,12 @@ class Identities(Protocol):
 
     async def token(self, bearer: auth.Bearer) -> Actor | None: ...
 
-    async def gateway(self, bearer: auth.Bearer) -> GatewayIdentity | None: ...
+    async def gateway(self, bearer: auth.Bearer) -> GatewayIdentity | None:
+        """Whose credential it is, or was when this was asked before: the transaction that takes what it says
+        has to look once more, and whoever finds that it is void says ``forget``.
+        """
+
+    def forget(self, bearer_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +215,10 @@ class SyncGate:
         return busy("too many syncs at once", retry_after_s=admission.retry_after(after_s))
 
 
+def no_gateway() -> Problem:
+    return unauthorized("this needs the credential of an enrolled gateway")
+
+
 def evidence_of(gateway_id: str) -> str:
     """Its evidence has a quota and places of its own: it takes nothing from its rows."""
     return f"{gateway_id} {wire.EVIDENCE_LANE}"
@@ -291,7 +300,7 @@ class Guard:
             async with entered:
                 gateway = await self._identities.gateway(bearer) if bearer else None
                 if bearer is None or gateway is None:
-                    raise unauthorized("this needs the credential of an enrolled gateway")
+                    raise no_gateway()
                 with self._syncs.enter_as(evidence_of(gateway.id) if is_evidence else gateway.id, bearer.id):
                     request.state.gateway = gateway
                     request.state.caller = bearer.id

@@ -19,7 +19,9 @@ CREDENTIALS_AT_ONCE = 256
 
 
 class StoredIdentities:
-    """Asks the store every time, so that what is revoked is refused at once."""
+    """Asks the store every time, so that what is revoked is refused at once. A gateway is remembered: its
+    credential is looked at in each transaction that takes what it says.
+    """
 
     def __init__(self, store: Store, *, idle_ms: int, now_ms: Callable[[], int]) -> None:
         self._store = store
@@ -28,6 +30,8 @@ class StoredIdentities:
         self._credentials: Gathering[str, Credential | None] = Gathering(
             self._asked, at_most=CREDENTIALS_AT_ONCE, everybodys=DATABASE_AWAY
         )
+        # By their public half; those that were good when they were asked.
+        self._remembered: dict[str, Credential] = {}
 
     async def session(self, cookie: str, *, touch: bool) -> Session | None:
         id_hash = auth.sha256(cookie)
@@ -50,9 +54,15 @@ class StoredIdentities:
 
     async def gateway(self, bearer: Bearer) -> GatewayIdentity | None:
         public = auth.GATEWAY_PREFIX + bearer.id
-        found = await self._credentials(public)
+        found = self._remembered.get(public) or await self._credentials(public)
         right = auth.same(auth.sha256(bearer.secret), found.secret_sha256 if found else auth.sha256(""))
-        return found.gateway if found is not None and right and not found.revoked else None
+        if found is None or not right or found.revoked:
+            return None
+        self._remembered[public] = found
+        return found.gateway
+
+    def forget(self, bearer_id: str) -> None:
+        self._remembered.pop(auth.GATEWAY_PREFIX + bearer_id, None)
 
     async def _asked(self, ids: Sequence[str]) -> list[Credential | None]:
         found = await self._store.read_soon(lambda connection: enrolment.credentials(connection, ids))

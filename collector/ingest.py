@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from collector import clones, dating, gaps, in_question, merge, presence, redating, rows, skew
-from collector.exchange import Exchange, GatewayIdentity, Sync, uids_in
+from collector.exchange import (
+    CredentialRefusedError,
+    Exchange,
+    GatewayIdentity,
+    RefusedError,
+    Sync,
+    uids_in,
+)
 from collector.folding import Change, fold
 from collector.minted import MINTED
 from collector.store import occurrences, streams
@@ -25,7 +32,7 @@ from edge_agent.wire import Boundary, Lane, SyncAnswer, SyncRequest, Verdict
 NEXT_S = 15
 
 
-class StreamRefusedError(Exception):
+class StreamRefusedError(RefusedError):
     """The stream belongs to another gateway: 403 and an audit entry, nothing else."""
 
 
@@ -49,7 +56,7 @@ def apply(
     """``skew_ms``: how far the wall clock of a gateway may be off. Raises StreamRefusedError."""
     sync = Sync(gateway=gateway, message=message, now_ms=now_ms)
     outcome = apply_all(connection, [sync], policy, skew_ms)[0]
-    if isinstance(outcome, StreamRefusedError):
+    if isinstance(outcome, RefusedError):
         raise outcome
     return outcome
 
@@ -59,7 +66,7 @@ def apply_all(
     syncs: Sequence[Sync],
     policy: Policy = Policy(),  # noqa: B008  frozen
     skew_ms: int = skew.SKEW_MS,
-) -> list[Applied | StreamRefusedError]:
+) -> list[Applied | RefusedError]:
     """Several messages in one transaction, with one statement for all of them where that can be; each ends
     as if it were alone, in this order.
     """
@@ -75,7 +82,7 @@ def apply_sparing(
     sync: Sync,
     policy: Policy = Policy(),  # noqa: B008  frozen
     skew_ms: int = skew.SKEW_MS,
-) -> Applied | StreamRefusedError:
+) -> Applied | RefusedError:
     """A message at which ``apply_all`` raised what nobody foresaw: a row that is enough for that is put aside
     as one that cannot be read is, so that it blocks nothing else of its gateway. Raises as ``apply_all``
     where no single row is to blame.
@@ -88,7 +95,7 @@ def apply_sparing(
             apply_all(connection, [alone], policy, skew_ms)
         except DATABASE_AWAY:
             raise
-        except StreamRefusedError:
+        except RefusedError:
             return False
         except Exception:  # noqa: BLE001  whatever it is
             return True
@@ -127,11 +134,11 @@ def _named(message: SyncRequest) -> Iterator[str]:
 
 def _apply_together(
     connection: Connection, syncs: Sequence[Sync], policy: Policy, skew_ms: int
-) -> list[Applied | StreamRefusedError]:
+) -> list[Applied | RefusedError]:
     states = streams.lock_gateways(connection, [sync.gateway.id for sync in syncs])
     held = streams.stream_states(connection, [sync.message.stream for sync in syncs])
     judged = [
-        _judge(connection, sync, states[sync.gateway.id], held.get(sync.message.stream)) for sync in syncs
+        _judge(connection, sync, states.get(sync.gateway.id), held.get(sync.message.stream)) for sync in syncs
     ]
     exchanges = [one for one in judged if isinstance(one, Exchange)]
     learnt = streams.learn_offsets(
@@ -161,7 +168,7 @@ def _apply_together(
     changed = _fold(connection, exchanges, policy)
     return [
         one
-        if isinstance(one, StreamRefusedError)
+        if isinstance(one, RefusedError)
         else _applied(
             one, told.get(one.gateway.id, merge.Reconciliation()), changed.pop(one.gateway.site, ())
         )
@@ -170,9 +177,11 @@ def _apply_together(
 
 
 def _judge(
-    connection: Connection, sync: Sync, state: GatewayState, held: StreamState | None
-) -> Exchange | StreamRefusedError:
+    connection: Connection, sync: Sync, state: GatewayState | None, held: StreamState | None
+) -> Exchange | RefusedError:
     gateway, message, now_ms = sync.gateway, sync.message, sync.now_ms
+    if state is None or not _may_speak(sync.credential_id, state):
+        return CredentialRefusedError(gateway)
     if message.lane is Lane.PRESENT:
         # C10: it is judged as a heartbeat at its position is, and moves none.
         message = message.model_copy(update={"to": message.from_})
@@ -202,6 +211,10 @@ def _judge(
         hwm=hwm,
         told_ahead=0 if held is None else held.told_ahead,
     )
+
+
+def _may_speak(credential_id: str | None, state: GatewayState) -> bool:
+    return credential_id is None or (credential_id == state.credential_id and state.revoked_ms is None)
 
 
 def _not_of(gateway: GatewayIdentity, message: SyncRequest) -> StreamRefusedError:

@@ -17,14 +17,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector import evidence, ingest, parsing
-from collector.exchange import GatewayIdentity, Sync, stands_for
+from collector import auth, evidence, ingest, parsing
+from collector.exchange import CredentialRefusedError, GatewayIdentity, RefusedError, Sync, stands_for
 from collector.gathering import Gathering
-from collector.guard import ENDED_EARLY, evidence_of
+from collector.guard import ENDED_EARLY, evidence_of, no_gateway
 from collector.ingest import Applied, StreamRefusedError
 from collector.parts import Parts, gateway_of, parts_of
 from collector.problems import TOO_LARGE, Problem
-from collector.store import DATABASE_AWAY, audit
+from collector.store import DATABASE_AWAY, audit, enrolment
 from edge_agent import wire
 
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
@@ -33,7 +33,7 @@ ROWS_OF_A_SYNC = 4
 # What a part of evidence counts in the quota, in rows.
 ROWS_OF_A_PART = 10
 
-Outcome = Applied | StreamRefusedError
+Outcome = Applied | RefusedError
 Taking = Gathering[Sync, Applied]
 
 router = APIRouter()
@@ -70,14 +70,28 @@ async def sync(request: Request) -> Response:
         parts.metrics.syncs_refused.labels(status=str(problem.status)).inc()
         raise
     now_ms = parts.now_ms()
-    if isinstance(message, wire.EvidenceRequest):
-        return await _take_evidence(parts, gateway, message, now_ms)
+    credential_id = auth.GATEWAY_PREFIX + request.state.caller
     try:
-        applied = await request.app.state.taking(Sync(gateway=gateway, message=message, now_ms=now_ms))
+        if isinstance(message, wire.EvidenceRequest):
+            return await _take_evidence(parts, gateway, credential_id, message, now_ms)
+        told = Sync(gateway=gateway, message=message, now_ms=now_ms, credential_id=credential_id)
+        return await _take_rows(request, parts, told, started_s)
+    except CredentialRefusedError as refused:
+        parts.identities.forget(request.state.caller)
+        parts.metrics.syncs_refused.labels(status="401").inc()
+        raise no_gateway() from refused
+
+
+async def _take_rows(request: Request, parts: Parts, told: Sync, started_s: float) -> Response:
+    gateway, message = told.gateway, told.message
+    try:
+        applied = await request.app.state.taking(told)
     except StreamRefusedError as refused:
         parts.metrics.syncs_refused.labels(status="403").inc()
         log.warning("a gateway sent a stream that is not its own", gateway=gateway.name, site=gateway.site)
-        await parts.store.write_soon(lambda connection: _audit(connection, gateway, message.stream, now_ms))
+        await parts.store.write_soon(
+            lambda connection: _audit(connection, gateway, message.stream, told.now_ms)
+        )
         raise Problem(403, "this stream belongs to another gateway", reason="stream") from refused
     # No more than what one transaction takes at once: what is fresh may come again some seconds later.
     parts.syncs.charge(gateway.id, min(ROWS_AT_ONCE, stands_for(message.rows)))
@@ -107,12 +121,16 @@ async def sync(request: Request) -> Response:
 
 
 async def _take_evidence(
-    parts: Parts, gateway: GatewayIdentity, message: wire.EvidenceRequest, now_ms: int
+    parts: Parts, gateway: GatewayIdentity, credential_id: str, message: wire.EvidenceRequest, now_ms: int
 ) -> Response:
     packed = await asyncio.to_thread(evidence.read, message)
-    taken = await parts.write(
-        lambda connection: evidence.take(connection, gateway, packed, now_ms), lambda taken: taken.changed
-    )
+
+    def take(connection: Connection) -> evidence.Taken:
+        if not enrolment.is_good(connection, gateway.id, credential_id):
+            raise CredentialRefusedError(gateway)
+        return evidence.take(connection, gateway, packed, now_ms)
+
+    taken = await parts.write(take, lambda taken: taken.changed)
     parts.syncs.charge(evidence_of(gateway.id), ROWS_OF_A_PART * len(packed))
     for outcome in wire.Outcome:
         parts.metrics.evidence.labels(outcome=outcome).inc(taken.answer.outcomes.count(outcome))
@@ -153,7 +171,7 @@ def taking(parts: Parts) -> Taking:
     async def together(syncs: Sequence[Sync]) -> list[Outcome]:
         try:
             return await written(lambda connection: ingest.apply_all(connection, syncs, skew_ms=skew_ms))
-        except (*DATABASE_AWAY, StreamRefusedError):
+        except (*DATABASE_AWAY, RefusedError):
             raise
         except Exception:
             # Of several, each is tried alone before it comes to that.

@@ -138,6 +138,18 @@ def credentials(connection: Connection, credential_ids: Collection[str]) -> dict
     }
 
 
+def is_good(connection: Connection, gateway_id: str, credential_id: str) -> bool:
+    """Whether it is the one that this gateway has."""
+    found = connection.execute(
+        select(tables.gateway.c.id).where(
+            tables.gateway.c.id == gateway_id,
+            tables.gateway.c.credential_id == credential_id,
+            tables.gateway.c.revoked_ms.is_(None),
+        )
+    )
+    return found.first() is not None
+
+
 def revoke(connection: Connection, *, site: str, gateway: str, now_ms: int) -> bool:
     """False when there is no such gateway, or it is revoked already."""
     return bool(

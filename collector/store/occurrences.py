@@ -160,16 +160,17 @@ def lock_conditions(connection: Connection, site: str, keys: Collection[str]) ->
     wait in a ring.
 
     DO UPDATE, not DO NOTHING: only that locks a row that is already there (and waits for one that is being
-    inserted).
+    inserted). In SQLite the one writer is the lock.
     """
+    if connection.dialect.name != "postgresql":
+        return
     bulk.insert(
         connection,
         condition,
         ("dedupe_key", "site"),
         [{"dedupe_key": key, "site": site} for key in sorted(keys)],
         key="dedupe_key",
-        # In SQLite the one writer is the lock.
-        change=("dedupe_key",) if connection.dialect.name == "postgresql" else bulk.KEPT,
+        change=("dedupe_key",),
     )
 
 

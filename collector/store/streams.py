@@ -44,6 +44,8 @@ _GAP = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
 
 class GatewayState(NamedTuple):
     created_ms: int
+    credential_id: str | None
+    revoked_ms: int | None
     last_contact_ms: int | None
     caught_up_ms: int | None
     silent_ms: int | None

@@ -201,6 +201,7 @@ Index(
 # --- what happened ------------------------------------------------------------------------------------------
 
 # Every key that ever had an occurrence. Its row is the lock under which tickets of that key are decided.
+# SQLite needs none.
 condition = Table(
     "condition",
     metadata,

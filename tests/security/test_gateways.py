@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rigs.edge_voice import EdgeVoice, enrol, send
 from rigs.web import House, house
 
+from collector.admin import RevokeGateway
 from collector.auth import ROUTES, Who
 from collector.ingest import StreamRefusedError
 from collector.store import Store, tables
@@ -151,15 +152,53 @@ def test_requests_that_were_captured_and_are_sent_again_change_nothing(tmp_path:
     store.close()
 
 
-async def test_what_a_revoked_gateway_sends_is_refused_at_once_on_every_route(home: House) -> None:
+@pytest.mark.parametrize("lane", ["rows", "evidence", "evidence among the rows"])
+async def test_what_a_revoked_gateway_sends_is_refused_at_once_on_every_route(home: House, lane: str) -> None:
     gateway = await home.enrol("north", "gw-a")
+    gateway.voice.watches("printer-1")
+    uid = gateway.voice.raises(0)
     await home.sync(gateway)
     admin = await home.log_in("erin")
     assert json.loads((await admin.get("/api/v1/gateways")).text)["items"][0]["state"] == "ok"
-    from collector.admin import RevokeGateway
-
     home.order(RevokeGateway(site="north", name="gw-a"))
+    before = everything(home.store)
+    gateway.voice.clears(uid, 1)
+    body, headers = wire.encode(gateway.voice.message(1)), dict(gateway.headers)
+    if lane != "rows":
+        part = {"uid": uid, "part": "before", "evidence": {"readings": []}}
+        body = json.dumps({"v": 1, "lane": wire.EVIDENCE_LANE, "parts": [part]}).encode()
+    if lane == "evidence":
+        headers[wire.LANE_HEADER] = wire.EVIDENCE_LANE
+    # The first one finds out, the second one is not remembered any more.
+    for _ in range(2):
+        answer = await home.client().post(wire.SYNC_PATH, content=body, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert everything(home.store) == before
+
+
+async def test_the_box_that_was_replaced_is_refused_and_the_new_one_is_heard(home: House) -> None:
+    old = await home.enrol("north", "gw-a")
+    uid = old.voice.raises(0)
+    await home.sync(old)
+    new = await home.enrol("north", "gw-a")
+    before = everything(home.store)
+    old.voice.clears(uid, 1)
     answer = await home.client().post(
-        wire.SYNC_PATH, content=wire.encode(gateway.voice.message(0)), headers=gateway.headers
+        wire.SYNC_PATH, content=wire.encode(old.voice.message(1)), headers=old.headers
+    )
+    assert answer.status_code == 401
+    assert everything(home.store) == before
+    await home.sync(new)
+
+
+async def test_a_secret_that_is_wrong_is_refused_when_the_right_one_is_remembered(home: House) -> None:
+    gateway = await home.enrol("north", "gw-a")
+    await home.sync(gateway)
+    bearer = gateway.bearer.partition(".")[0] + "." + "x" * 43
+    answer = await home.client().post(
+        wire.SYNC_PATH,
+        content=wire.encode(gateway.voice.message(0)),
+        headers=gateway.headers | {"Authorization": f"Bearer {bearer}"},
     )
     assert answer.status_code == 401
