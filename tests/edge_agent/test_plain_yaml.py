@@ -76,6 +76,8 @@ def test_a_word_that_yaml_reads_as_something_else_has_to_be_quoted(trap: str) ->
         ("a: 1\nb: [1, 2\n", "line 3: not YAML"),
         ("a: '\x00'", "line 1: not YAML"),
         ("[" * (MAX_DEPTH + 1), f"line 1: nested deeper than {MAX_DEPTH}"),
+        # PyYAML itself would look for what comes after a thousand brackets first.
+        ("[" * (MAX_DEPTH + 1) + "@", f"line 1: nested deeper than {MAX_DEPTH}"),
         ("x" * (MAX_BYTES + 1), "line 1: more than 64 KiB"),
     ],
 )
