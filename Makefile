@@ -45,7 +45,12 @@ peers: $(VENV)-sparkplug/.installed ## the programs of other makers that the tes
 
 test: $(VENV)/.installed-dev peers ## everything that CI runs: format, lint, types, import laws, all tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PROOFS:%=--ignore=%)
+	@$(BIN)/python -m pytest $(PROOFS)
+# Much of the suite waits. 0: all in one process, for a debugger.
+WORKERS := 2
+# One process has to see all that the device table is made of.
+PROOFS := tests/device_profiles tests/peers
 
 check: $(VENV)/.installed-dev ## format, lint, types, import laws, generated files
 	@$(BIN)/ruff format --check .
