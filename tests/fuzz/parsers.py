@@ -78,6 +78,7 @@ KIB = 1 << 10
 class Parser:
     """``parse`` returns or raises one of ``refuses``. ``longest``: bytes, what its limit lets through.
 
+    ``guided``: bytes of the cases that coverage guides; those that are stretched go up to ``longest``.
     ``cost``: a slow one gets so many times fewer cases.
     """
 
@@ -87,6 +88,7 @@ class Parser:
     refuses: tuple[type[Exception], ...] = ()
     words: tuple[bytes, ...] = ()
     longest: int = 4 * KIB
+    guided: int = 4 * KIB
     cost: int = 1
 
 
@@ -646,6 +648,28 @@ SPARKPLUG_DATA = (
 )
 SPARKPLUG_DEATH = b"\x12\x0b\x0a\x05bdSeq\x20\x04\x58\x07"
 SITE_PROFILE = PROFILE_OF_JSON.replace("name: json", "name: p").encode()
+# All kinds of lines, in less than what coverage guides.
+SMALL_TRACE = b"".join(
+    json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    for line in (
+        {
+            "andon_trace": trace.VERSION,
+            "agent": "0.1.0",
+            "boot": AT.boot,
+            "wall_ms": 1_767_600_000_000,
+            "source": "ntp",
+            "bus": [{"name": "b", "transport": "mqtt", "host": "h"}],
+            "device": [{"id": "d", "bus": "b", "profile": "json", "topic": "t"}],
+            "profiles": {"json": PROFILE_OF_JSON},
+        },
+        {"t": 0.1, "device": "d", "read": "message", "frames": ['{"c":true}', "\\x02"]},
+        {"t": 0.2, "device": "d", "read": "message", "numbers": [1, None], "changed": True},
+        {"t": 0.3, "device": "d", "read": "message", "trouble": "no answer", "detail": "it is off"},
+        {"t": 0.4, "missing": 2},
+        {"t": 0.9, "still_since": 0.5},
+        {"t": 1.0, "wall_ms": 1_767_600_009_000, "source": "rtc"},
+    )
+)
 
 
 def _golden() -> tuple[list[bytes], list[bytes], list[bytes]]:
@@ -768,6 +792,7 @@ PARSERS: tuple[Parser, ...] = (
             seeds=SPOKEN,
             words=(b"\x02", b"\x03", b"\r\n", b"ERRORS:", b"00000000", b"\xe2\x80\xae"),
             longest=16 * KIB,
+            guided=256,
         )
         for name in TEXT_PROFILES
     ),
@@ -817,6 +842,7 @@ PARSERS: tuple[Parser, ...] = (
             b"\x18\x01",
         ),
         longest=64 * KIB,
+        guided=256,
     ),
     Parser(
         name="gathered texts",
@@ -825,6 +851,7 @@ PARSERS: tuple[Parser, ...] = (
         words=(b"battery=", b"\n", b"\xff", b'"', b"\x00"),
         # Each line is a message, which tells all that was gathered anew.
         longest=KIB,
+        guided=256,
     ),
     Parser(
         name="modbus tcp frames",
@@ -843,6 +870,8 @@ PARSERS: tuple[Parser, ...] = (
         parse=partial(modbus_answer, "rtu_over_tcp"),
         seeds=(b"\xfe" + RTU, b"\x02" + RTU, b"\xff" + RTU_BITS, b"\xfe\x00" + RTU, b"\xfe" + RTU_REFUSAL),
         longest=2 * KIB,
+        # The longest frame and half of another.
+        guided=384,
     ),
     Parser(
         name="mqtt packets",
@@ -859,6 +888,7 @@ PARSERS: tuple[Parser, ...] = (
             b"\x00\x20\x02\x00\x05",
         ),
         words=(CONNACK, SUBACK, b"tele/t/LWT"),
+        guided=256,
     ),
     Parser(
         name="mqtt message",
@@ -933,6 +963,7 @@ PARSERS: tuple[Parser, ...] = (
         refuses=(plain_yaml.PlainYamlError,),
         seeds=(b"a: 1\nb: [x, 'y']\nc: {d: 0x1F}\n", b'a: "\\u0041"\n', b"- |\n  text\n"),
         words=YAML_WORDS,
+        guided=512,
     ),
     Parser(
         name="profile",
@@ -941,6 +972,7 @@ PARSERS: tuple[Parser, ...] = (
         refuses=(profile.ProfileError,),
         seeds=(SITE_PROFILE, (PROFILES / "line-scanner.yaml").read_bytes()),
         words=YAML_WORDS,
+        guided=KIB,
     ),
     Parser(
         name="profile file",
@@ -949,13 +981,14 @@ PARSERS: tuple[Parser, ...] = (
         refuses=(profile.ProfileError, config.ConfigError),
         seeds=(SITE_PROFILE, b"name: \xfcber\n"),
         words=YAML_WORDS,
+        guided=KIB,
     ),
     Parser(
         name="trace",
         cost=20,
         parse=trace_lines,
         refuses=(trace.TraceError, config.ConfigError),
-        seeds=tuple(b"".join(trace_file.lines(file)) for file in TRACES),
+        seeds=(SMALL_TRACE, *(b"".join(trace_file.lines(file)) for file in TRACES)),
         words=JSON_WORDS,
         longest=64 * KIB,
     ),
