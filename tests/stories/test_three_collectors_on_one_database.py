@@ -238,7 +238,8 @@ async def _a_page_at_one_hears_of_what_comes_in_by_another(
         uid = await other.turn("gate-1")
         await wait_until(lambda: page.was_told(uid), PATIENCE_S, "the page follows")
         await other.turn("gate-1")
-        await wait_until(lambda: _waits_for_nothing(other), PATIENCE_S)
+        told, held = books.of_journal(folder / "gw-gone"), CollectorBooks(database)
+        await wait_until(lambda: not books.lost(told, held.occurrences()), PATIENCE_S, "its end has arrived")
 
 
 async def _kill_again_and_again(servers: list[CollectorServer], told: Figures) -> None:
@@ -252,10 +253,6 @@ async def _kill_again_and_again(servers: list[CollectorServer], told: Figures) -
         await asyncio.to_thread(victim.start)
         await asyncio.to_thread(victim.until_it_listens)
         told.start_s.append(time.monotonic() - begun)
-
-
-def _waits_for_nothing(one: Agent) -> bool:
-    return one.forwarder.rows_waiting == 0
 
 
 async def _all_there(
