@@ -83,7 +83,7 @@ class Identities(Protocol):
         has to look once more, and whoever finds that it is void says ``forget``.
         """
 
-    def forget(self, bearer_id: str) -> None: ...
+    def forget(self, credential_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

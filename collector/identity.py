@@ -61,8 +61,8 @@ class StoredIdentities:
         self._remembered[public] = found
         return found.gateway
 
-    def forget(self, bearer_id: str) -> None:
-        self._remembered.pop(auth.GATEWAY_PREFIX + bearer_id, None)
+    def forget(self, credential_id: str) -> None:
+        self._remembered.pop(credential_id, None)
 
     async def _asked(self, ids: Sequence[str]) -> list[Credential | None]:
         found = await self._store.read_soon(lambda connection: enrolment.credentials(connection, ids))

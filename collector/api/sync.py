@@ -77,7 +77,7 @@ async def sync(request: Request) -> Response:
         told = Sync(gateway=gateway, message=message, now_ms=now_ms, credential_id=credential_id)
         return await _take_rows(request, parts, told, started_s)
     except CredentialRefusedError as refused:
-        parts.identities.forget(request.state.caller)
+        parts.identities.forget(credential_id)
         parts.metrics.syncs_refused.labels(status="401").inc()
         raise no_gateway() from refused
 

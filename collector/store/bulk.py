@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from sqlalchemy import (
@@ -29,9 +29,6 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 Rows = Sequence[Mapping[str, Any]]
 
-# What becomes of a row whose key is there already, when it is not an error.
-KEPT: Final = ()
-
 
 def insert(
     connection: Connection,
@@ -40,7 +37,7 @@ def insert(
     rows: Rows,
     *,
     key: str = "",
-    change: tuple[str, ...] = KEPT,
+    change: tuple[str, ...] = (),
 ) -> None:
     """``key``: the column by which a row may be there already; ``change`` are the columns that then take what
     is new. In the order of ``rows``, and so are the locks.
@@ -163,7 +160,7 @@ def _insert(dialect: str, table: Table, names: tuple[str, ...], key: str, change
     conflict = ""
     if key:
         taken = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in change)
-        conflict = f" ON CONFLICT ({_quoted(key)}) DO {f'UPDATE SET {taken}' if change else 'NOTHING'}"
+        conflict = f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {taken}"
     return f"INSERT INTO {_quoted(table.name)} ({columns}) {source}{conflict}"
 
 
