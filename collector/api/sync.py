@@ -62,14 +62,29 @@ BODY_WITHIN_S = 60.0
 )
 async def sync(request: Request) -> Response:
     parts = parts_of(request)
-    gateway = gateway_of(request)
-    started_s = parts.monotonic_s()
     try:
-        message = await read_message(request)
+        return await _answered(request, parts)
     except Problem as problem:
         parts.metrics.syncs_refused.labels(status=str(problem.status)).inc()
         raise
-    now_ms = parts.now_ms()
+
+
+async def _answered(request: Request, parts: Parts) -> Response:
+    started_s = parts.monotonic_s()
+    body, encoding = await _read(request), request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
+    if len(body) <= INLINE_BYTES and encoding == "identity":
+        return await _take(request, parts, decoded(body, encoding), started_s)
+    async with request.app.state.unpacking:
+        message = await asyncio.to_thread(decoded, body, encoding)
+        return await _take(request, parts, message, started_s)
+
+
+async def _take(
+    request: Request, parts: Parts, message: wire.SyncRequest | wire.EvidenceRequest, started_s: float
+) -> Response:
+    gateway, now_ms = gateway_of(request), parts.now_ms()
     credential_id = auth.GATEWAY_PREFIX + request.state.caller
     try:
         if isinstance(message, wire.EvidenceRequest):
@@ -78,7 +93,6 @@ async def sync(request: Request) -> Response:
         return await _take_rows(request, parts, told, started_s)
     except CredentialRefusedError as refused:
         parts.identities.forget(credential_id)
-        parts.metrics.syncs_refused.labels(status="401").inc()
         raise no_gateway() from refused
 
 
@@ -87,7 +101,6 @@ async def _take_rows(request: Request, parts: Parts, told: Sync, started_s: floa
     try:
         applied = await request.app.state.taking(told)
     except StreamRefusedError as refused:
-        parts.metrics.syncs_refused.labels(status="403").inc()
         log.warning("a gateway sent a stream that is not its own", gateway=gateway.name, site=gateway.site)
         await parts.store.write_soon(
             lambda connection: _audit(connection, gateway, message.stream, told.now_ms)
@@ -196,10 +209,21 @@ def taking(parts: Parts) -> Taking:
         weight=lambda sync: stands_for(sync.message.rows) + ROWS_OF_A_SYNC,
         # Gateways are locked in one order, which begins anew with a second message of one of them.
         owner=lambda sync: sync.gateway.id,
-        # SQLite has one writer.
-        at_once=2 if parts.store.shared else 1,
+        at_once=_transactions(parts),
         everybodys=DATABASE_AWAY,
     )
+
+
+def unpacking(parts: Parts) -> asyncio.Semaphore:
+    """Room for what a transaction is at and for what comes next. The others wait as bytes, a tenth of what
+    they unpack to.
+    """
+    return asyncio.Semaphore(2 * _transactions(parts))
+
+
+def _transactions(parts: Parts) -> int:
+    """At once. SQLite has one writer."""
+    return 2 if parts.store.shared else 1
 
 
 def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms: int) -> None:
@@ -213,21 +237,8 @@ def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms
     )
 
 
-async def read_message(request: Request) -> wire.SyncRequest | wire.EvidenceRequest:
-    """Raises Problem 400, 408, 413 or 415."""
-    body = await _read(request)
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", "gzip"):
-        raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
-    try:
-        if len(body) <= INLINE_BYTES and encoding == "identity":
-            return wire.decode_message(body, parsing.parse)
-        return await asyncio.to_thread(_decode, body, encoding)
-    except wire.WireError as error:
-        raise Problem(400, str(error), reason="message") from error
-
-
 async def _read(request: Request) -> bytes:
+    """Raises Problem 408 or 413."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
@@ -242,8 +253,12 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decode(body: bytes, encoding: str) -> wire.SyncRequest | wire.EvidenceRequest:
-    return wire.decode_message(gunzip(body) if encoding == "gzip" else body, parsing.parse)
+def decoded(body: bytes, encoding: str) -> wire.SyncRequest | wire.EvidenceRequest:
+    """Raises Problem 400 or 413."""
+    try:
+        return wire.decode_message(gunzip(body) if encoding == "gzip" else body, parsing.parse)
+    except wire.WireError as error:
+        raise Problem(400, str(error), reason="message") from error
 
 
 def gunzip(body: bytes) -> bytes:

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import sqlite3
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from starlette.types import Message
 
-from collector import boots, guard, rows
+from collector import boots, guard, ingest, rows
 from collector.admission import ROWS_OF_A_SYNC, SHORT_BYTES
 from collector.api import sync
 from collector.api.sync import gunzip
@@ -161,6 +162,37 @@ async def test_a_stream_of_another_gateway_is_refused_and_in_the_audit(home: Hou
     assert (answer.status_code, answer.json()["reason"]) == (403, "stream")
     rows = home.store.read(lambda connection: connection.execute(tables.audit.select()).all())
     assert "sync refused: foreign stream" in [row.action for row in rows]
+
+
+async def test_large_messages_are_unpacked_when_it_is_nearly_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is written, one is ready; the others wait as bytes."""
+    unpacked, go_on = [], threading.Event()
+    decoded, apply_all = sync.decoded, ingest.apply_all
+
+    def counted(body: bytes, encoding: str) -> object:
+        unpacked.append(body)
+        return decoded(body, encoding)
+
+    def held(*given: Any, **named: Any) -> object:
+        assert go_on.wait(20)
+        return apply_all(*given, **named)
+
+    monkeypatch.setattr(sync, "decoded", counted)
+    monkeypatch.setattr(ingest, "apply_all", held)
+    async with house(tmp_path) as home, asyncio.TaskGroup() as group:
+        told = []
+        for name in ("gw1", "gw2", "gw3", "gw4"):
+            gateway = await home.enrol("north", name)
+            gateway.voice.raises(0)
+            body = gzip.compress(wire.encode(gateway.voice.message(0)))
+            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
+        await wait_until(lambda: home.parts.syncs.inside == len(told) and len(unpacked) == 2)
+        await asyncio.sleep(0.1)
+        assert len(unpacked) == 2
+        go_on.set()
+        assert [(await one).json()["verdict"] for one in told] == ["ok"] * 4
 
 
 async def test_more_history_than_the_collector_can_carry_is_sent_away_before_any_work(home: House) -> None:
