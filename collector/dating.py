@@ -26,6 +26,9 @@ from edge_agent.wire import AGENT_COMPONENT, NOT_RUNNING, Pause, Row, Stamp, mon
 HOUR_MS = 3_600_000
 # Time on the way that the quickest message of an hour may have needed.
 WAY_MS = 1_000
+# Offsets are kept in steps of this, rounded down: a message that was a little quicker than any before teaches
+# nothing, else each such one would date all of its hour again.
+STEP_MS = 250
 # A crystal of 100 ppm drifts this much in an hour.
 DRIFT_MS_PER_HOUR = 360
 # Hours on either side of that of a moment that are looked at before all others.
@@ -98,7 +101,8 @@ def hour(stamp: Stamp) -> int:
 
 
 def sample(sent: Stamp, received_ms: int) -> ClockSample:
-    return ClockSample(boot=sent.boot, hour=hour(sent), offset_ms=received_ms - mono_ms(sent))
+    offset_ms = received_ms - mono_ms(sent)
+    return ClockSample(boot=sent.boot, hour=hour(sent), offset_ms=offset_ms - offset_ms % STEP_MS)
 
 
 def link(row: Row, gateway: str) -> Link | None:

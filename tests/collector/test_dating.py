@@ -12,6 +12,7 @@ from collector.dating import (
     LAST_WALL_MS,
     NEAR,
     NEVER_SET_ERROR_MS,
+    STEP_MS,
     WAY_MS,
     Clocks,
     Offsets,
@@ -40,8 +41,21 @@ def clocks(offsets: Offsets) -> Clocks:
 
 
 def test_a_message_teaches_the_offset_of_its_boot() -> None:
-    told = sample(stamp(2 * HOUR_MS + 5), TRUE_MS)
-    assert (told.boot, told.hour, told.offset_ms) == (BOOT, 2, TRUE_MS - 2 * HOUR_MS - 5)
+    told = sample(stamp(2 * HOUR_MS + STEP_MS), TRUE_MS)
+    assert (told.boot, told.hour, told.offset_ms) == (BOOT, 2, TRUE_MS - 2 * HOUR_MS - STEP_MS)
+
+
+@given(mono_ms=st.integers(0, 10**12), way_ms=st.integers(0, WAY_MS))
+def test_a_date_is_off_by_no_more_than_it_says(mono_ms: int, way_ms: int) -> None:
+    sent = stamp(mono_ms)
+    told = sample(sent, TRUE_MS + way_ms)
+    at_ms, error_ms = date(sent, clocks({BOOT: {told.hour: told.offset_ms}}), floor_ms=0)
+    assert abs(at_ms - TRUE_MS) <= error_ms
+
+
+def test_a_message_that_was_a_little_quicker_teaches_nothing() -> None:
+    sent = stamp(2 * HOUR_MS)
+    assert sample(sent, TRUE_MS + 90) == sample(sent, TRUE_MS + 3) != sample(sent, TRUE_MS - 1)
 
 
 @pytest.mark.parametrize(

@@ -183,8 +183,7 @@ async def test_large_messages_are_unpacked_when_it_is_nearly_their_turn(
     monkeypatch.setattr(ingest, "apply_all", held)
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
         told = []
-        for name in ("gw1", "gw2", "gw3", "gw4"):
-            gateway = await home.enrol("north", name)
+        for gateway in [await home.enrol("north", f"gw{number}") for number in range(4)]:
             gateway.voice.raises(0)
             body = gzip.compress(wire.encode(gateway.voice.message(0)))
             told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
