@@ -219,6 +219,11 @@ def no_gateway() -> Problem:
     return unauthorized("this needs the credential of an enrolled gateway")
 
 
+def is_evidence(request: Request) -> bool:
+    """As the gateway says before its message; which place it takes is all that hangs on that."""
+    return request.headers.get(wire.LANE_HEADER) == wire.EVIDENCE_LANE
+
+
 def evidence_of(gateway_id: str) -> str:
     """Its evidence has a quota and places of its own: it takes nothing from its rows."""
     return f"{gateway_id} {wire.EVIDENCE_LANE}"
@@ -293,15 +298,15 @@ class Guard:
     async def _gateway(self, request: Request, declared: str | None, send: Send) -> None:
         bearer = auth.read_bearer(request.headers.get("authorization"), auth.GATEWAY_PREFIX)
         who = bearer.id if bearer else ""
-        is_evidence = request.headers.get(wire.LANE_HEADER) == wire.EVIDENCE_LANE
+        last = is_evidence(request)
         short = admission.is_short(declared)
-        entered = self._syncs.enter_last(who) if is_evidence else self._syncs.enter(who, short=short)
+        entered = self._syncs.enter_last(who) if last else self._syncs.enter(who, short=short)
         try:
             async with entered:
                 gateway = await self._identities.gateway(bearer) if bearer else None
                 if bearer is None or gateway is None:
                     raise no_gateway()
-                with self._syncs.enter_as(evidence_of(gateway.id) if is_evidence else gateway.id, bearer.id):
+                with self._syncs.enter_as(evidence_of(gateway.id) if last else gateway.id, bearer.id):
                     request.state.gateway = gateway
                     request.state.caller = bearer.id
                     await self._app(request.scope, request.receive, send)

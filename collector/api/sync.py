@@ -7,6 +7,7 @@ once. The gateway is the one of the credential; nothing in the body can change t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -18,9 +19,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import auth, evidence, ingest, parsing
+from collector.admission import SHORT_BYTES
 from collector.exchange import CredentialRefusedError, GatewayIdentity, RefusedError, Sync, stands_for
 from collector.gathering import Gathering
-from collector.guard import ENDED_EARLY, evidence_of, no_gateway
+from collector.guard import ENDED_EARLY, evidence_of, is_evidence, no_gateway
 from collector.ingest import Applied, StreamRefusedError
 from collector.parts import Parts, gateway_of, parts_of
 from collector.problems import TOO_LARGE, Problem
@@ -39,7 +41,7 @@ Taking = Gathering[Sync, Applied]
 router = APIRouter()
 log = structlog.get_logger()
 
-# Above this, reading the JSON would hold up the others for some milliseconds: it goes to a thread.
+# Above this, unpacked, reading the JSON would hold up the others for some milliseconds: it goes to a thread.
 INLINE_BYTES = 64 << 10
 GZIP_WINDOW = 31
 # A sync that trickles in takes the room of another.
@@ -72,20 +74,26 @@ async def sync(request: Request) -> Response:
 async def _answered(request: Request, parts: Parts) -> Response:
     started_s = parts.monotonic_s()
     body, encoding = await _read(request), request.headers.get("content-encoding", "identity").lower()
+    now_ms = parts.now_ms()
     if encoding not in ("identity", "gzip"):
         raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
-    if len(body) <= INLINE_BYTES and encoding == "identity":
-        return await _take(request, parts, decoded(body, encoding), started_s)
-    async with request.app.state.unpacking:
+    if (plain := _small(body, encoding)) is not None:
+        return await _take(request, parts, decoded(plain), now_ms, started_s)
+    turn = contextlib.nullcontext() if is_evidence(request) else request.app.state.unpacking
+    async with turn:
         message = await asyncio.to_thread(decoded, body, encoding)
-        return await _take(request, parts, message, started_s)
+        return await _take(request, parts, message, now_ms, started_s)
 
 
 async def _take(
-    request: Request, parts: Parts, message: wire.SyncRequest | wire.EvidenceRequest, started_s: float
+    request: Request,
+    parts: Parts,
+    message: wire.SyncRequest | wire.EvidenceRequest,
+    now_ms: int,
+    started_s: float,
 ) -> Response:
-    gateway, now_ms = gateway_of(request), parts.now_ms()
-    credential_id = auth.GATEWAY_PREFIX + request.state.caller
+    """``now_ms`` is when the message was there: waiting for its turn is no time on the way."""
+    gateway, credential_id = gateway_of(request), auth.GATEWAY_PREFIX + request.state.caller
     try:
         if isinstance(message, wire.EvidenceRequest):
             return await _take_evidence(parts, gateway, credential_id, message, now_ms)
@@ -215,8 +223,8 @@ def taking(parts: Parts) -> Taking:
 
 
 def unpacking(parts: Parts) -> asyncio.Semaphore:
-    """Room for what a transaction is at and for what comes next. The others wait as bytes, a tenth of what
-    they unpack to.
+    """Turns of history: what a transaction is at, and what comes next. The others wait as bytes, a tenth of
+    what they unpack to.
     """
     return asyncio.Semaphore(2 * _transactions(parts))
 
@@ -253,7 +261,21 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def decoded(body: bytes, encoding: str) -> wire.SyncRequest | wire.EvidenceRequest:
+def _small(body: bytes, encoding: str) -> bytes | None:
+    """What is read without a thread and without waiting for a turn: nearly all that is not history."""
+    if encoding == "identity":
+        return body if len(body) <= INLINE_BYTES else None
+    if len(body) > SHORT_BYTES:
+        return None
+    unpacker = zlib.decompressobj(wbits=GZIP_WINDOW)
+    with contextlib.suppress(zlib.error):
+        plain = unpacker.decompress(body, INLINE_BYTES)
+        if unpacker.eof and not unpacker.unused_data:
+            return plain
+    return None
+
+
+def decoded(body: bytes, encoding: str = "identity") -> wire.SyncRequest | wire.EvidenceRequest:
     """Raises Problem 400 or 413."""
     try:
         return wire.decode_message(gunzip(body) if encoding == "gzip" else body, parsing.parse)

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import gzip
 import json
+import random
 import sqlite3
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from rigs.ports import wait_until
 from rigs.web import Gateway, House, house
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 from starlette.types import Message
 
@@ -23,7 +24,7 @@ from collector import boots, guard, ingest, rows
 from collector.admission import ROWS_OF_A_SYNC, SHORT_BYTES
 from collector.api import sync
 from collector.api.sync import gunzip
-from collector.exchange import stands_for
+from collector.exchange import Sync, stands_for
 from collector.guard import SYNCS_OF_ONE
 from collector.problems import Problem
 from collector.store import Store, tables
@@ -164,34 +165,103 @@ async def test_a_stream_of_another_gateway_is_refused_and_in_the_audit(home: Hou
     assert "sync refused: foreign stream" in [row.action for row in rows]
 
 
-async def test_large_messages_are_unpacked_when_it_is_nearly_their_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
+    """Goes on when the event is set; how many messages each transaction took."""
+    go_on, taken = threading.Event(), list[int]()
+    apply_all = ingest.apply_all
+
+    def held(connection: Connection, syncs: Sequence[Sync], **more: Any) -> object:
+        taken.append(len(syncs))
+        assert go_on.wait(20)
+        return apply_all(connection, syncs, **more)
+
+    monkeypatch.setattr(ingest, "apply_all", held)
+    return go_on, taken
+
+
+def packed(gateway: Gateway, faults: int) -> bytes:
+    for number in range(faults):
+        gateway.voice.raises(0, f"belt-{number}")
+    return gzip.compress(wire.encode(gateway.voice.message(0)))
+
+
+async def test_history_is_unpacked_when_it_is_nearly_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: tuple[threading.Event, list[int]]
 ) -> None:
     """One is written, one is ready; the others wait as bytes."""
-    unpacked, go_on = [], threading.Event()
-    decoded, apply_all = sync.decoded, ingest.apply_all
-
-    def counted(body: bytes, encoding: str) -> object:
-        unpacked.append(body)
-        return decoded(body, encoding)
-
-    def held(*given: Any, **named: Any) -> object:
-        assert go_on.wait(20)
-        return apply_all(*given, **named)
-
-    monkeypatch.setattr(sync, "decoded", counted)
-    monkeypatch.setattr(ingest, "apply_all", held)
+    go_on, _ = writer
+    unpacked, gunzip = [], sync.gunzip
+    monkeypatch.setattr(sync, "gunzip", lambda body: (unpacked.append(body), gunzip(body))[1])
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
         told = []
         for gateway in [await home.enrol("north", f"gw{number}") for number in range(4)]:
-            gateway.voice.raises(0)
-            body = gzip.compress(wire.encode(gateway.voice.message(0)))
+            body = packed(gateway, 200)
+            assert len(body) > SHORT_BYTES
             told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
         await wait_until(lambda: home.parts.syncs.inside == len(told) and len(unpacked) == 2)
         await asyncio.sleep(0.1)
         assert len(unpacked) == 2
         go_on.set()
         assert [(await one).json()["verdict"] for one in told] == ["ok"] * 4
+
+
+async def test_what_is_fresh_shares_a_transaction_and_waits_for_no_turn_of_history(
+    tmp_path: Path, writer: tuple[threading.Event, list[int]]
+) -> None:
+    go_on, taken = writer
+    async with house(tmp_path) as home, asyncio.TaskGroup() as group:
+        made = [await home.enrol("north", f"gw{number}") for number in range(13)]
+        bodies = [packed(gateway, 200 if number < 3 else 2) for number, gateway in enumerate(made)]
+        told = []
+        for gateway, body in zip(made, bodies, strict=True):
+            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
+            await wait_until(lambda: home.parts.syncs.inside == len(told))
+        await asyncio.sleep(0.1)
+        go_on.set()
+        assert [(await one).json()["verdict"] for one in told] == ["ok"] * len(made)
+    # The first is alone; a second of history came before the fresh ones, and goes with them.
+    assert taken[:2] == [1, 11]
+
+
+async def test_evidence_neither_takes_nor_waits_for_a_turn_of_history(
+    tmp_path: Path, writer: tuple[threading.Event, list[int]]
+) -> None:
+    go_on, _ = writer
+    async with house(tmp_path) as home, asyncio.TaskGroup() as group:
+        made = [await home.enrol("north", f"gw{number}") for number in range(3)]
+        told = []
+        for gateway in made:
+            body = packed(gateway, 200)
+            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
+        await wait_until(lambda: home.parts.syncs.inside == len(told))
+        await asyncio.sleep(0.1)
+        evidence = {wire.LANE_HEADER: wire.EVIDENCE_LANE, "Content-Encoding": "gzip"}
+        nothing = gzip.compress(random.Random(1).randbytes(2 * SHORT_BYTES))
+        answer = await asyncio.wait_for(post(home, made[0], nothing, **evidence), 10)
+        assert (answer.status_code, answer.json()["reason"]) == (400, "message")
+        go_on.set()
+
+
+async def test_waiting_for_its_turn_is_no_time_on_the_way(
+    tmp_path: Path, writer: tuple[threading.Event, list[int]]
+) -> None:
+    go_on, _ = writer
+    async with house(tmp_path) as home, asyncio.TaskGroup() as group:
+        made = [await home.enrol("north", f"gw{number}") for number in range(3)]
+        told = []
+        for gateway in made:
+            body = packed(gateway, 200)
+            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
+        await wait_until(lambda: home.parts.syncs.inside == len(told))
+        await asyncio.sleep(0.1)
+        home.clock.forward(minutes=10)
+        go_on.set()
+        await asyncio.wait(told)
+        rows = home.store.read(lambda connection: connection.execute(select(tables.boot_offset)).all())
+    offsets = {row.offset_ms for row in rows}
+    assert len(rows) == 3
+    assert len(offsets) == 1
 
 
 async def test_more_history_than_the_collector_can_carry_is_sent_away_before_any_work(home: House) -> None:

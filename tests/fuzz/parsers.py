@@ -416,6 +416,7 @@ def evidence_body(data: bytes) -> list[str]:
 
 def gunzipped(data: bytes) -> bytes:
     found = sync.gunzip(data)
+    assert sync._small(data, "gzip") in (None, found)
     assert len(found) <= wire.MAX_BODY_BYTES
     return found
 
