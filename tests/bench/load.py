@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import multiprocessing
 import time
@@ -13,6 +14,7 @@ import uvloop
 from bench.rows import UP_MS, Voice
 
 from edge_agent import wire
+from edge_agent.post import GZIP_FROM_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Load:
     port: int
     voices: Sequence[Voice]
     credentials: Sequence[str]
+    # As agents do, which costs this process more than all else.
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ async def _speak_all(load: Load) -> Heard:
     started_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for voice, credential, line in zip(load.voices, load.credentials, lines, strict=True):
-            group.create_task(_speak(voice, credential, *line, began_ns, took))
+            group.create_task(_speak(voice, credential, *line, began_ns, load.packed, took))
     seconds = time.perf_counter() - started_s
     for _, writer in lines:
         writer.close()
@@ -64,18 +68,21 @@ async def _speak(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     began_ns: int,
+    packed: bool,
     took: list[float],
 ) -> None:
     head = (
         f"POST {wire.SYNC_PATH} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {credential}\r\n"
-        "Content-Type: application/json\r\nContent-Length: "
+        "Content-Type: application/json\r\n"
     ).encode()
     for before, after in voice.messages:
         now_ns = time.monotonic_ns()
         mono_ns = UP_MS * 1_000_000 + now_ns - began_ns
         clock = f'{time.time_ns() // 1_000_000},"mono_ns":{mono_ns}'.encode()
-        length = str(len(before) + len(clock) + len(after)).encode()
-        writer.write(b"".join((head, length, b"\r\n\r\n", before, clock, after)))
+        said, encoding = b"".join((before, clock, after)), b""
+        if packed and len(said) > GZIP_FROM_BYTES:
+            said, encoding = gzip.compress(said, compresslevel=6, mtime=0), b"Content-Encoding: gzip\r\n"
+        writer.write(b"%sContent-Length: %d\r\n%s\r\n%s" % (head, len(said), encoding, said))
         status = await reader.readuntil(b"\r\n\r\n")
         assert status.startswith(b"HTTP/1.1 200"), status
         place = status.lower().index(b"content-length:") + 15

@@ -34,9 +34,9 @@ class Serving:
     pid: int
     database_url: str
 
-    def load(self, voices: Sequence[Voice]) -> Load:
+    def load(self, voices: Sequence[Voice], *, packed: bool = False) -> Load:
         names = [f"agw_{_credential(voice.name)}.{SECRET}" for voice in voices]
-        return Load(host=self.host, port=self.port, voices=voices, credentials=names)
+        return Load(host=self.host, port=self.port, voices=voices, credentials=names, packed=packed)
 
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -34,7 +34,7 @@ class Measured:
     after_mb: float
 
 
-def through_http(kind: str, voices: Sequence[Voice], *, stored: int = 0) -> Measured:
+def through_http(kind: str, voices: Sequence[Voice], *, stored: int = 0, packed: bool = False) -> Measured:
     """``stored``: tickets of these gateways that are there already."""
     with serving.database(kind) as url:
         store = Store.open(url)
@@ -43,7 +43,7 @@ def through_http(kind: str, voices: Sequence[Voice], *, stored: int = 0) -> Meas
         store.close()
         with serving.serving(url) as collector:
             before_mb, cpu_s = collector.rss_mb(), collector.cpu_s()
-            heard = load.run(collector.load(voices))
+            heard = load.run(collector.load(voices, packed=packed))
             took = sorted(heard.took_ms)
             return Measured(
                 requests_per_s=heard.requests / heard.seconds,
@@ -135,6 +135,8 @@ def figures(
         yield Figure(f"CPU of the collector per sync, us, {kind}", single.cpu_us)
         yield Figure(f"p50 of a sync, ms, {kind}", single.p50_ms)
         yield Figure(f"p99 of a sync, ms, {kind}", single.p99_ms)
+        as_agents_do = through_http(kind, ones, packed=True)
+        yield Figure(f"syncs/s of one row, packed as agents do, {kind}", as_agents_do.requests_per_s)
 
 
 if __name__ == "__main__":
