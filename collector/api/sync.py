@@ -97,6 +97,9 @@ async def _take(
     try:
         if isinstance(message, wire.EvidenceRequest):
             return await _take_evidence(parts, gateway, credential_id, message, now_ms)
+        if is_evidence(request):
+            # They would pass by the quota of rows and by the turns of history.
+            raise Problem(400, f"{wire.LANE_HEADER} says evidence, and here are rows", reason="message")
         told = Sync(gateway=gateway, message=message, now_ms=now_ms, credential_id=credential_id)
         return await _take_rows(request, parts, told, started_s)
     except CredentialRefusedError as refused:

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,21 @@ from rigs.ports import wait_until
 from rigs.web import Gateway, House, house
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
+from starlette.requests import Request
 from starlette.types import Message
 
-from collector import boots, guard, ingest, rows
+from collector import admin, boots, guard, ingest, rows
 from collector.admission import ROWS_OF_A_SYNC, SHORT_BYTES
 from collector.api import sync
 from collector.api.sync import gunzip
 from collector.exchange import Sync, stands_for
+from collector.gathering import Gathering
 from collector.guard import SYNCS_OF_ONE
 from collector.problems import Problem
 from collector.store import Store, tables
 from edge_agent import wire
+
+Told = asyncio.Task[httpx.Response]
 
 
 @pytest.fixture
@@ -133,10 +138,31 @@ async def test_a_bomb_is_refused_at_the_limit(home: House) -> None:
         gunzip(bomb)
 
 
-@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2, b""])
-async def test_broken_gzip_is_a_bad_message(home: House, body: bytes) -> None:
-    answer = await post(home, await home.enrol(), body, **{"Content-Encoding": "gzip"})
-    assert answer.status_code == 400
+@pytest.mark.parametrize("broken", ["not gzip", "empty", "cut short", "two members", "more behind it"])
+async def test_broken_gzip_is_a_bad_message(home: House, broken: str) -> None:
+    gateway = await home.enrol()
+    whole = packed(gateway, 2)
+    body = {
+        "not gzip": b"not gzip",
+        "empty": b"",
+        "cut short": whole[:-4],
+        "two members": whole + gzip.compress(b" "),
+        "more behind it": whole + b" ",
+    }[broken]
+    answer = await post(home, gateway, body, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["reason"]) == (400, "message")
+    assert "gzip" in answer.json()["detail"]
+    assert (await post(home, gateway, whole, **{"Content-Encoding": "gzip"})).json()["verdict"] == "ok"
+
+
+async def test_rows_in_the_lane_of_evidence_are_refused(home: House) -> None:
+    """They would pass by the quota of rows."""
+    gateway = await home.enrol()
+    gateway.voice.raises(0)
+    body = wire.encode(gateway.voice.message(0))
+    answer = await post(home, gateway, body, **{wire.LANE_HEADER: wire.EVIDENCE_LANE})
+    assert (answer.status_code, answer.json()["reason"]) == (400, "message")
+    assert (await post(home, gateway, body)).json()["verdict"] == "ok"
 
 
 async def test_another_packing_is_refused_by_name(home: House) -> None:
@@ -165,19 +191,64 @@ async def test_a_stream_of_another_gateway_is_refused_and_in_the_audit(home: Hou
     assert "sync refused: foreign stream" in [row.action for row in rows]
 
 
+async def test_each_refusal_of_a_sync_is_counted_once(home: House) -> None:
+    owner, other, revoked = [
+        await home.enrol(*where) for where in (("north", "gw1"), ("south", "gw2"), ("north", "gw3"))
+    ]
+    await home.sync(owner)
+    await home.sync(revoked)
+    home.order(admin.RevokeGateway(site="north", name="gw3"))
+    for gateway, body, status in (
+        (owner, b"{}", 400),
+        (revoked, wire.encode(revoked.voice.message(0)), 401),
+        (other, wire.encode(owner.voice.message(0)), 403),
+    ):
+        assert (await post(home, gateway, body)).status_code == status
+        counted = f'andon_syncs_refused_total{{status="{status}"}} 1.0'.encode()
+        assert counted in home.parts.metrics.text()
+
+
+@dataclass
+class Writer:
+    """Goes on when ``go_on`` is set."""
+
+    go_on: threading.Event
+    # Bodies of which all bytes are there; those that were unpacked as history; messages that asked for a
+    # transaction; how many each transaction took.
+    read: list[bytes]
+    unpacked: list[bytes]
+    asked: list[Sync]
+    taken: list[int]
+
+
 @pytest.fixture
-def writer(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
-    """Goes on when the event is set; how many messages each transaction took."""
-    go_on, taken = threading.Event(), list[int]()
-    apply_all = ingest.apply_all
+def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
+    made = Writer(threading.Event(), [], [], [], [])
+    read, gunzip, ask, apply_all = sync._read, sync.gunzip, Gathering.__call__, ingest.apply_all
+
+    async def reading(request: Request) -> bytes:
+        made.read.append(await read(request))
+        return made.read[-1]
+
+    def unpacking(body: bytes) -> bytes:
+        made.unpacked.append(body)
+        return gunzip(body)
+
+    async def asking(taking: sync.Taking, one: Sync) -> object:
+        if isinstance(one, Sync):
+            made.asked.append(one)
+        return await ask(taking, one)
 
     def held(connection: Connection, syncs: Sequence[Sync], **more: Any) -> object:
-        taken.append(len(syncs))
-        assert go_on.wait(20)
+        made.taken.append(len(syncs))
+        assert made.go_on.wait(20)
         return apply_all(connection, syncs, **more)
 
+    monkeypatch.setattr(sync, "_read", reading)
+    monkeypatch.setattr(sync, "gunzip", unpacking)
+    monkeypatch.setattr(Gathering, "__call__", asking)
     monkeypatch.setattr(ingest, "apply_all", held)
-    return go_on, taken
+    return made
 
 
 def packed(gateway: Gateway, faults: int) -> bytes:
@@ -186,82 +257,63 @@ def packed(gateway: Gateway, faults: int) -> bytes:
     return gzip.compress(wire.encode(gateway.voice.message(0)))
 
 
-async def test_history_is_unpacked_when_it_is_nearly_its_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: tuple[threading.Event, list[int]]
-) -> None:
+def telling(home: House, group: asyncio.TaskGroup, gateway: Gateway, body: bytes) -> Told:
+    return group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"}))
+
+
+async def test_history_is_unpacked_when_it_is_nearly_its_turn(tmp_path: Path, writer: Writer) -> None:
     """One is written, one is ready; the others wait as bytes."""
-    go_on, _ = writer
-    unpacked, gunzip = [], sync.gunzip
-    monkeypatch.setattr(sync, "gunzip", lambda body: (unpacked.append(body), gunzip(body))[1])
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
-        told = []
-        for gateway in [await home.enrol("north", f"gw{number}") for number in range(4)]:
-            body = packed(gateway, 200)
-            assert len(body) > SHORT_BYTES
-            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
-        await wait_until(lambda: home.parts.syncs.inside == len(told) and len(unpacked) == 2)
+        made = [await home.enrol("north", f"gw{number}") for number in range(4)]
+        bodies = [packed(gateway, 200) for gateway in made]
+        assert min(map(len, bodies)) > SHORT_BYTES
+        told = [telling(home, group, *one) for one in zip(made, bodies, strict=True)]
+        await wait_until(lambda: len(writer.read) == 4 and len(writer.unpacked) == 2)
         await asyncio.sleep(0.1)
-        assert len(unpacked) == 2
-        go_on.set()
+        assert len(writer.unpacked) == 2
+        writer.go_on.set()
         assert [(await one).json()["verdict"] for one in told] == ["ok"] * 4
 
 
 async def test_what_is_fresh_shares_a_transaction_and_waits_for_no_turn_of_history(
-    tmp_path: Path, writer: tuple[threading.Event, list[int]]
+    tmp_path: Path, writer: Writer
 ) -> None:
-    go_on, taken = writer
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
         made = [await home.enrol("north", f"gw{number}") for number in range(13)]
-        bodies = [packed(gateway, 200 if number < 3 else 2) for number, gateway in enumerate(made)]
-        told = []
-        for gateway, body in zip(made, bodies, strict=True):
-            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
-            await wait_until(lambda: home.parts.syncs.inside == len(told))
-        await asyncio.sleep(0.1)
-        go_on.set()
+        told = [telling(home, group, gateway, packed(gateway, 200)) for gateway in made[:3]]
+        await wait_until(lambda: len(writer.asked) == 2 and len(writer.read) == 3)
+        told += [telling(home, group, gateway, packed(gateway, 2)) for gateway in made[3:]]
+        await wait_until(lambda: len(writer.asked) == 12)
+        writer.go_on.set()
         assert [(await one).json()["verdict"] for one in told] == ["ok"] * len(made)
     # The first is alone; a second of history came before the fresh ones, and goes with them.
-    assert taken[:2] == [1, 11]
+    assert writer.taken[:2] == [1, 11]
 
 
-async def test_evidence_neither_takes_nor_waits_for_a_turn_of_history(
-    tmp_path: Path, writer: tuple[threading.Event, list[int]]
-) -> None:
-    go_on, _ = writer
+async def test_evidence_neither_takes_nor_waits_for_a_turn_of_history(tmp_path: Path, writer: Writer) -> None:
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
         made = [await home.enrol("north", f"gw{number}") for number in range(3)]
-        told = []
         for gateway in made:
-            body = packed(gateway, 200)
-            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
-        await wait_until(lambda: home.parts.syncs.inside == len(told))
-        await asyncio.sleep(0.1)
+            telling(home, group, gateway, packed(gateway, 200))
+        await wait_until(lambda: len(writer.read) == 3 and len(writer.unpacked) == 2)
         evidence = {wire.LANE_HEADER: wire.EVIDENCE_LANE, "Content-Encoding": "gzip"}
         nothing = gzip.compress(random.Random(1).randbytes(2 * SHORT_BYTES))
         answer = await asyncio.wait_for(post(home, made[0], nothing, **evidence), 10)
         assert (answer.status_code, answer.json()["reason"]) == (400, "message")
-        go_on.set()
+        writer.go_on.set()
 
 
-async def test_waiting_for_its_turn_is_no_time_on_the_way(
-    tmp_path: Path, writer: tuple[threading.Event, list[int]]
-) -> None:
-    go_on, _ = writer
+async def test_waiting_for_its_turn_is_no_time_on_the_way(tmp_path: Path, writer: Writer) -> None:
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
         made = [await home.enrol("north", f"gw{number}") for number in range(3)]
-        told = []
-        for gateway in made:
-            body = packed(gateway, 200)
-            told.append(group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"})))
-        await wait_until(lambda: home.parts.syncs.inside == len(told))
-        await asyncio.sleep(0.1)
+        told = [telling(home, group, gateway, packed(gateway, 200)) for gateway in made]
+        await wait_until(lambda: len(writer.read) == 3 and len(writer.unpacked) == 2)
         home.clock.forward(minutes=10)
-        go_on.set()
+        writer.go_on.set()
         await asyncio.wait(told)
         rows = home.store.read(lambda connection: connection.execute(select(tables.boot_offset)).all())
-    offsets = {row.offset_ms for row in rows}
     assert len(rows) == 3
-    assert len(offsets) == 1
+    assert len({row.offset_ms for row in rows}) == 1
 
 
 async def test_more_history_than_the_collector_can_carry_is_sent_away_before_any_work(home: House) -> None:
