@@ -26,7 +26,7 @@ from edge_agent.journal import Journal, JournalError
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import Disk
 from edge_agent.plan import plan
-from edge_agent.post import http_client, http_post
+from edge_agent.post import Line, http_post
 from edge_agent.provision.address import AddressError, check_url
 from edge_agent.recorder import Recorder
 from edge_agent.tap import Tap
@@ -166,21 +166,19 @@ class _Agent:
         enrolled = _credential(self.settings)
         if enrolled is None:
             log.warning("not enrolled: everything is kept here until `edge-agent enroll` was run")
-        while enrolled is None:
-            await asyncio.sleep(LOOK_FOR_CREDENTIAL_S)
-            enrolled = _credential(self.settings)
+            enrolled = await self._enrolled_as_other_than(None)
         identity(self.settings, enrolled)
         url = _collector_url(self.settings, enrolled)
-        async with http_client(self.settings.collector.ca_file) as client:
+        async with Line(self.settings.collector.ca_file) as line:
             aside = EvidenceLane(
                 self.evidence,
-                http_post(client, url, enrolled.bearer, lane=EVIDENCE_LANE),
+                http_post(line, url, enrolled.bearer, lane=EVIDENCE_LANE),
                 stamp=self.clock.stamp,
                 random=self.random,
             )
             forwarder = Forwarder(
                 self.journal,
-                http_post(client, url, enrolled.bearer),
+                http_post(line, url, enrolled.bearer),
                 aside=aside,
                 inventory=inventory(self.settings.devices, self.settings.across),
                 unsettled=self.watch.unsettled,
@@ -190,7 +188,33 @@ class _Agent:
                 random=self.random,
             )
             log.info("forwarding", collector=url, gateway=f"{enrolled.site}/{enrolled.gateway}")
-            await forwarder.run()
+            forwarding = asyncio.ensure_future(forwarder.run())
+            other = asyncio.ensure_future(self._enrolled_as_other_than(enrolled))
+            try:
+                await asyncio.wait({forwarding, other}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                forwarding.cancel()
+                other.cancel()
+                await asyncio.wait({forwarding, other})
+            if not forwarding.cancelled():
+                forwarding.result()
+            log.info("enrolled anew")
+
+    async def _enrolled_as_other_than(self, was: Credential | None) -> Credential:
+        """Waits until somebody has enrolled this gateway (again)."""
+        told = ""
+        while True:
+            await asyncio.sleep(LOOK_FOR_CREDENTIAL_S)
+            try:
+                found = _credential(self.settings)
+            except ConfigError as error:
+                # Equipment is watched meanwhile.
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("the credential cannot be read", why=told)
+                continue
+            if found is not None and found != was:
+                return found
 
     def _health(self) -> Health:
         return health.measure(

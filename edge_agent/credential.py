@@ -71,6 +71,10 @@ def _write_durably(file: Path, text: str) -> None:
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        if os.geteuid() == 0:
+            # Root enrols for the agent, which has to read it.
+            folder_of = file.parent.stat()
+            os.fchown(descriptor, folder_of.st_uid, folder_of.st_gid)
         os.write(descriptor, text.encode())
         os.fsync(descriptor)
     finally:

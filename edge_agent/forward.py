@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Never, Protocol
 
@@ -364,5 +363,7 @@ class Forwarder:
         finally:
             rows.cancel()
             aside.cancel()
-            with suppress(asyncio.CancelledError):
-                await aside
+            # Not ``await aside``: it could not tell its end from ours.
+            await asyncio.wait({aside})
+        if not aside.cancelled():
+            aside.result()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -14,6 +16,8 @@ from edge_agent.wire import LANE_HEADER, MAX_WIRE_BYTES, SYNC_PATH
 
 GZIP_FROM_BYTES = 1 << 10
 CONNECT_S = 5.0
+# One message at a time: what waits for the connection waits for one that is lost.
+POOL_S = 1.0
 READ_S = 20.0
 # A half-open connection is noticed after so long: unanswered bytes (tcp(7), TCP_USER_TIMEOUT), and idle
 # seconds, then seconds between probes, then probes.
@@ -21,8 +25,50 @@ USER_TIMEOUT_MS = 10_000
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 5, 2, 3
 
 
-def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:
-    """Trusts ``ca_file`` alone, or what the system trusts. Its owner closes it."""
+class Line:
+    """The one connection of an agent to its collector, opened when it is needed. Its owner closes it.
+
+    Trusts ``ca_file`` alone, or what the system trusts.
+    """
+
+    def __init__(self, ca_file: Path | None = None) -> None:
+        self._ca_file = ca_file
+        self._client = _client(ca_file)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def reply(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Raises httpx.HTTPError, OSError, CollectorAwayError."""
+        try:
+            return await self._reply(url, body, headers)
+        except httpx.PoolTimeout:
+            # Nobody else uses it: a message that was broken off while its answer was being put away has taken
+            # the connection with it (httpx 0.28, httpcore 1.0), and no message would ever get another.
+            lost, self._client = self._client, _client(self._ca_file)
+            await lost.aclose()
+            return await self._reply(url, body, headers)
+
+    async def _reply(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        request = self._client.build_request("POST", url, content=body, headers=headers)
+        response = await self._client.send(request, stream=True)
+        try:
+            return Reply(
+                status=response.status_code,
+                body=await _bounded(response),
+                retry_after_s=_seconds(response.headers.get("Retry-After")),
+            )
+        finally:
+            await response.aclose()
+
+
+def _client(ca_file: Path | None) -> httpx.AsyncClient:
     context = ssl.create_default_context(cafile=ca_file)
     transport = httpx.AsyncHTTPTransport(
         verify=context,
@@ -35,11 +81,11 @@ def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:
             (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
         ],
     )
-    timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
+    timeout = httpx.Timeout(READ_S, connect=CONNECT_S, pool=POOL_S)
     return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
 
 
-def http_post(client: httpx.AsyncClient, url: str, credential: str, *, lane: str = "") -> Post:
+def http_post(line: Line, url: str, credential: str, *, lane: str = "") -> Post:
     """``url``: of the collector, without a path. ``credential``: ``agw_<id>.<secret>``. ``lane``: as named
     before the message.
     """
@@ -57,30 +103,17 @@ def http_post(client: httpx.AsyncClient, url: str, credential: str, *, lane: str
         if len(body) > GZIP_FROM_BYTES:
             body = gzip.compress(body, compresslevel=6, mtime=0)
             headers["Content-Encoding"] = "gzip"
-        request = client.build_request("POST", sync_url, content=body, headers=headers)
         try:
             try:
-                return await _reply(client, request)
+                return await line.reply(sync_url, body, headers)
             except (httpx.RemoteProtocolError, httpx.ReadError):
                 # A kept connection was closed at the other end just then; a sync may be repeated.
-                return await _reply(client, request)
+                return await line.reply(sync_url, body, headers)
         except (httpx.HTTPError, OSError) as error:
             reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise CollectorAwayError(str(error) or type(error).__name__, reached=reached) from error
 
     return post
-
-
-async def _reply(client: httpx.AsyncClient, request: httpx.Request) -> Reply:
-    response = await client.send(request, stream=True)
-    try:
-        return Reply(
-            status=response.status_code,
-            body=await _bounded(response),
-            retry_after_s=_seconds(response.headers.get("Retry-After")),
-        )
-    finally:
-        await response.aclose()
 
 
 async def _bounded(response: httpx.Response) -> bytes:

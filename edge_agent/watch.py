@@ -221,8 +221,12 @@ class Watch:
 
     async def look(self, now: Stamp) -> None:
         """All that time alone has brought about up to ``now``; ``run`` does it by itself."""
-        if self._waiting and min(self._waiting.values()) <= now.mono_ns:
+        if due := [uid for uid, ns in self._waiting.items() if ns <= now.mono_ns]:
             self._settled(await self._journal.commit([], self._settling()))
+            for uid in due:
+                # What nothing has settled would be due for ever: the profile may be another by now.
+                if self._waiting.get(uid, now.mono_ns + 1) <= now.mono_ns:
+                    del self._waiting[uid]
         for watched in self._all:
             if _is_due(watched, now) and not self._is_behind(watched):
                 async with watched.lock:

@@ -107,6 +107,8 @@ class Recent:
         self.begun_ns = now_ns
 
     def due_ns(self, now_ns: int) -> int | None:
+        # Also while nobody asks how many there are: what is past would be due for ever.
+        self.count(now_ns)
         filled_ns = self.begun_ns + self.span_ns
         due = [filled_ns] if filled_ns > now_ns else []
         return min([*due, *(ns + self.span_ns for ns, _ in list(self._samples)[:1])], default=None)

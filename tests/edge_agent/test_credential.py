@@ -1,5 +1,6 @@
 """The secret that a gateway makes for itself: private, durable, the same for the same token."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from edge_agent import credential
 from edge_agent.credential import Credential
 
 TOKEN = "enr_0123456789abcdef"
+NOBODY = 65_534
 
 
 def made(secret: str) -> Credential:
@@ -49,3 +51,13 @@ def test_a_damaged_file_is_said_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / credential.FILE).write_text("{")
     with pytest.raises(ValueError, match="enrol this gateway again"):
         credential.load(tmp_path)
+
+
+def test_what_root_enrols_belongs_to_the_agent(tmp_path: Path) -> None:
+    """Elsewhere than as root the owner of the folder is who writes."""
+    owner = NOBODY if os.geteuid() == 0 else os.geteuid()
+    os.chown(tmp_path, owner, -1)
+    secret = credential.secret_for(tmp_path, TOKEN)
+    credential.save(tmp_path, made(secret))
+    for file in tmp_path.iterdir():
+        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (owner, 0o600)

@@ -461,6 +461,19 @@ def test_a_line_that_makes_too_few_cartons_is_raised_once_its_window_is_full() -
     assert counting(line, [13, 14]) == [Act.CLEAR]
 
 
+def test_a_rate_that_counts_only_while_the_line_runs_lets_time_go_on_when_it_stands() -> None:
+    running = {"is": {"signal": "running", "value": True}}
+    rate = {"rate": {"signal": "code", "value": "NOREAD", "above": 3, "of_last_s": 60}}
+    line = floor({"given": {"that": running, "rule": rate}})
+    line.read(running=True, code="NOREAD")
+    line.clock.go(10)
+    line.read(running=False)
+    # What was read leaves the window while nobody asks how much is in it.
+    assert line.wait(60) == []
+    deadline_ns = line.detector.deadline_ns()
+    assert deadline_ns is None or deadline_ns > line.clock.stamp().mono_ns
+
+
 def test_a_counter_that_turns_over_or_was_reset_is_no_giant_rate() -> None:
     rate = {"signal": "cartons", "above": 5, "per": "s", "of_last_s": 4, "modulus": 65_536}
     line = floor({"rate": rate})

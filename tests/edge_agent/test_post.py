@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 import trustme
 from rigs.ports import free_port
 
 from edge_agent import post
 from edge_agent.forward import CollectorAwayError, Reply
-from edge_agent.post import http_client, http_post
+from edge_agent.post import Line, http_post
 
 CREDENTIAL = "agw_0123456789.secret"
 
@@ -66,8 +66,8 @@ async def serving(peer: Peer, tls: ssl.SSLContext | None = None) -> AsyncIterato
 
 async def test_a_sync_goes_out_with_its_credential_and_its_reply_comes_back() -> None:
     peer = Peer()
-    async with serving(peer) as url, http_client() as client:
-        reply = await http_post(client, url + "/", CREDENTIAL)(b'{"v":1}')
+    async with serving(peer) as url, Line() as line:
+        reply = await http_post(line, url + "/", CREDENTIAL)(b'{"v":1}')
         assert reply == Reply(status=200, body=b"{}")
         first, headers, body = peer.requests[0]
         assert first == "POST /api/v1/sync HTTP/1.1"
@@ -76,10 +76,32 @@ async def test_a_sync_goes_out_with_its_credential_and_its_reply_comes_back() ->
         assert (body, "content-encoding" in headers) == (b'{"v":1}', False)
 
 
+async def test_a_connection_that_a_message_took_with_it_is_replaced() -> None:
+    """What was broken off in the middle may never give it back."""
+    async with serving(Peer()) as url, Line() as line:
+        sync = http_post(line, url, CREDENTIAL)
+        lost = await line._client.send(line._client.build_request("POST", url, content=b"{}"), stream=True)
+        assert (await sync(b"{}")).status == 200
+        assert (await sync(b"{}")).status == 200
+        assert not lost.is_closed
+
+
+async def test_messages_are_broken_off_at_any_moment_and_the_next_one_goes_out() -> None:
+    dice = random.Random(1)
+    async with serving(Peer()) as url, Line() as line:
+        aside, sync = (http_post(line, url, CREDENTIAL, lane=lane) for lane in ("evidence", ""))
+        for _ in range(300):
+            broken = asyncio.ensure_future(aside(b"{}"))
+            await asyncio.sleep(dice.random() * 0.004)
+            broken.cancel()
+            await asyncio.wait({broken})
+            assert (await sync(b"{}")).status == 200
+
+
 async def test_a_large_body_is_compressed() -> None:
     peer, body = Peer(), b'{"rows":"' + b"x" * 20_000 + b'"}'
-    async with serving(peer) as url, http_client() as client:
-        await http_post(client, url, CREDENTIAL)(body)
+    async with serving(peer) as url, Line() as line:
+        await http_post(line, url, CREDENTIAL)(body)
         _, headers, sent = peer.requests[0]
         assert headers["content-encoding"] == "gzip"
         assert len(sent) < 200
@@ -91,15 +113,15 @@ async def test_a_large_body_is_compressed() -> None:
 )
 async def test_a_busy_collector_says_for_how_long(header: str, seconds: float | None) -> None:
     peer = Peer(reply=lambda: f"HTTP/1.1 503 Busy\r\n{header}Content-Length: 0\r\n\r\n".encode())
-    async with serving(peer) as url, http_client() as client:
-        reply = await http_post(client, url, CREDENTIAL)(b"{}")
+    async with serving(peer) as url, Line() as line:
+        reply = await http_post(line, url, CREDENTIAL)(b"{}")
         assert reply == Reply(status=503, retry_after_s=seconds)
 
 
 async def test_one_connection_is_kept_for_all_syncs() -> None:
     peer = Peer()
-    async with serving(peer) as url, http_client() as client:
-        sync = http_post(client, url, CREDENTIAL)
+    async with serving(peer) as url, Line() as line:
+        sync = http_post(line, url, CREDENTIAL)
         for _ in range(5):
             await sync(b"{}")
         assert peer.connections == 1
@@ -107,16 +129,16 @@ async def test_one_connection_is_kept_for_all_syncs() -> None:
 
 async def test_a_connection_that_was_closed_meanwhile_is_no_trouble() -> None:
     peer = Peer(hangs_up_after=True)
-    async with serving(peer) as url, http_client() as client:
-        sync = http_post(client, url, CREDENTIAL)
+    async with serving(peer) as url, Line() as line:
+        sync = http_post(line, url, CREDENTIAL)
         for _ in range(5):
             assert (await sync(b"{}")).status == 200
 
 
 async def test_nobody_there_is_said_in_words() -> None:
-    async with http_client() as client:
+    async with Line() as line:
         with pytest.raises(CollectorAwayError, match=r"\w") as away:
-            await http_post(client, f"http://127.0.0.1:{free_port()}", CREDENTIAL)(b"{}")
+            await http_post(line, f"http://127.0.0.1:{free_port()}", CREDENTIAL)(b"{}")
     assert not away.value.reached
 
 
@@ -132,15 +154,15 @@ async def test_nobody_there_is_said_in_words() -> None:
 )
 async def test_half_an_answer_or_none_is_a_collector_that_is_away(answer: bytes | None) -> None:
     peer = Peer(reply=lambda: answer, hangs_up_after=True)
-    async with serving(peer) as url, http_client() as client:
+    async with serving(peer) as url, Line() as line:
         with pytest.raises(CollectorAwayError):
-            await http_post(client, url, CREDENTIAL)(b"{}")
+            await http_post(line, url, CREDENTIAL)(b"{}")
 
 
 async def test_a_redirect_is_not_followed() -> None:
     peer = Peer(reply=lambda: b"HTTP/1.1 307 Go\r\nLocation: http://evil/\r\nContent-Length: 0\r\n\r\n")
-    async with serving(peer) as url, http_client() as client:
-        assert (await http_post(client, url, CREDENTIAL)(b"{}")).status == 307
+    async with serving(peer) as url, Line() as line:
+        assert (await http_post(line, url, CREDENTIAL)(b"{}")).status == 307
 
 
 async def test_a_collector_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,10 +174,10 @@ async def test_a_collector_that_answers_nothing_is_given_up(monkeypatch: pytest.
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with server, http_client() as client:
+    async with server, Line() as line:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(CollectorAwayError) as away:
-            await http_post(client, url, CREDENTIAL)(b"{}")
+            await http_post(line, url, CREDENTIAL)(b"{}")
         assert away.value.reached
         done.set()
 
@@ -167,17 +189,16 @@ async def test_only_the_private_authority_is_trusted(tmp_path: Path) -> None:
     ours.cert_pem.write_to_path(str(tmp_path / "ours.pem"))
     other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
     async with serving(Peer(), context) as url:
-        async with http_client(tmp_path / "ours.pem") as client:
-            assert (await http_post(client, url, CREDENTIAL)(b"{}")).status == 200
+        async with Line(tmp_path / "ours.pem") as line:
+            assert (await http_post(line, url, CREDENTIAL)(b"{}")).status == 200
         for ca_file in (tmp_path / "other.pem", None):
-            async with http_client(ca_file) as client:
+            async with Line(ca_file) as line:
                 with pytest.raises(CollectorAwayError, match="certificate"):
-                    await http_post(client, url, CREDENTIAL)(b"{}")
+                    await http_post(line, url, CREDENTIAL)(b"{}")
 
 
 async def test_proxies_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    async with serving(Peer()) as url, http_client() as client:
-        assert isinstance(client, httpx.AsyncClient)
-        assert (await http_post(client, url, CREDENTIAL)(b"{}")).status == 200
+    async with serving(Peer()) as url, Line() as line:
+        assert (await http_post(line, url, CREDENTIAL)(b"{}")).status == 200

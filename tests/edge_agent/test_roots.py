@@ -16,13 +16,14 @@ from rigs.watching import Floor, conveyor
 
 from edge_agent import roots
 from edge_agent.device import Device
+from edge_agent.occurrence import Explaining, Opening
 from edge_agent.recorder import Recorder
 from edge_agent.roots import Tree
 from edge_agent.sample import Reading, Trouble
 from edge_agent.transports import host_adapter
 from edge_agent.transports.serial import port_adapter
 from edge_agent.watch import Watch
-from edge_agent.wire import Row
+from edge_agent.wire import Row, Severity
 
 GATEWAY = "gw-1"
 LINE = [f"belt-{number}" for number in range(1, 11)]
@@ -95,6 +96,27 @@ async def test_an_adapter_with_ten_devices_that_is_unplugged_is_one_cause_and_te
         assert await floor.because() == {bus.key: ""} | {f"{name}|link|unreachable": bus.key for name in LINE}
         # No row of a device is sent before the one that explains it.
         assert min(row.mod_seq for row in rows.values()) == bus.mod_seq
+
+
+async def test_a_row_that_waits_and_that_nothing_settles_any_more_is_asked_for_once(tmp_path: Path) -> None:
+    """It was written when the condition was a symptom, which the profile does not say any more."""
+    clock = HandClock()
+    async with opened(tmp_path, clock, ids()) as journal:
+        opening = Opening(
+            device=GATEWAY,
+            component="agent",
+            fault="disk",
+            severity=Severity.STOP,
+            title="t",
+            advice="",
+            first_bad=clock.stamp(),
+            raised=clock.stamp(),
+        )
+        await journal.commit([opening])
+        await journal.commit([Explaining(key=opening.key, waits=clock.go(1))])
+        watch = await Watch.start([], journal, Recorder([]), clock.stamp, tree=Tree())
+        await watch.look(clock.go(1))
+        assert watch.deadline_ns() is None
 
 
 async def test_what_was_lost_before_the_bus_is_adopted_by_it(tmp_path: Path) -> None:

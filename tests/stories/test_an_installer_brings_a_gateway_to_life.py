@@ -36,6 +36,29 @@ async def test_check_enroll_run_and_the_gateway_is_seen(tmp_path: Path) -> None:
     await printer.stop()
 
 
+async def test_a_gateway_that_was_revoked_speaks_again_once_it_is_enrolled_without_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with warehouse(tmp_path) as site:
+        agent = Agent(tmp_path / "gw-1", "gw-1")
+        site.agents.append(agent)
+        agent.configure(serial_printer(tmp_path / "printer"))
+        agent.enroll(site.collector.url, site.gateway_token("gw-1"))
+        agent.start()
+
+        async def speaks() -> bool:
+            return [one["state"] for one in (await site.reader.get("/api/v1/gateways"))["items"]] == ["ok"]
+
+        async def is_refused() -> bool:
+            return "enrol the gateway anew" in agent.said()
+
+        await site.reader.until(speaks, "the gateway is there")
+        site.collector.command("gateway", "revoke", SITE, "gw-1")
+        await site.reader.until(is_refused, "the agent knows that it is refused")
+        agent.enroll(site.collector.url, site.gateway_token("gw-1"))
+        await site.reader.until(speaks, "the gateway is back")
+
+
 async def test_a_token_that_another_box_redeemed_is_refused(tmp_path: Path) -> None:
     async with warehouse(tmp_path) as site:
         token = site.gateway_token("gw-1")

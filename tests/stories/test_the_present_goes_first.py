@@ -13,7 +13,7 @@ from rigs.watching import conveyor
 
 from edge_agent.forward import Forwarder
 from edge_agent.inventory import inventory
-from edge_agent.post import http_client, http_post
+from edge_agent.post import Line, http_post
 from edge_agent.wire import Health
 
 FAULTS_THAT_PASSED = 20_000
@@ -29,7 +29,7 @@ async def test_a_stop_behind_twenty_thousand_rows_is_a_ticket_after_the_first_ex
     with collector_program(tmp_path / "collector") as collector:
         gateway = SpeakingGateway(collector, site=SITE, name="gw-1")
         people = People(collector, "read")
-        async with opened(tmp_path, clock) as journal, http_client() as client:
+        async with opened(tmp_path, clock) as journal, Line() as client:
             for first in range(0, FAULTS_THAT_PASSED, AT_ONCE):
                 clock.go(60)
                 names = [f"belt-{number}" for number in range(first, first + AT_ONCE)]

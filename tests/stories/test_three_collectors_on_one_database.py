@@ -33,7 +33,7 @@ from edge_agent import wire
 from edge_agent.clock import Clock
 from edge_agent.forward import Forwarder
 from edge_agent.journal import Journal
-from edge_agent.post import http_client, http_post
+from edge_agent.post import Line, http_post
 
 SITE = "north"
 CLOCKS_OFF_S = (0, -90, 90)
@@ -99,7 +99,7 @@ async def enrolled(server: CollectorServer, url: str, name: str, database: str) 
 async def agent(folder: Path, name: str, url: str, credential: str) -> AsyncIterator[Agent]:
     clock = Clock()
     journal = await Journal.open(folder, new_id=_id, stamp=clock.stamp)
-    client = http_client()
+    client = Line()
     inventory = wire.Inventory(hash="0" * 64, devices=[])
     forwarder = Forwarder(
         journal,

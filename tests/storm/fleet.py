@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import trustme
 from rigs.journals import InMemory
 from rigs.watching import conveyor
@@ -31,7 +30,7 @@ from edge_agent import clock
 from edge_agent.forward import CollectorAwayError, Forwarder, Reply
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal
-from edge_agent.post import http_client, http_post
+from edge_agent.post import Line, http_post
 from edge_agent.wire import Health, Stamp, Verdict, decode_answer
 
 # Boots lie so far back that a backlog of months fits into this one.
@@ -80,7 +79,7 @@ class Gateway:
         self.devices = [f"{self.name}-belt-{place}" for place in range(devices)]
         self.disk = InMemory(self.new_id)
         self.journal = Journal(self.disk, stamp=self.stamp)
-        self.client: httpx.AsyncClient = http_client(ca_file)
+        self.client = Line(ca_file)
         self.http = http_post(self.client, url, bearer)
         self.forwarder = Forwarder(
             self.journal,
