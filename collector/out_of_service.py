@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from collector import moments
 from collector.auth import MAY_TAKE_OUT
 from collector.folding import Change
 from collector.store import audit, ticket_rows
@@ -79,7 +80,7 @@ def _take_out(
     reason = clean(order.reason.strip())[:MAX_REASON]
     if not reason:
         return Outcome(reason=Reason.REASON_NEEDED, applied=False, out=before)
-    if order.until_ms is not None and order.until_ms <= now_ms:
+    if order.until_ms is not None and not now_ms < order.until_ms <= moments.LAST_MS:
         return Outcome(reason=Reason.END_IS_PAST, applied=False, out=before)
     after = OutOfService(
         id=before.id if before else uuid.uuid4().hex,

@@ -92,7 +92,7 @@ def downtimes(connection: Connection, site: str, from_ms: int, to_ms: int, now_m
         ]
     )
     watches = _watches(
-        stored.watches(connection, site),
+        stored.watches(connection, site, from_ms, to_ms),
         stored.told(connection, site),
         Span(from_ms=from_ms, to_ms=to_ms),
     )

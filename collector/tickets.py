@@ -146,7 +146,7 @@ SENTENCES = {
     Reason.NO_SUCH_PERSON: "Nobody of that name works at this site.",
     Reason.NO_SUCH_DEVICE: "There is no such device, or it is at a site that is not yours.",
     Reason.IN_SERVICE: "The device is in service.",
-    Reason.END_IS_PAST: "The end has to lie ahead.",
+    Reason.END_IS_PAST: "The end has to lie ahead, and before the year 9999.",
 }
 
 
@@ -468,7 +468,8 @@ def _lived(before: Ticket, told: Ticket, now_ms: int, policy: Policy) -> tuple[T
         told = _returned(told, now_ms)
     elif on and was_on and told.severity > before.severity:
         reasons.append(Reason.WORSE)
-        told = _alarmed(told, now_ms)
+        # Somebody resolved what was less: this they did not.
+        told = _returned(told, now_ms) if told.work is Work.RESOLVED else _alarmed(told, now_ms)
     if before.condition is Condition.ACTIVE and told.condition is Condition.UNKNOWN:
         reasons.append(Reason.LOST)
     if before.condition is Condition.UNKNOWN and told.condition is Condition.ACTIVE:

@@ -29,7 +29,13 @@ async def live(request: Request) -> Response:
     parts = parts_of(request)
     if parts.live.full:
         raise busy("too many pages listen at once", retry_after_s=15)
-    return EventSourceResponse(tell(parts, session_of(request)), ping=15, shutdown_grace_period=FAREWELL_S)
+    return EventSourceResponse(
+        tell(parts, session_of(request)),
+        ping=15,
+        # A comment would not reach the page, which has to notice a link that died without a word.
+        ping_message_factory=lambda: ServerSentEvent(event="ping", data=""),
+        shutdown_grace_period=FAREWELL_S,
+    )
 
 
 async def tell(parts: Parts, session: Session) -> AsyncIterator[ServerSentEvent]:

@@ -75,7 +75,12 @@ async def downtime(request: Request) -> HTMLResponse:
 def window_of(asked: Mapping[str, str], today: date, now_ms: int, zone: ZoneInfo) -> Window:
     """What cannot be read counts as today."""
     hours = asked.get("hours", "")
-    if hours.isascii() and hours.isdigit() and 0 < int(hours[:6]) <= MAX_HOURS:
+    if (
+        hours.isascii()
+        and hours.isdigit()
+        and len(hours) <= len(str(MAX_HOURS))
+        and 0 < int(hours) <= MAX_HOURS
+    ):
         from_ms = now_ms - int(hours) * HOUR_MS
         return Window(from_ms=from_ms, to_ms=now_ms, from_day=today, to_day=today, hours=int(hours))
     first, last = _day(asked.get("from"), today), _day(asked.get("to"), today)

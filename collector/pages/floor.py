@@ -154,6 +154,7 @@ async def _one(
         request,
         "device.html",
         here="/devices",
+        address=f"/devices/{quote(site)}/{quote(device)}",
         status=status,
         said=said,
         device=device_line(view),

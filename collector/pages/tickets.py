@@ -3,10 +3,12 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
+from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from collector import act
@@ -17,6 +19,7 @@ from collector.pages.login import safe_path
 from collector.pages.render import Said, page, parts_and_actor, with_said
 from collector.parts import form_of
 from collector.problems import Problem, not_found
+from collector.store import devices as device_store
 from collector.store import figures
 from collector.store import tickets as ticket_store
 from collector.store.tickets import State, TicketDetail, TicketFilter
@@ -41,6 +44,7 @@ STATES = {
 }
 # In the place of a state: open, and something else explains it, or its device is out of service.
 HIDDEN = "hidden"
+NOTHING_TYPED: Mapping[str, str] = MappingProxyType({})
 FILTERS = ("q", "state", "severity", "site", "place", "device")
 
 
@@ -122,9 +126,17 @@ async def in_hand(request: Request, ticket: str) -> HTMLResponse:
 
 
 async def _one(
-    request: Request, ticket: str, template: str, prefix: str, *, said: Said | None = None, status: int = 200
+    request: Request,
+    ticket: str,
+    template: str,
+    prefix: str,
+    *,
+    said: Said | None = None,
+    status: int = 200,
+    typed: Mapping[str, str] = NOTHING_TYPED,
 ) -> HTMLResponse:
-    found = await _load(request, ticket)
+    """``typed``, by command: the text of one that was refused."""
+    found, is_watched = await _load(request, ticket)
     shown = [
         (
             one,
@@ -145,16 +157,27 @@ async def _one(
         occurrences=shown,
         older=len(found.occurrences) - len(shown),
         prefix=prefix,
+        address=f"{prefix}/{ticket}",
+        device_has_page=is_watched,
+        typed=typed,
         commands=COMMANDS,
     )
 
 
-async def _load(request: Request, ticket: str) -> TicketDetail:
+async def _load(request: Request, ticket: str) -> tuple[TicketDetail, bool]:
+    """And whether its device is watched now."""
     parts, actor = parts_and_actor(request)
-    found = await parts.store.read_soon(lambda connection: ticket_store.detail(connection, ticket))
+
+    def read(connection: Connection) -> tuple[TicketDetail | None, bool]:
+        found = ticket_store.detail(connection, ticket)
+        if found is None:
+            return None, False
+        return found, device_store.is_watched(connection, found.ticket.site, found.ticket.device)
+
+    found, is_watched = await parts.store.read_soon(read)
     if found is None or not actor.may_see(found.ticket.site):
         raise not_found(NO_TICKET)
-    return found
+    return found, is_watched
 
 
 def _read(kind: type[Command], form: dict[str, str]) -> Command:
@@ -193,7 +216,10 @@ def _command_route(prefix: str, template: str, name: str) -> Callable[..., objec
             raise not_found(NO_TICKET)
         if problem is not None:
             said = Said(text=f"{problem.detail} This is how it is now.", tone="bad")
-            return await _one(request, ticket, template, prefix, said=said, status=problem.status)
+            typed = {name: form.get("text", "")}
+            return await _one(
+                request, ticket, template, prefix, said=said, status=problem.status, typed=typed
+            )
         back = form.get("back", "")
         return RedirectResponse(
             with_said(safe_path(back) if back else f"{prefix}/{ticket}", outcome.reason), 303

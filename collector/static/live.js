@@ -5,7 +5,15 @@ const PAUSE_MS = 150;
 const SPREAD_MS = 250;
 const RETRY_MS = 3000;
 const AFTER_TOUCH_MS = 300;
+const ANSWER_WITHIN_MS = 10_000;
+// The collector says that it is there every 15 s: a link that died without a word is noticed by this.
+const SILENT_MS = 40_000;
+const LOOK_MS = 5000;
+// A command whose answer does not come may be sent again: its key makes that harmless.
+const SENT_FOR_MS = 20_000;
 
+// A command that was refused shows the page at the address of the command, which cannot be asked for.
+const address = document.body.dataset.address ?? location.pathname + location.search;
 const sign = document.querySelector("[data-link-state]");
 let running = false;
 let again = false;
@@ -34,7 +42,10 @@ async function refresh() {
   }
   running = true;
   try {
-    const answer = await fetch(location.href, { headers: { "X-Live": "1", Accept: "text/html" } });
+    const answer = await fetch(address, {
+      headers: { "X-Live": "1", Accept: "text/html" },
+      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+    });
     if (answer.redirected && new URL(answer.url).pathname === "/login") {
       location.reload();
       return;
@@ -48,6 +59,13 @@ async function refresh() {
     for (const part of document.querySelectorAll("[data-live]")) {
       const next = fresh.getElementById(part.id);
       if (next && next.outerHTML !== part.dataset.was) exchange(part, next);
+    }
+    // Who types sees what changes meanwhile; the form that they send says so.
+    for (const mine of document.querySelectorAll("form[action] input[name=version]")) {
+      const form = mine.form;
+      const path = CSS.escape(form.getAttribute("action"));
+      const next = fresh.querySelector(`form[action="${path}"] input[name=version]`);
+      if (next && !form.dataset.sent) mine.value = next.value;
     }
     document.dispatchEvent(new CustomEvent("andon:fresh"));
   } catch {
@@ -81,19 +99,26 @@ function soon() {
 }
 
 let stream = null;
+let heard = 0;
 
 // A browser keeps few connections to one address: a page that nobody sees gives its own back.
 function listen() {
   if (stream || document.hidden) return;
   stream = new EventSource("/live");
+  heard = Date.now();
   let opened = false;
   stream.addEventListener("open", () => {
     opened = true;
+    heard = Date.now();
     show("live", "Live");
     soon();
   });
-  stream.addEventListener("change", soon);
-  stream.addEventListener("reload", soon);
+  for (const [name, news] of [["change", true], ["reload", true], ["ping", false]]) {
+    stream.addEventListener(name, () => {
+      heard = Date.now();
+      if (news) soon();
+    });
+  }
   stream.addEventListener("error", () => {
     show("away", opened ? "Reconnecting" : "No connection");
     if (stream.readyState === EventSource.CLOSED) {
@@ -107,6 +132,13 @@ function listen() {
 function rest() {
   stream?.close();
   stream = null;
+  show("away", "Connecting");
+}
+
+function lookAtStream() {
+  if (!stream || stream.readyState !== EventSource.OPEN || Date.now() - heard < SILENT_MS) return;
+  rest();
+  listen();
 }
 
 addEventListener("pageshow", (shown) => {
@@ -115,11 +147,7 @@ addEventListener("pageshow", (shown) => {
 addEventListener("online", soon);
 
 // What a command led to is said once, not again at every reload.
-const here = new URL(location.href);
-if (here.searchParams.has("said")) {
-  here.searchParams.delete("said");
-  history.replaceState(null, "", here);
-}
+history.replaceState(null, "", address + location.hash);
 
 // One tap is one command: a second tap on the same form does nothing.
 document.addEventListener("submit", (sent) => {
@@ -132,8 +160,17 @@ document.addEventListener("submit", (sent) => {
     form.dataset.sent = "1";
     // Until the next page is here: an exchanged form would take a second tap.
     leaving = true;
-    const button = sent.submitter;
-    if (button?.dataset.busy) setTimeout(() => { button.disabled = true; button.textContent = button.dataset.busy; });
+    const button = sent.submitter?.dataset.busy ? sent.submitter : null;
+    const words = button?.innerHTML;
+    if (button) setTimeout(() => { button.disabled = true; button.textContent = button.dataset.busy; });
+    setTimeout(() => {
+      leaving = false;
+      delete form.dataset.sent;
+      if (button) {
+        button.disabled = false;
+        button.innerHTML = words;
+      }
+    }, SENT_FOR_MS);
   }
 });
 
@@ -144,6 +181,7 @@ for (const part of document.querySelectorAll("[data-every]")) {
 
 if (document.querySelector("[data-live]")) {
   listen();
+  setInterval(lookAtStream, LOOK_MS);
   addEventListener("pagehide", rest);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) rest();

@@ -60,6 +60,12 @@ def one(connection: Connection, site: str, name: str) -> DeviceView | None:
     return next((found for found in devices(connection, None, site) if found.id == name), None)
 
 
+def is_watched(connection: Connection, site: str, name: str) -> bool:
+    """Whether ``one`` finds it."""
+    asked = select(device.c.id).where(device.c.site == site, device.c.id == name, device.c.gone_ms.is_(None))
+    return connection.execute(asked.limit(1)).first() is not None
+
+
 def within(
     column: ColumnElement[str], sites: frozenset[str] | None, site: str | None
 ) -> list[ColumnElement[bool]]:

@@ -62,7 +62,10 @@ class Blind:
     span: Span
 
 
-def watches(connection: Connection, site: str) -> list[Watch]:
+def watches(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Watch]:
+    """Those of the window. What was taken out of an inventory before it is no device of this site any more;
+    what a revoked gateway watched is one that nobody watches.
+    """
     rows = connection.execute(
         select(
             device.c.id.label("device"),
@@ -73,7 +76,11 @@ def watches(connection: Connection, site: str) -> list[Watch]:
             gateway.c.revoked_ms,
         )
         .join(gateway, gateway.c.id == device.c.gateway_id)
-        .where(device.c.site == site)
+        .where(
+            device.c.site == site,
+            device.c.first_ms < to_ms,
+            or_(device.c.gone_ms.is_(None), device.c.gone_ms > from_ms),
+        )
         .order_by(device.c.place, device.c.id, device.c.gateway_id)
     )
     return [

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect
 from rigs.browser import chromium
 from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
 
@@ -64,11 +64,16 @@ def opened(context: BrowserContext) -> Iterator[Page]:
     context.set_default_timeout(PATIENCE_MS)
     made = context.new_page()
     complaints: list[str] = []
-    made.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    made.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
     made.on("pageerror", lambda error: complaints.append(str(error)))
     yield made
     context.close()
     assert not complaints, "no script failed, and the content policy had nothing to block"
+
+
+def is_complaint(message: ConsoleMessage) -> bool:
+    """A command that was refused is a page like others."""
+    return message.type == "error" and "status of 409" not in message.text
 
 
 def log_in(page: Page, collector: CollectorProgram, path: str, name: str = "bob") -> None:
@@ -152,6 +157,41 @@ def test_what_is_being_typed_survives_live_news(
     expect(page.get_by_label("Note for those who come after")).to_have_value("Half a sent")
 
 
+def test_a_page_goes_on_after_a_command_that_was_refused_and_what_is_sent_next_says_what_was_seen(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, f"/t/{ticket}", "lea")
+    page.get_by_label("Give it to").fill("bob")
+    page.evaluate("document.querySelector('form[action$=assign] [name=version]').value = '1'")
+    with page.expect_response(lambda answer: answer.status == 409):
+        page.get_by_role("button", name="Assign").click()
+    expect(page.get_by_text("This is how it is now.")).to_be_visible()
+    expect(page).to_have_url(f"{collector.url}/t/{ticket}")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(page.get_by_label("Give it to")).to_have_value("bob")
+    gateway.voice.worsens(ticket, gateway.minute, 40)
+    gateway.sync()
+    expect(page.locator("#history")).to_contain_text("The fault became more severe.")
+    page.get_by_role("button", name="Assign").click()
+    expect(page.locator("#state")).to_contain_text("bob")
+
+
+def test_a_link_that_died_without_a_word_is_noticed(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    page.clock.install()
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.evaluate(COUNT_STREAMS)
+    page.clock.fast_forward(30_000)
+    assert page.evaluate("window.streams") == 0
+    page.clock.fast_forward(30_000)
+    assert page.evaluate("window.streams") == 1
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
 def test_a_page_that_nobody_sees_gives_its_connection_back_and_is_right_when_it_is_seen_again(
     page: Page, collector: CollectorProgram, gateway: SpeakingGateway
 ) -> None:
@@ -166,6 +206,14 @@ def test_a_page_that_nobody_sees_gives_its_connection_back_and_is_right_when_it_
     expect(page.locator("article")).to_contain_text("Labels are used up")
     assert listening(collector, 1)
 
+
+COUNT_STREAMS = """() => {
+  window.streams = 0;
+  const before = window.EventSource;
+  window.EventSource = class extends before {
+    constructor(...given) { super(...given); window.streams += 1; }
+  };
+}"""
 
 # A browser without a screen hides no page by itself.
 SEEN = """seen => {

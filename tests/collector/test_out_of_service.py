@@ -11,7 +11,7 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from rigs.web import House, csrf_in, house
 from sqlalchemy import select
 
-from collector.moments import rfc3339
+from collector.moments import LAST_MS, rfc3339
 from collector.out_of_service import BringBack, TakeOut, carry_out
 from collector.report import By, Item, downtime
 from collector.store import Store, devices, figures, tables
@@ -154,6 +154,7 @@ def test_who_extends_it_in_time_is_heard(store: Store, edge: EdgeVoice) -> None:
     [
         (TakeOut(reason="  "), Reason.REASON_NEEDED),
         (TakeOut(reason="x", until_ms=at(2)), Reason.END_IS_PAST),
+        (TakeOut(reason="x", until_ms=LAST_MS + 1), Reason.END_IS_PAST),
     ],
 )
 def test_an_order_without_a_reason_or_with_an_end_that_is_past_is_refused(

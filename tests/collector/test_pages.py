@@ -322,6 +322,36 @@ async def test_a_form_that_saw_an_older_ticket_is_shown_what_it_is_now(home: Hou
     assert "erin is at it" in answer.text
 
 
+async def test_what_was_typed_is_there_again_when_it_was_refused(home: House) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0)
+    await home.sync(gateway)
+    alice, root = await home.log_in("alice"), f"/t/{ticket}"
+    first, stale = (await alice.get(root)).text, (await alice.get(root)).text
+    assert f'data-address="{root}"' in stale
+    await alice.post(f"{root}/assign", data=fields_in(first, f"{root}/assign") | {"text": "erin"})
+    for name, typed in (("assign", "mallory"), ("resolve", "It is a scratch & no more")):
+        answer = await alice.post(f"{root}/{name}", data=fields_in(stale, f"{root}/{name}") | {"text": typed})
+        assert answer.status_code == 409
+        assert typed.replace("&", "&amp;") in answer.text
+        assert f'data-address="{root}"' in answer.text, "not that of the command: nobody can get it"
+
+
+async def test_only_what_is_watched_has_a_page_to_go_to(home: House) -> None:
+    gateway = await home.enrol()
+    tickets = [
+        gateway.voice.raises(0, "belt-1"),
+        gateway.voice.raises(0, "gw1", component="agent", fault="disk"),
+    ]
+    gateway.voice.watches("belt-1")
+    await home.sync(gateway)
+    alice = await home.log_in("alice")
+    pages = [(await alice.get(f"/t/{ticket}")).text for ticket in tickets]
+    links = [re.findall(r'href="(/devices/[^"]+)"', page) for page in pages]
+    assert links == [["/devices/north/belt-1"], []]
+    assert (await alice.get(links[0][0])).status_code == 200
+
+
 async def test_people_see_words_and_never_the_values_of_the_code(home: House) -> None:
     ticket = await home.ticket()
     client = await home.log_in("bob")

@@ -167,6 +167,21 @@ def test_before_a_device_was_watched_it_is_unknown(store: Store, edge: EdgeVoice
     assert minutes(keyed(reported(store, -30, 30))["printer-1"]) == (10, 10)
 
 
+def test_a_device_is_listed_from_when_it_was_watched_until_it_left_the_inventory(
+    store: Store, edge: EdgeVoice
+) -> None:
+    edge.watches("printer-2", "printer-3")
+    edge.sync(store, 20)
+    assert set(keyed(reported(store, -30, -10, now=40))) == set()
+    assert set(keyed(reported(store, 0, 10, now=40))) == {"printer-1", "printer-2"}
+    items = keyed(reported(store, 10, 30, now=40))
+    assert set(items) == {"printer-1", "printer-2", "printer-3"}
+    assert minutes(items["printer-1"]) == (0, 10)
+    later = reported(store, 25, 35, now=40)
+    assert set(keyed(later)) == {"printer-2", "printer-3"}
+    assert later.total.unknown_ms == 0
+
+
 def test_a_severity_that_changes_counts_only_while_it_stops(store: Store, edge: EdgeVoice) -> None:
     uid = edge.raises(10, severity=20)
     edge.worsens(uid, 20, 30)

@@ -191,6 +191,15 @@ def test_a_fault_that_becomes_worse_calls_again() -> None:
     assert (reasons, milder.ack, milder.severity) == ([], Ack.ACKED, 10)
 
 
+def test_what_a_lead_resolved_while_it_was_reported_calls_again_when_it_becomes_worse() -> None:
+    ticket = opened(blank(), said(severity=20), latest=True, now_ms=NOW).ticket
+    done = _decide(ticket, Resolve(note="cosmetic", override=True), LEO)[0]
+    assert (done.work, done.ack) == (Work.RESOLVED, Ack.ACKED)
+    worse, reasons = _follow(done, said(severity=30))
+    assert (reasons, worse.work, worse.ack) == ([Reason.WORSE], Work.NEW, Ack.UNACKED)
+    assert (worse.resolved_by, worse.resolved_ms) == (None, None)
+
+
 def test_people_at_work_are_not_called_again_and_confirm_the_end_themselves() -> None:
     at_it = _decide(new(), Start())[0]
     assert (at_it.work, at_it.ack, at_it.assignee) == (Work.IN_PROGRESS, Ack.ACKED, "tina")
