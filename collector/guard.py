@@ -399,7 +399,9 @@ def read_form(body: bytes) -> dict[str, str]:
         raise Problem(400, NO_NUL, reason="request")
     text = body.decode("utf-8", "replace")
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+        told = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+        # A browser ends the lines of what was typed as networks do.
+        return {name: value.replace("\r\n", "\n") for name, value in told}
     except ValueError:
         raise Problem(400, f"a form has at most {MAX_FORM_FIELDS} fields", reason="request") from None
 

@@ -92,7 +92,7 @@ def downtimes(connection: Connection, site: str, from_ms: int, to_ms: int, now_m
         ]
     )
     watches = _watches(
-        stored.watches(connection, site, from_ms, to_ms),
+        stored.watches(connection, site),
         stored.told(connection, site),
         Span(from_ms=from_ms, to_ms=to_ms),
     )
@@ -138,20 +138,21 @@ class _Line:
 
 def _watches(named: Sequence[Watch], told: Sequence[Watch], window: Span) -> dict[str, list[Watch]]:
     """device -> who watches it. Who tells of a device watches it, also before its inventory comes, and if
-    that never names it: such a device is listed for as long as it is told of.
+    that never names it: such a device is listed for as long as it is told of. What left the inventory before
+    the window is no device of this site any more; what a revoked gateway watched is one that nobody watches.
     """
     first = {(one.device, one.gateway_id): one.first_ms for one in told}
     pairs = {(one.device, one.gateway_id) for one in named}
     unnamed = [
         one
         for one in told
-        if (one.device, one.gateway_id) not in pairs
-        and one.first_ms < window.to_ms
-        and (one.gone_ms is None or one.gone_ms > window.from_ms)
+        if (one.device, one.gateway_id) not in pairs and (one.gone_ms is None or one.gone_ms > window.from_ms)
     ]
     found: dict[str, list[Watch]] = {}
     for one in (*named, *unnamed):
         since_ms = min(one.first_ms, first.get((one.device, one.gateway_id), one.first_ms))
+        if since_ms >= window.to_ms or (one.left_ms is not None and one.left_ms <= window.from_ms):
+            continue
         found.setdefault(one.device, []).append(replace(one, first_ms=since_ms))
     return found
 

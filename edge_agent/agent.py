@@ -213,8 +213,14 @@ class _Agent:
                     told = str(error)
                     log.warning("the credential cannot be read", why=told)
                 continue
-            if found is not None and found != was:
+            if found is None or found == was:
+                continue
+            if was is None or (found.site, found.gateway) == (was.site, was.gateway):
                 return found
+            other = f"{found.site}/{found.gateway}"
+            if told != other:
+                told = other
+                log.warning("enrolled as another gateway: that takes a restart", gateway=other)
 
     def _health(self) -> Health:
         return health.measure(

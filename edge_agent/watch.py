@@ -244,23 +244,30 @@ class Watch:
         that speaks only when something changes.
         """
         for row in await self._journal.open_occurrences():
-            if row.uid not in uids:
-                continue
-            closing = Closing(key=row.key, cleared=self._stamp(), reason=Reason.CLOSED_HERE, uid=row.uid)
-            rule_key = f"{row.component}/{row.fault}"
-            owners = (one for one in self._all if one.device.id == row.device)
-            watched = next((one for one in owners if rule_key in one.detector.rules), None)
-            if watched is None:
-                self._settled(await self._journal.commit([closing], self._settling()))
-                continue
-            async with watched.lock:
-                written = await self._journal.commit([closing], self._settling())
-                self._settled(written)
-                if any(one.uid == row.uid for one in written):
-                    rule = watched.detector.rules[rule_key]
-                    polled = not watched.signals and _is_polled(watched.device, rule)
-                    watched.detector.forget(rule.key, ask_again=not polled)
-                    self._wake(watched)
+            if row.uid in uids:
+                closing = asyncio.ensure_future(self._close_here(row))
+                try:
+                    await asyncio.shield(closing)
+                finally:
+                    # A row that is closed and not asked for again would stay closed for as long as the fault.
+                    await _done(closing)
+
+    async def _close_here(self, row: Row) -> None:
+        closing = Closing(key=row.key, cleared=self._stamp(), reason=Reason.CLOSED_HERE, uid=row.uid)
+        rule_key = f"{row.component}/{row.fault}"
+        owners = (one for one in self._all if one.device.id == row.device)
+        watched = next((one for one in owners if rule_key in one.detector.rules), None)
+        if watched is None:
+            self._settled(await self._journal.commit([closing], self._settling()))
+            return
+        async with watched.lock:
+            written = await self._journal.commit([closing], self._settling())
+            self._settled(written)
+            if any(one.uid == row.uid for one in written):
+                rule = watched.detector.rules[rule_key]
+                polled = not watched.signals and _is_polled(watched.device, rule)
+                watched.detector.forget(rule.key, ask_again=not polled)
+                self._wake(watched)
 
     def unsettled(self) -> list[str]:
         """Keys of the conditions of which nothing is known since the start.
@@ -314,9 +321,7 @@ class Watch:
         try:
             await asyncio.shield(writing)
         finally:
-            while not writing.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({writing})
+            await _done(writing)
             if writing.cancelled() or writing.exception() is not None:
                 for one in decided:
                     one.watched.detector.put_back(one.before)
@@ -496,6 +501,13 @@ def _is_polled(device: Device, rule: Rule) -> bool:
     return any(
         isinstance(device.profile.reads[one.read], RequestRead | ModbusRead | IppRead) for one in signals
     )
+
+
+async def _done(task: asyncio.Future[Any]) -> None:
+    """Waits for its end, whoever is cancelled meanwhile."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
 
 
 def _is_due(watched: _Watched, now: Stamp) -> bool:

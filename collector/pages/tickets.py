@@ -8,6 +8,7 @@ from types import MappingProxyType
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
+from markupsafe import escape
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -216,7 +217,8 @@ def _command_route(prefix: str, template: str, name: str) -> Callable[..., objec
             raise not_found(NO_TICKET)
         if problem is not None:
             said = Said(text=f"{problem.detail} This is how it is now.", tone="bad")
-            typed = {name: form.get("text", "")}
+            # As it was, not as texts of devices are shown: it is sent again.
+            typed = {name: escape(form.get("text", ""))}
             return await _one(
                 request, ticket, template, prefix, said=said, status=problem.status, typed=typed
             )

@@ -44,7 +44,8 @@ async function refresh() {
   try {
     const answer = await fetch(address, {
       headers: { "X-Live": "1", Accept: "text/html" },
-      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+      // Handhelds live long: browsers before 2022 do without.
+      signal: AbortSignal.timeout?.(ANSWER_WITHIN_MS),
     });
     if (answer.redirected && new URL(answer.url).pathname === "/login") {
       location.reload();

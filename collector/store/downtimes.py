@@ -24,6 +24,8 @@ class Watch:
     first_ms: int
     # It no longer names the device, or was revoked.
     gone_ms: int | None
+    # It no longer names the device.
+    left_ms: int | None = None
 
 
 class Told(NamedTuple):
@@ -62,10 +64,7 @@ class Blind:
     span: Span
 
 
-def watches(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Watch]:
-    """Those of the window. What was taken out of an inventory before it is no device of this site any more;
-    what a revoked gateway watched is one that nobody watches.
-    """
+def watches(connection: Connection, site: str) -> list[Watch]:
     rows = connection.execute(
         select(
             device.c.id.label("device"),
@@ -76,11 +75,7 @@ def watches(connection: Connection, site: str, from_ms: int, to_ms: int) -> list
             gateway.c.revoked_ms,
         )
         .join(gateway, gateway.c.id == device.c.gateway_id)
-        .where(
-            device.c.site == site,
-            device.c.first_ms < to_ms,
-            or_(device.c.gone_ms.is_(None), device.c.gone_ms > from_ms),
-        )
+        .where(device.c.site == site)
         .order_by(device.c.place, device.c.id, device.c.gateway_id)
     )
     return [
@@ -90,6 +85,7 @@ def watches(connection: Connection, site: str, from_ms: int, to_ms: int) -> list
             gateway_id=row.gateway_id,
             first_ms=row.first_ms,
             gone_ms=_earliest(row.gone_ms, row.revoked_ms),
+            left_ms=row.gone_ms,
         )
         for row in rows
     ]

@@ -182,6 +182,29 @@ def test_a_device_is_listed_from_when_it_was_watched_until_it_left_the_inventory
     assert later.total.unknown_ms == 0
 
 
+def test_what_left_the_inventory_with_a_stop_that_goes_on_is_not_down_for_ever(
+    store: Store, edge: EdgeVoice
+) -> None:
+    edge.raises(10)
+    edge.sync(store, 11)
+    edge.watches("printer-2")
+    edge.sync(store, 20)
+    assert minutes(keyed(reported(store, 0, 40, now=40))["printer-1"]) == (10, 20)
+    assert "printer-1" not in keyed(reported(store, 25, 35, now=40))
+
+
+def test_an_inventory_that_came_late_gives_its_places_to_what_was_told_before(
+    store: Store, edge: EdgeVoice
+) -> None:
+    edge.clears(edge.raises(-20, device="printer-9"), -10)
+    edge.sync(store, 1)
+    edge.watches("printer-9", place="hall/line-9")
+    edge.sync(store, 20)
+    item = keyed(reported(store, -30, -5, now=40))["printer-9"]
+    assert (item.place, minutes(item)) == ("hall/line-9", (10, 10))
+    assert "printer-9" in keyed(reported(store, -10, -5, now=40))
+
+
 def test_a_severity_that_changes_counts_only_while_it_stops(store: Store, edge: EdgeVoice) -> None:
     uid = edge.raises(10, severity=20)
     edge.worsens(uid, 20, 30)
