@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Annotated, Literal
@@ -179,7 +180,7 @@ class Transport(Bus):
 def _client(settings: Settings) -> httpx.AsyncClient:
     """Raises RefusedError for a file that is no certificate."""
     try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
+        context = _context(settings.ca_file)
     except (OSError, ValueError) as error:
         raise RefusedError(f"{settings.ca_file} is not a PEM certificate file: {error}") from error
     return httpx.AsyncClient(
@@ -189,6 +190,12 @@ def _client(settings: Settings) -> httpx.AsyncClient:
         # What is not compressed cannot explode.
         headers={"Content-Type": ipp.CONTENT_TYPE, "Accept-Encoding": "identity", "Connection": "close"},
     )
+
+
+@lru_cache
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    """Reading a bundle takes some tens of ms of the loop, and a printer may be tried for nights."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 async def _body(reply: httpx.Response) -> bytes:

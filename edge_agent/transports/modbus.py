@@ -190,6 +190,11 @@ def _refused(code: int) -> Miss:
     return Miss(trouble=Trouble.WRONG_ANSWER, detail=detail, alive=True, refusal=code)
 
 
+def _unsearched(block: Block) -> refused.Search | None:
+    """How a block is asked of which no refusal is known: whole, or in pieces that its device can answer."""
+    return refused.cut(block) if block.in_pieces else None
+
+
 @dataclass(slots=True, kw_only=True)
 class _Manner:
     """How one block is asked, as its device has taught."""
@@ -249,7 +254,7 @@ class Transport(Bus):
             floor_s = LEAST_PATIENCE_S + line_bytes * self._settings.byte_s
         return _Manner(
             patience=Patience(floor_s=floor_s, ceiling_s=block.timeout_s),
-            search=refused.cut(block) if block.in_pieces else None,
+            search=_unsearched(block),
         )
 
     @property
@@ -332,7 +337,7 @@ class Transport(Bus):
         if not manner.search.runs or self.clock() >= manner.recheck_s:
             outcome = await self._request(link, block, manner.patience)
             if isinstance(outcome, tuple):
-                manner.search, manner.recheck_after_s = None, RECHECK_FIRST_S
+                manner.search, manner.recheck_after_s = _unsearched(block), RECHECK_FIRST_S
             if not manner.search or not manner.search.runs or not _is_refused(outcome):
                 return outcome
             manner.recheck_after_s = min(2 * manner.recheck_after_s, RECHECK_CAP_S)
@@ -366,7 +371,7 @@ class Transport(Bus):
             outcome = await self._request(link, run, manner.patience)
             if isinstance(outcome, Miss):
                 if _is_refused(outcome):
-                    manner.search = None
+                    manner.search = _unsearched(block)
                 return outcome
             found.update(enumerate(outcome, run.address))
         return tuple(found.get(block.address + n) for n in range(block.count))

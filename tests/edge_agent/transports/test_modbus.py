@@ -205,6 +205,23 @@ async def test_a_device_that_answers_few_registers_at_once_is_read_in_pieces() -
     assert set(readings.payloads()) == {tuple(range(100))}
 
 
+async def test_a_device_that_answers_few_registers_at_once_is_asked_for_no_more_after_a_refusal() -> None:
+    starting, asked = True, set[tuple[int, int]]()
+
+    def answer(transaction: int, unit: int, address: int, count: int) -> list[bytes | float]:
+        asked.add((address, count))
+        return [mbap(transaction, unit, b"\x83\x02" if starting else registers_pdu(address, count))]
+
+    readings = Readings()
+    one = device("module", {"all": read(0, 100)}, max_registers=45)
+    async with tcp_peer(answer) as port, running(over_tcp(port, readings, one).run()):
+        await readings.until_trouble(Trouble.WRONG_ANSWER, count=3)
+        starting = False
+        await readings.until(2)
+    assert asked == {(0, 45), (45, 45), (90, 10)}
+    assert set(readings.payloads()) == {tuple(range(100))}
+
+
 async def test_a_block_that_is_to_be_read_whole_is_never_split() -> None:
     asked = set()
 
