@@ -395,7 +395,8 @@ class Detector:
         from now.
         """
         for key in self._memory.given_since_ns:
-            self._memory.given_since_ns[key] = self._newest.mono_ns
+            if other in self._memory.given_of[key]:
+                self._memory.given_since_ns[key] = self._newest.mono_ns
         for signal, windows in self._windows_of.items():
             if verdicts.source_of(signal) == other:
                 for window in windows:

@@ -46,6 +46,8 @@ class Memory:
     bands: dict[tuple[str, bool, float, float], bool] = field(default_factory=dict)
     # Since when that which is given is true, where it is.
     given_since_ns: dict[str, int] = field(default_factory=dict)
+    # Whose signals each of these is about, as ``source_of``.
+    given_of: dict[str, frozenset[str]] = field(default_factory=dict)
     # How long signals are usually silent, as far as somebody wants it learned.
     gaps: dict[str, Gaps] = field(default_factory=dict)
 
@@ -380,12 +382,14 @@ def _all(when: When, around: _Around) -> Ask:
 def _given(when: When, around: _Around) -> Ask:
     assert when.given is not None
     key = _given_key(when.given)
+    of = frozenset(map(source_of, signals(when)))
     that, rule = ask_of(when.given.that, around), ask_of(when.given.rule, (*around, key))
 
     def ask(memory: Memory, now: int, active: bool) -> Verdict:
         holds = that(memory, now, active)
         if holds:
             memory.given_since_ns.setdefault(key, now)
+            memory.given_of[key] = of
         else:
             memory.given_since_ns.pop(key, None)
         # Both are asked: a deadband has to see every value.

@@ -461,6 +461,31 @@ def test_a_line_that_makes_too_few_cartons_is_raised_once_its_window_is_full() -
     assert counting(line, [13, 14]) == [Act.CLEAR]
 
 
+def test_another_devices_link_that_comes_and_goes_concerns_only_what_looks_at_that_device() -> None:
+    runs = {"is": {"signal": "drive/running", "value": True}}
+    silent = {"given": {"that": runs, "rule": {"no_data_s": {"signal": "scan/line", "s": 600}}}}
+    rules = [
+        detect.rule(condition(silent, fault="silent")),
+        detect.rule(condition({"is": {"signal": "wifi/jam", "value": True}}, fault="jam")),
+    ]
+    line = Floor(rules)
+
+    def hears(other: str, link_up: bool, **values: Value) -> list[Transition]:
+        at = line.clock.stamp()
+        samples = [sample(f"{other}/{name}", value, at) for name, value in values.items()]
+        return line.detector.take(samples, at, link_up=link_up, other=other)
+
+    hears("drive", True, running=True)
+    hears("scan", True, line="4006381333931")
+    found = []
+    for _ in range(3):
+        line.clock.go(150)
+        found += hears("wifi", False)
+        line.clock.go(150)
+        found += hears("wifi", True)
+    assert acts(found) == [Act.RAISE]
+
+
 def test_a_rate_that_counts_only_while_the_line_runs_lets_time_go_on_when_it_stands() -> None:
     running = {"is": {"signal": "running", "value": True}}
     rate = {"rate": {"signal": "code", "value": "NOREAD", "above": 3, "of_last_s": 60}}
