@@ -55,23 +55,27 @@ async def open_connection(host: str, port: int) -> Link:
     """Raises LinkError with words for a technician."""
     where = f"{host}:{port}"
     loop = asyncio.get_running_loop()
+    no_answer = LinkError(f"{where} does not answer: switched off, or the network is down?")
     refusal: OSError | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            for family, kind, protocol, _, address in await loop.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM
-            ):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, address in found:
                 try:
-                    connected = await _connect(loop, socket.socket(family, kind, protocol), address)
-                except OSError as error:
+                    # An address that swallows what is sent leaves time for the others.
+                    async with asyncio.timeout(CONNECT_TIMEOUT_S / len(found)):
+                        connected = await _connect(loop, socket.socket(family, kind, protocol), address)
+                except OSError as error:  # TimeoutError is one
                     refusal = error
                 else:
                     return Link(connected.fileno(), close=connected.close, explain=partial(explain, where))
     except TimeoutError as error:
-        raise LinkError(f"{where} does not answer: switched off, or the network is down?") from error
+        raise no_answer from error
     except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
         why = error.strerror if isinstance(error, OSError) else "no name looks like that"
         raise LinkError(f"the name of {where} cannot be resolved: {why}") from error
+    if isinstance(refusal, TimeoutError) and refusal.errno is None:
+        raise no_answer from refusal
     raise LinkError(explain(where, refusal))
 
 

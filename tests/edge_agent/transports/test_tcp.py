@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
-from rigs.ports import free_port, wait_until
+from rigs.ports import drops_whoever_knocks, free_port, wait_until
 from rigs.readings import Readings, TickedReadings, device, running, stamp
 
 from edge_agent import bus
 from edge_agent.bus.link import Link
 from edge_agent.profile import Answer, ListenRead, RequestRead
 from edge_agent.sample import Trouble
+from edge_agent.transports import tcp
 from edge_agent.transports.tcp import Settings, Transport, open_connection
 
 HS = RequestRead(send="~HS", frames=1, every_s=0.05, timeout_s=0.4)
@@ -288,3 +289,25 @@ async def test_what_a_device_says_unasked_is_heard_and_never_taken_for_the_answe
 def test_an_answer_is_told_from_other_frames(answer: Answer, fits: bytes, does_not: bytes) -> None:
     assert answer.fits(fits)
     assert not answer.fits(does_not)
+
+
+async def test_an_address_that_swallows_what_is_sent_leaves_time_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a name does that has an IPv6 address to which there is no way."""
+    monkeypatch.setattr(tcp, "CONNECT_TIMEOUT_S", 1.0)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    good = server.sockets[0].getsockname()[1]
+    with drops_whoever_knocks() as swallows:
+        ports = [swallows, good]
+
+        async def resolved(*_: object, **__: object) -> list[tuple[object, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+        async with server:
+            link = await open_connection("scanner", good)
+            link.close()
+        ports = [swallows, swallows]
+        with pytest.raises(bus.LinkError, match="does not answer"):
+            await open_connection("scanner", good)
