@@ -131,7 +131,7 @@ MUTANTS = [
     _of("does not send again what is wanted", "E9", LEDGER + "take_answer", "in answer.want:", "in ():"),
     _of("closed here is not heeded", "E7", FORWARD + "_take", "if answer.closed_here:", "if False:"),
     _of(
-        "what was closed here counts as seen well", "E7", WATCH + "close_here",
+        "what was closed here counts as seen well", "E7", WATCH + "_close_here",
         "watched.detector.forget(rule.key, ask_again=not polled)",
         "watched.detector.phases[rule.key] = type(watched.detector.phases[rule.key])(settled=True)",
     ),
