@@ -220,7 +220,7 @@ def no_gateway() -> Problem:
 
 
 def is_evidence(request: Request) -> bool:
-    """As the gateway says before its message; which place it takes is all that hangs on that."""
+    """As the gateway says before its message: that decides its place, and it may tell nothing else."""
     return request.headers.get(wire.LANE_HEADER) == wire.EVIDENCE_LANE
 
 

@@ -138,16 +138,11 @@ class _Line:
 
 def _watches(named: Sequence[Watch], told: Sequence[Watch], window: Span) -> dict[str, list[Watch]]:
     """device -> who watches it. Who tells of a device watches it, also before its inventory comes, and if
-    that never names it: such a device is listed for as long as it is told of. What left the inventory before
-    the window is no device of this site any more; what a revoked gateway watched is one that nobody watches.
+    that never names it: such a device is listed for as long as it is told of.
     """
     first = {(one.device, one.gateway_id): one.first_ms for one in told}
     pairs = {(one.device, one.gateway_id) for one in named}
-    unnamed = [
-        one
-        for one in told
-        if (one.device, one.gateway_id) not in pairs and (one.gone_ms is None or one.gone_ms > window.from_ms)
-    ]
+    unnamed = [one for one in told if (one.device, one.gateway_id) not in pairs]
     found: dict[str, list[Watch]] = {}
     for one in (*named, *unnamed):
         since_ms = min(one.first_ms, first.get((one.device, one.gateway_id), one.first_ms))

@@ -20,7 +20,7 @@ from edge_agent.config import ConfigError, Settings
 from edge_agent.credential import Credential
 from edge_agent.evidence import Evidence, Thread, Window
 from edge_agent.evidence_lane import EvidenceLane
-from edge_agent.forward import Forwarder
+from edge_agent.forward import Forwarder, either
 from edge_agent.inventory import inventory
 from edge_agent.journal import Journal, JournalError
 from edge_agent.journal_caps import MIB
@@ -188,16 +188,7 @@ class _Agent:
                 random=self.random,
             )
             log.info("forwarding", collector=url, gateway=f"{enrolled.site}/{enrolled.gateway}")
-            forwarding = asyncio.ensure_future(forwarder.run())
-            other = asyncio.ensure_future(self._enrolled_as_other_than(enrolled))
-            try:
-                await asyncio.wait({forwarding, other}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                forwarding.cancel()
-                other.cancel()
-                await asyncio.wait({forwarding, other})
-            if not forwarding.cancelled():
-                forwarding.result()
+            await either(forwarder.run(), self._enrolled_as_other_than(enrolled))
             log.info("enrolled anew")
 
     async def _enrolled_as_other_than(self, was: Credential | None) -> Credential:

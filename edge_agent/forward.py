@@ -356,14 +356,19 @@ class Forwarder:
         if self._aside is None or not rest.idle:
             await self._journal.changed.wait()
             return
-        aside = asyncio.ensure_future(self._aside.run())
-        rows = asyncio.ensure_future(self._journal.changed.wait())
-        try:
-            await asyncio.wait({aside, rows}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            rows.cancel()
-            aside.cancel()
-            # Not ``await aside``: it could not tell its end from ours.
-            await asyncio.wait({aside})
-        if not aside.cancelled():
-            aside.result()
+        await either(self._aside.run(), self._journal.changed.wait())
+
+
+async def either(*works: Awaitable[object]) -> None:
+    """Until one of them is over; the others are broken off. Raises what one of them raised."""
+    tasks = [asyncio.ensure_future(one) for one in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        # Not ``await task``: it could not tell its end from ours.
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()

@@ -32,8 +32,8 @@ class Line:
     """
 
     def __init__(self, ca_file: Path | None = None) -> None:
-        self._ca_file = ca_file
-        self._client = _client(ca_file)
+        self._context = ssl.create_default_context(cafile=ca_file)
+        self._client = _client(self._context)
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,7 +51,7 @@ class Line:
         except httpx.PoolTimeout:
             # Nobody else uses it: a message that was broken off while its answer was being put away has taken
             # the connection with it (httpx 0.28, httpcore 1.0), and no message would ever get another.
-            lost, self._client = self._client, _client(self._ca_file)
+            lost, self._client = self._client, _client(self._context)
             await lost.aclose()
             return await self._reply(url, body, headers)
 
@@ -68,8 +68,7 @@ class Line:
             await response.aclose()
 
 
-def _client(ca_file: Path | None) -> httpx.AsyncClient:
-    context = ssl.create_default_context(cafile=ca_file)
+def _client(context: ssl.SSLContext) -> httpx.AsyncClient:
     transport = httpx.AsyncHTTPTransport(
         verify=context,
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=60.0),
@@ -100,9 +99,8 @@ def http_post(line: Line, url: str, credential: str, *, lane: str = "") -> Post:
         }
         if lane:
             headers[LANE_HEADER] = lane
-        if len(body) > GZIP_FROM_BYTES:
-            body = gzip.compress(body, compresslevel=6, mtime=0)
-            headers["Content-Encoding"] = "gzip"
+        body, encoding = packed(body)
+        headers |= encoding
         try:
             try:
                 return await line.reply(sync_url, body, headers)
@@ -114,6 +112,13 @@ def http_post(line: Line, url: str, credential: str, *, lane: str = "") -> Post:
             raise CollectorAwayError(str(error) or type(error).__name__, reached=reached) from error
 
     return post
+
+
+def packed(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """As it travels, and the header that says so, if it needs one."""
+    if len(body) <= GZIP_FROM_BYTES:
+        return body, {}
+    return gzip.compress(body, compresslevel=6, mtime=0), {"Content-Encoding": "gzip"}
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -387,11 +387,10 @@ def _given(when: When, around: _Around) -> Ask:
 
     def ask(memory: Memory, now: int, active: bool) -> Verdict:
         holds = that(memory, now, active)
-        if holds:
-            memory.given_since_ns.setdefault(key, now)
-            memory.given_of[key] = of
-        else:
+        if not holds:
             memory.given_since_ns.pop(key, None)
+        elif key not in memory.given_since_ns:
+            memory.given_since_ns[key], memory.given_of[key] = now, of
         # Both are asked: a deadband has to see every value.
         verdict = rule(memory, now, active)
         return verdict if holds else None

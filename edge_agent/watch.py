@@ -245,12 +245,8 @@ class Watch:
         """
         for row in await self._journal.open_occurrences():
             if row.uid in uids:
-                closing = asyncio.ensure_future(self._close_here(row))
-                try:
-                    await asyncio.shield(closing)
-                finally:
-                    # A row that is closed and not asked for again would stay closed for as long as the fault.
-                    await _done(closing)
+                # A row that is closed and not asked for again would stay closed for as long as the fault.
+                await _whole(asyncio.ensure_future(self._close_here(row)))
 
     async def _close_here(self, row: Row) -> None:
         closing = Closing(key=row.key, cleared=self._stamp(), reason=Reason.CLOSED_HERE, uid=row.uid)
@@ -319,9 +315,8 @@ class Watch:
         if settle is not None:
             self._owed = True
         try:
-            await asyncio.shield(writing)
+            await _whole(writing)
         finally:
-            await _done(writing)
             if writing.cancelled() or writing.exception() is not None:
                 for one in decided:
                     one.watched.detector.put_back(one.before)
@@ -503,11 +498,14 @@ def _is_polled(device: Device, rule: Rule) -> bool:
     )
 
 
-async def _done(task: asyncio.Future[Any]) -> None:
-    """Waits for its end, whoever is cancelled meanwhile."""
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
+async def _whole(task: asyncio.Future[Any]) -> None:
+    """Not over before the task is, whoever is cancelled meanwhile."""
+    try:
+        await asyncio.shield(task)
+    finally:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
 
 
 def _is_due(watched: _Watched, now: Stamp) -> bool:

@@ -111,7 +111,9 @@ class Recent:
         self.count(now_ns)
         filled_ns = self.begun_ns + self.span_ns
         due = [filled_ns] if filled_ns > now_ns else []
-        return min([*due, *(ns + self.span_ns for ns, _ in list(self._samples)[:1])], default=None)
+        if self._samples:
+            due.append(self._samples[0][0] + self.span_ns)
+        return min(due, default=None)
 
 
 @dataclass(frozen=True, slots=True)

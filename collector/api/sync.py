@@ -268,13 +268,9 @@ def _small(body: bytes, encoding: str) -> bytes | None:
     """What is read without a thread and without waiting for a turn: nearly all that is not history."""
     if encoding == "identity":
         return body if len(body) <= INLINE_BYTES else None
-    if len(body) > SHORT_BYTES:
-        return None
-    unpacker = zlib.decompressobj(wbits=GZIP_WINDOW)
-    with contextlib.suppress(zlib.error):
-        plain = unpacker.decompress(body, INLINE_BYTES)
-        if unpacker.eof and not unpacker.unused_data:
-            return plain
+    if len(body) <= SHORT_BYTES:
+        with contextlib.suppress(wire.WireError, Problem):
+            return gunzip(body, INLINE_BYTES)
     return None
 
 
@@ -286,15 +282,15 @@ def decoded(body: bytes, encoding: str = "identity") -> wire.SyncRequest | wire.
         raise Problem(400, str(error), reason="message") from error
 
 
-def gunzip(body: bytes) -> bytes:
-    """At most MAX_BODY_BYTES come out, however little went in. Raises Problem 413, WireError."""
+def gunzip(body: bytes, most: int = wire.MAX_BODY_BYTES) -> bytes:
+    """At most so many bytes come out, however little went in. Raises Problem 413, WireError."""
     unpacker = zlib.decompressobj(wbits=GZIP_WINDOW)
     try:
-        unpacked = unpacker.decompress(body, wire.MAX_BODY_BYTES + 1)
+        unpacked = unpacker.decompress(body, most + 1)
     except zlib.error as error:
         raise wire.WireError("not gzip") from error
-    if len(unpacked) > wire.MAX_BODY_BYTES:
-        raise Problem(413, f"a sync has at most {wire.MAX_BODY_BYTES} bytes after gunzip", reason=TOO_LARGE)
+    if len(unpacked) > most:
+        raise Problem(413, f"a sync has at most {most} bytes after gunzip", reason=TOO_LARGE)
     if not unpacker.eof or unpacker.unused_data:
         raise wire.WireError("gzip: cut short, or more than one member")
     return unpacked

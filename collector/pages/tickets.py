@@ -4,7 +4,6 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -45,7 +44,6 @@ STATES = {
 }
 # In the place of a state: open, and something else explains it, or its device is out of service.
 HIDDEN = "hidden"
-NOTHING_TYPED: Mapping[str, str] = MappingProxyType({})
 FILTERS = ("q", "state", "severity", "site", "place", "device")
 
 
@@ -134,7 +132,7 @@ async def _one(
     *,
     said: Said | None = None,
     status: int = 200,
-    typed: Mapping[str, str] = NOTHING_TYPED,
+    typed: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
     """``typed``, by command: the text of one that was refused."""
     found, is_watched = await _load(request, ticket)
@@ -160,7 +158,7 @@ async def _one(
         prefix=prefix,
         address=f"{prefix}/{ticket}",
         device_has_page=is_watched,
-        typed=typed,
+        typed=typed or {},
         commands=COMMANDS,
     )
 

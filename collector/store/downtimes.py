@@ -24,8 +24,9 @@ class Watch:
     first_ms: int
     # It no longer names the device, or was revoked.
     gone_ms: int | None
-    # It no longer names the device.
-    left_ms: int | None = None
+    # From when on the device is none of this site any more, as far as this gateway says: what a revoked one
+    # watched is a device that nobody watches.
+    left_ms: int | None
 
 
 class Told(NamedTuple):
@@ -177,16 +178,20 @@ def told(connection: Connection, site: str) -> list[Watch]:
         .group_by(occurrence.c.device, occurrence.c.gateway_id, gateway.c.revoked_ms)
         .order_by(occurrence.c.device, occurrence.c.gateway_id)
     )
-    return [
-        Watch(
-            device=row.device,
-            place="",
-            gateway_id=row.gateway_id,
-            first_ms=row.first_ms,
-            gone_ms=_earliest(None if row.still_open else row.end_ms, row.revoked_ms),
+    found = []
+    for row in rows:
+        gone_ms = _earliest(None if row.still_open else row.end_ms, row.revoked_ms)
+        found.append(
+            Watch(
+                device=row.device,
+                place="",
+                gateway_id=row.gateway_id,
+                first_ms=row.first_ms,
+                gone_ms=gone_ms,
+                left_ms=gone_ms,
+            )
         )
-        for row in rows
-    ]
+    return found
 
 
 def _earliest(*moments_ms: int | None) -> int | None:

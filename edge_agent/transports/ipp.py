@@ -168,7 +168,7 @@ class Transport(Bus):
         except (httpx.ReadTimeout, httpx.WriteTimeout, TimeoutError):
             return Trouble.NO_ANSWER, f"no whole answer came within {question.timeout_s:g} s"
         except httpx.TimeoutException as error:
-            raise LinkError(f"{where} does not answer: switched off, or the network is down?") from error
+            raise LinkError(explain(where, TimeoutError())) from error
         except httpx.ConnectError as error:
             raise _unreachable(where, error) from error
         except httpx.RemoteProtocolError as error:

@@ -55,7 +55,6 @@ async def open_connection(host: str, port: int) -> Link:
     """Raises LinkError with words for a technician."""
     where = f"{host}:{port}"
     loop = asyncio.get_running_loop()
-    no_answer = LinkError(f"{where} does not answer: switched off, or the network is down?")
     refusal: OSError | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -70,12 +69,10 @@ async def open_connection(host: str, port: int) -> Link:
                 else:
                     return Link(connected.fileno(), close=connected.close, explain=partial(explain, where))
     except TimeoutError as error:
-        raise no_answer from error
+        raise LinkError(explain(where, error)) from error
     except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
         why = error.strerror if isinstance(error, OSError) else "no name looks like that"
         raise LinkError(f"the name of {where} cannot be resolved: {why}") from error
-    if isinstance(refusal, TimeoutError) and refusal.errno is None:
-        raise no_answer from refusal
     raise LinkError(explain(where, refusal))
 
 
@@ -102,6 +99,8 @@ def explain(where: str, error: OSError | None) -> str:
     """What a technician should know of an error of a connection; None: the other side ended it."""
     if error is None:
         return f"{where} closed the connection"
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return f"{where} does not answer: switched off, or the network is down?"
     if error.errno == errno.ECONNREFUSED:
         return f"{where} refuses the connection: the service there is not running"
     if error.errno in (errno.ECONNRESET, errno.EPIPE):

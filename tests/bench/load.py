@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import multiprocessing
 import time
@@ -13,8 +12,7 @@ from dataclasses import dataclass
 import uvloop
 from bench.rows import UP_MS, Voice
 
-from edge_agent import wire
-from edge_agent.post import GZIP_FROM_BYTES
+from edge_agent import post, wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +77,10 @@ async def _speak(
         now_ns = time.monotonic_ns()
         mono_ns = UP_MS * 1_000_000 + now_ns - began_ns
         clock = f'{time.time_ns() // 1_000_000},"mono_ns":{mono_ns}'.encode()
-        said, encoding = b"".join((before, clock, after)), b""
-        if packed and len(said) > GZIP_FROM_BYTES:
-            said, encoding = gzip.compress(said, compresslevel=6, mtime=0), b"Content-Encoding: gzip\r\n"
-        writer.write(b"%sContent-Length: %d\r\n%s\r\n%s" % (head, len(said), encoding, said))
+        plain = b"".join((before, clock, after))
+        said, encoding = post.packed(plain) if packed else (plain, {})
+        more = "".join(f"{name}: {value}\r\n" for name, value in encoding.items()).encode()
+        writer.write(b"%sContent-Length: %d\r\n%s\r\n%s" % (head, len(said), more, said))
         status = await reader.readuntil(b"\r\n\r\n")
         assert status.startswith(b"HTTP/1.1 200"), status
         place = status.lower().index(b"content-length:") + 15

@@ -230,9 +230,9 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
         made.read.append(await read(request))
         return made.read[-1]
 
-    def unpacking(body: bytes) -> bytes:
+    def unpacking(body: bytes, *most: int) -> bytes:
         made.unpacked.append(body)
-        return gunzip(body)
+        return gunzip(body, *most)
 
     async def asking(taking: sync.Taking, one: Sync) -> object:
         if isinstance(one, Sync):

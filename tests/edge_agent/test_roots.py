@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rigs.journals import opened
+from rigs.journals import opened, opening
 from rigs.moments import HandClock, ids
 from rigs.ports import wait_until
 from rigs.readings import running
@@ -16,14 +16,14 @@ from rigs.watching import Floor, conveyor
 
 from edge_agent import roots
 from edge_agent.device import Device
-from edge_agent.occurrence import Explaining, Opening
+from edge_agent.occurrence import Explaining
 from edge_agent.recorder import Recorder
 from edge_agent.roots import Tree
 from edge_agent.sample import Reading, Trouble
 from edge_agent.transports import host_adapter
 from edge_agent.transports.serial import port_adapter
 from edge_agent.watch import Watch
-from edge_agent.wire import Row, Severity
+from edge_agent.wire import Row
 
 GATEWAY = "gw-1"
 LINE = [f"belt-{number}" for number in range(1, 11)]
@@ -102,18 +102,9 @@ async def test_a_row_that_waits_and_that_nothing_settles_any_more_is_asked_for_o
     """It was written when the condition was a symptom, which the profile does not say any more."""
     clock = HandClock()
     async with opened(tmp_path, clock, ids()) as journal:
-        opening = Opening(
-            device=GATEWAY,
-            component="agent",
-            fault="disk",
-            severity=Severity.STOP,
-            title="t",
-            advice="",
-            first_bad=clock.stamp(),
-            raised=clock.stamp(),
-        )
-        await journal.commit([opening])
-        await journal.commit([Explaining(key=opening.key, waits=clock.go(1))])
+        own = replace(opening(clock, GATEWAY), component="agent", fault="disk")
+        await journal.commit([own])
+        await journal.commit([Explaining(key=own.key, waits=clock.go(1))])
         watch = await Watch.start([], journal, Recorder([]), clock.stamp, tree=Tree())
         await watch.look(clock.go(1))
         assert watch.deadline_ns() is None
