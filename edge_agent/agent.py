@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
@@ -42,6 +43,9 @@ AGAIN_FIRST_S, AGAIN_CAP_S = 1.0, 60.0
 # What ran so long was well: if it fails then, it is started again soon.
 WELL_S = 60
 NS_PER_S = 1_000_000_000
+# Threads for what blocks: to connect to a broker, to open a port, at each bus; some for files. Python has few
+# on a small gateway, and so many brokers that hang would keep every port from being opened.
+THREADS_PER_BUS, THREADS_BESIDE = 2, 8
 
 
 class _ToldToStop(Exception):  # noqa: N818  # ends the task group in order, no error
@@ -120,6 +124,10 @@ class _Agent:
     running: dict[str, tuple[Transport, float]] = field(default_factory=dict)
 
     async def work(self, systemd: health.Systemd) -> None:
+        threads = THREADS_BESIDE + THREADS_PER_BUS * len(self.settings.buses)
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(threads, thread_name_prefix="blocking")
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_until_told(), name="signals")

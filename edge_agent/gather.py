@@ -37,9 +37,15 @@ class Gatherer(Protocol):
     def reconnected(self, *, kept: bool) -> None:
         """The connection was away; ``kept``: the broker has kept for us what has QoS 1."""
 
+    def settled(self) -> Sequence[tuple[Taker, bytes]]:
+        """All that was retained has come again since: who hears what of what has not."""
+
 
 class Map:
-    """``topic`` has one level that is ``+``; an empty message takes its key away."""
+    """``topic`` has one level that is ``+``; an empty message takes its key away.
+
+    Of what is emptied while nobody listens nothing is left to hear: it is what does not come again.
+    """
 
     max_bytes = MAX_TEXT_BYTES
 
@@ -47,22 +53,31 @@ class Map:
         self._level = topic.split("/").index(WILDCARD)
         self._takers = takers
         self._texts: dict[str, str] = {}
+        # Keys that came over this connection.
+        self._heard: set[str] = set()
 
     def take(self, topic: str, payload: bytes, *, retained: bool) -> Sequence[tuple[Taker, bytes]]:
         key = topic.split("/")[self._level]
         texts = {name: text for name, text in self._texts.items() if name != key}
         if payload:
             texts[key] = payload.decode("utf-8", "replace")
+        said = self._say(texts)
+        self._heard.add(key)
+        return said
+
+    def reconnected(self, *, kept: bool) -> None:
+        """What is known stands until all that is retained has come: no alert ends for a moment."""
+        self._heard.clear()
+
+    def settled(self) -> Sequence[tuple[Taker, bytes]]:
+        return self._say({key: text for key, text in self._texts.items() if key in self._heard})
+
+    def _say(self, texts: dict[str, str]) -> Sequence[tuple[Taker, bytes]]:
         frame = json.dumps({"texts": texts}, ensure_ascii=False).encode()
         if len(frame) > MAX_MAP_BYTES:
             raise GatherError(f"all topics together are more than {MAX_MAP_BYTES >> 10} KiB")
         self._texts = texts
         return [(taker, frame) for taker in self._takers]
-
-    def reconnected(self, *, kept: bool) -> None:
-        """What is retained comes again; what was taken away meanwhile would not be told."""
-        if not kept:
-            self._texts.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +121,10 @@ class Node:
             self._node.missed_some()
         else:
             self._fresh()
+
+    def settled(self) -> Sequence[tuple[Taker, bytes]]:
+        """Nothing of Sparkplug is retained."""
+        return ()
 
     def _fresh(self) -> None:
         self._node = EdgeNode({view.device for view in self._views.values() if view.device is not None})

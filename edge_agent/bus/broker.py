@@ -56,6 +56,13 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The broker lets us read these topics; what it has retained of them comes about now."""
+
+    filters: tuple[str, ...]
+
+
 class Connection:
     """A client that has sent its CONNECT. ``next`` brings what came, then raises why it ended."""
 
@@ -65,7 +72,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._accepted: asyncio.Future[bool] = self._loop.create_future()
         self._arrivals: deque[Arrival] = deque()
-        self._refusals: deque[Refusal] = deque()
+        self._answers: deque[Grant | Refusal] = deque()
         self._asked: dict[int, tuple[str, ...]] = {}
         self._news = asyncio.Event()
         self._ended: LinkError | None = None
@@ -96,14 +103,14 @@ class Connection:
                 f"what listens on {self._where} does not answer: it hangs, or does not speak MQTT"
             ) from error
 
-    async def next(self) -> Arrival | Refusal:
+    async def next(self) -> Arrival | Grant | Refusal:
         """In the order in which it came. Raises LinkError once the connection ended and nothing is left."""
         while (news := self._come()) is None:
             self._news.clear()
             await self._news.wait()
         return news
 
-    async def next_within(self, seconds: float) -> Arrival | Refusal | None:
+    async def next_within(self, seconds: float) -> Arrival | Grant | Refusal | None:
         """As ``next``; None when nothing came in time."""
         if (news := self._come()) is not None:
             return news
@@ -114,7 +121,7 @@ class Connection:
             return None
 
     def subscribe(self, wanted: dict[str, int]) -> None:
-        """Topic filters and the QoS of each; a refusal is news."""
+        """Topic filters and the QoS of each; what the broker says to that is news."""
         filters = list(wanted.items())
         for start in range(0, len(filters), FILTERS_PER_SUBSCRIBE):
             self._move(partial(self._subscribe, filters[start : start + FILTERS_PER_SUBSCRIBE]))
@@ -136,10 +143,10 @@ class Connection:
             self._forget_socket()
             opened.close()
 
-    def _come(self) -> Arrival | Refusal | None:
+    def _come(self) -> Arrival | Grant | Refusal | None:
         """What has come already. Raises LinkError as ``next`` does."""
-        if self._refusals:
-            return self._refusals.popleft()
+        if self._answers:
+            return self._answers.popleft()
         if self._arrivals:
             arrival = self._arrivals.popleft()
             self._go_on_reading()
@@ -277,12 +284,14 @@ class Connection:
         self, client: Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: object
     ) -> None:
         asked = self._asked.pop(mid, ())
-        refused = [(name, reason) for name, reason in zip(asked, reasons, strict=False) if reason.is_failure]
-        if refused:
-            self._refusals.append(
+        answers = list(zip(asked, reasons, strict=False))
+        if granted := tuple(name for name, reason in answers if not reason.is_failure):
+            self._answers.append(Grant(filters=granted))
+        if refused := [(name, reason) for name, reason in answers if reason.is_failure]:
+            self._answers.append(
                 Refusal(filters=tuple(name for name, _ in refused), reason=str(refused[0][1]))
             )
-            self._news.set()
+        self._news.set()
 
     def _on_socket_close(self, client: Client, userdata: object, closing: object) -> None:
         self._forget_socket()

@@ -76,7 +76,8 @@ EXCEPTIONS = {
     11: "gateway target gave no answer",
 }
 NOT_THIS_BLOCK = (2, 3)
-SPOKEN_FOR_BY_A_GATEWAY = (10, 11)
+# What a gateway says for a device behind it: that the way there is broken, and that the device is silent.
+SPOKEN_FOR_BY_A_GATEWAY = {10: Trouble.OFFLINE, 11: Trouble.NO_ANSWER}
 
 SERIAL_KEYS = frozenset(PortSettings.model_fields)
 
@@ -186,7 +187,7 @@ def judge(block: Block, unit: int, pdu: bytes) -> Outcome:
 def _refused(code: int) -> Miss:
     detail = f"exception {code}: {EXCEPTIONS.get(code, 'known to its maker alone')}"
     if code in SPOKEN_FOR_BY_A_GATEWAY:
-        return Miss(trouble=Trouble.OFFLINE, detail=detail, refusal=code)
+        return Miss(trouble=SPOKEN_FOR_BY_A_GATEWAY[code], detail=detail, refusal=code)
     return Miss(trouble=Trouble.WRONG_ANSWER, detail=detail, alive=True, refusal=code)
 
 

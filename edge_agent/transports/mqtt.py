@@ -26,7 +26,7 @@ from paho.mqtt.properties import Properties
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_agent.bus import Bus, LinkError, RefusedError
-from edge_agent.bus.broker import QUEUE, Arrival, Connection, Refusal
+from edge_agent.bus.broker import QUEUE, Arrival, Connection, Grant, Refusal
 from edge_agent.device import Device
 from edge_agent.gather import Gatherer, GatherError, Map, Node, Taker, View, device_in
 from edge_agent.poll import Line, topic
@@ -41,6 +41,9 @@ log = structlog.get_logger()
 MAX_PAYLOAD_BYTES = 64 << 10
 # How long a broker of MQTT 5 keeps our session while we are away: a long weekend and some.
 SESSION_EXPIRY_S = 7 * 86_400
+# What a broker has retained has come when for so long nothing came at all; and so long after the subscription
+# on a broker that is never still, which has sent by then what it had kept.
+SETTLED_AFTER_S, SETTLED_AT_LAST_S = 5.0, 60.0
 # Deliveries remembered across a broken connection; at least what a broker has in flight at once.
 REMEMBERED = 1_000
 VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
@@ -138,6 +141,9 @@ class Transport(Bus):
             self._takers.setdefault(wanted, []).append((device, name))
             self._qos[wanted] = max(qos, self._qos.get(wanted, 0))
         self._gatherers = _gatherers(self.devices)
+        # When all has come that the broker has retained, at the latest, by topic filter.
+        self._settled_by: dict[str, float] = {}
+        self._arrived_at = 0.0
         self._delivered: OrderedDict[int, str] = OrderedDict()
         # Why the broker keeps a topic from us, as the log said last: it is asked again each minute.
         self._refusals: dict[str, str] = {}
@@ -154,19 +160,24 @@ class Transport(Bus):
             kept = await connection.accepted()
             if not kept:
                 self._delivered.clear()
+            self._settled_by.clear()
             for gatherer in self._gatherers.values():
                 gatherer.reconnected(kept=kept)
             connection.subscribe(self._qos)
             await self.opened()
             while True:
                 await self.believe()
-                news = await connection.next_within(self.believed_at - self.clock())
-                if news is None:
-                    continue
-                if isinstance(news, Arrival):
-                    await self._take(connection, news)
-                else:
-                    await self._refused(connection, news)
+                await self._settle()
+                until = min([self.believed_at, *map(self._settled_at, self._settled_by)])
+                match await connection.next_within(until - self.clock()):
+                    case Arrival() as arrival:
+                        self._arrived_at = self.clock()
+                        await self._take(connection, arrival)
+                    case Grant(filters=granted):
+                        by = self.clock() + SETTLED_AT_LAST_S
+                        self._settled_by |= {wanted: by for wanted in granted if wanted in self._gatherers}
+                    case Refusal() as refusal:
+                        await self._refused(connection, refusal)
         finally:
             connection.close()
 
@@ -185,6 +196,19 @@ class Transport(Bus):
             if len(self._delivered) > REMEMBERED:
                 self._delivered.popitem(last=False)
             connection.acknowledge(arrival)
+
+    def _settled_at(self, wanted: str) -> float:
+        by = self._settled_by[wanted]
+        still_since = max(self._arrived_at, by - SETTLED_AT_LAST_S)
+        return min(by, still_since + SETTLED_AFTER_S)
+
+    async def _settle(self) -> None:
+        now = self.clock()
+        for wanted in [wanted for wanted in self._settled_by if self._settled_at(wanted) <= now]:
+            del self._settled_by[wanted]
+            at = self.stamp()
+            for (device, read), frame in self._gatherers[wanted].settled():
+                await self.tell(device, read, payload=(frame,), retained=True, at=at)
 
     async def _refused(self, connection: Connection, refusal: Refusal) -> None:
         detail = f"the broker refuses the subscription: {refusal.reason}"

@@ -166,6 +166,10 @@ def _close(port: serial.Serial) -> None:
 def _drop_output(path: str, fd: int) -> None:
     try:
         termios.tcflush(fd, termios.TCOFLUSH)
+        # A device that said XOFF and then lost its power says no XON when it is back. Linux starts what was
+        # stopped by the other side only when it was stopped by ours too.
+        termios.tcflow(fd, termios.TCOOFF)
+        termios.tcflow(fd, termios.TCOON)
     except (OSError, termios.error) as error:
         raise LinkError(_explain(path, None)) from error
 

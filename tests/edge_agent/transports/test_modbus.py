@@ -397,15 +397,15 @@ async def test_an_rtu_answer_that_is_not_the_one_asked_for_is_a_wrong_answer(
     line.unplug()
 
 
-@pytest.mark.parametrize("code", [10, 11])
-async def test_a_gateway_that_speaks_for_a_dead_unit_says_that_it_is_offline(
-    tmp_path: Path, code: int
+@pytest.mark.parametrize(("code", "trouble"), [(10, Trouble.OFFLINE), (11, Trouble.NO_ANSWER)])
+async def test_a_gateway_says_that_it_cannot_reach_a_unit_or_that_the_unit_is_silent(
+    tmp_path: Path, code: int, trouble: Trouble
 ) -> None:
     line = Line(tmp_path / "line").plug()
     line.answers(slave(line, lambda unit, address, count: [(0.0, rtu(bytes([unit, 0x83, code])))]))
     readings = Readings()
     async with running(over_line(line, readings, device("drive", {"all": read(0, 2)})).run()):
-        first = await readings.until_trouble(Trouble.OFFLINE)
+        first = await readings.until_trouble(trouble)
     assert first.detail.startswith(f"exception {code}: gateway")
     line.unplug()
 

@@ -21,6 +21,7 @@ from edge_agent.bus.broker import QUEUE
 from edge_agent.device import Device
 from edge_agent.profile import TopicRead
 from edge_agent.sample import Reading, Trouble
+from edge_agent.transports import mqtt
 from edge_agent.transports.mqtt import MAX_PAYLOAD_BYTES, Settings, Tls, Transport, default_client_id
 
 PROTOCOLS = ["3.1.1", "5"]
@@ -89,6 +90,43 @@ async def test_a_wildcard_in_a_profile_is_heard(broker: Broker) -> None:
         await publish(broker, "homie/dock-7/$alert/battery", "low", retain=True)
         await readings.until(1)
     assert readings.payloads() == [(b"low",)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_an_alert_that_ended_while_we_were_away_is_gone_when_all_that_is_retained_has_come(
+    broker: Broker, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "SETTLED_AFTER_S", 0.3)
+    one = beacon(alerts=TopicRead(topic="homie/{topic}/$alert/+", format="map"))
+    readings = Readings()
+    watching = transport(broker, readings, one, protocol=protocol)
+    async with running(watching.run()):
+        # Nothing is retained: that there is no alert is known too.
+        await readings.until(1)
+        assert readings.payloads() == [(b'{"texts": {}}',)]
+        await publish(broker, "homie/dock-7/$alert/battery", "low", retain=True)
+        await publish(broker, "homie/dock-7/$alert/door", "open", retain=True)
+        await readings.until(3)
+        assert readings.payloads()[-1] == (b'{"texts": {"battery": "low", "door": "open"}}',)
+        broker.kill()
+        await readings.until_trouble(Trouble.NO_LINK)
+        broker.start()
+        await publish(broker, "homie/dock-7/$alert/door", "wide open", retain=True)
+        await wait_until(lambda: readings.payloads()[-1] == (b'{"texts": {"door": "wide open"}}',))
+    # It was never said that the door had no alert.
+    assert all(b"door" in bytes(payload[0]) for payload in readings.payloads()[2:])
+
+
+async def test_on_a_broker_that_is_never_still_what_is_retained_has_come_after_a_while(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "SETTLED_AFTER_S", 30.0)
+    monkeypatch.setattr(mqtt, "SETTLED_AT_LAST_S", 1.0)
+    one = beacon(presence=TopicRead(topic="tele/{topic}/LWT"), alerts=TopicRead(topic="a/+", format="map"))
+    readings = Readings()
+    async with running(transport(broker, readings, one).run()):
+        await subscribed(readings, broker)
+        await wait_until(lambda: (b'{"texts": {}}',) in readings.payloads())
 
 
 async def test_what_was_kept_from_before_is_marked_as_retained(broker: Broker) -> None:

@@ -89,6 +89,21 @@ async def test_a_silent_printer_is_no_answer_and_its_return_is_seen(line: Line) 
     line.unplug()
 
 
+async def test_a_printer_that_paused_the_line_and_lost_its_power_is_heard_when_it_is_back(line: Line) -> None:
+    line.plug().answers(zebra)
+    readings = Readings()
+    settings = Settings(name="bus", port=str(line.path), baud=115_200, xonxoff=True)
+    async with running(Transport(settings, [printer()], readings.deliver, stamp).run()):
+        await readings.until(1, "hs")
+        line.say(b"\x13")
+        paused = await readings.until_trouble(Trouble.NO_ANSWER)
+        assert "does not take what we send" in paused.detail
+        # It never says \x11.
+        await readings.until(len(readings.payloads("hs")) + 1, "hs")
+    assert Trouble.NO_LINK not in readings.troubles()
+    line.unplug()
+
+
 async def test_an_answer_that_stops_in_the_middle_is_a_wrong_answer(line: Line) -> None:
     def half(heard: bytearray) -> Iterator[bytes]:
         heard.clear()
