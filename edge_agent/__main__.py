@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 
+# structlog loads what it would draw tracebacks with, the values of variables and secrets among them; httpx a
+# command line of its own: 6 MB for as long as the agent runs. None is Python's sign for "not to be had".
+LEFT_OUT = dict.fromkeys(("rich", "pygments", "click"))
+
 
 def main() -> None:
     if sys.argv[1:2] == ["run"]:
+        sys.modules |= LEFT_OUT  # type: ignore[arg-type]
         from edge_agent.run import run
 
         sys.exit(run(sys.argv[2:]))

@@ -226,10 +226,10 @@ def taking(parts: Parts) -> Taking:
 
 
 def unpacking(parts: Parts) -> asyncio.Semaphore:
-    """Turns of history: what a transaction is at, and what comes next. The others wait as bytes, a tenth of
-    what they unpack to.
+    """Turns of history: what the transactions are at, and what comes next. The others wait as bytes, a tenth
+    of what they unpack to.
     """
-    return asyncio.Semaphore(2 * _transactions(parts))
+    return asyncio.Semaphore(_transactions(parts) + 1)
 
 
 def _transactions(parts: Parts) -> int:

@@ -32,7 +32,7 @@ MAX_GROUP = 64
 READERS = 4
 BUSY_TIMEOUT_S = 10.0
 # Uids are random, and so are the places of their index: with SQLite's own 2 MiB each of them is read again.
-WRITER_CACHE_KIB = 8 << 10
+WRITER_CACHE_KIB = 4 << 10
 # 16 MiB: a page that changes in many commits is written back once.
 CHECKPOINT_PAGES = 4_096
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -248,6 +249,19 @@ def test_a_database_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, br
             run(data_dir, *words)
         assert "this database cannot be used" in refused.value.stderr
         assert refused.value.stderr.count("\n") == 1
+
+
+def test_what_runs_for_months_has_loaded_neither_what_upgrades_nor_what_draws_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alembic is 11 MB, rich 3: the first start, which has all tables to make, begins anew after that."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    with collector_program(tmp_path / "data") as collector:
+        # Python names the first module once for each time that it begins.
+        _, first, second = re.split(r"\| +_io\n", collector.log())
+    assert re.search(r"\| +alembic\n", first)
+    assert re.search(r"\| +collector.server\n", second)
+    assert not re.search(r"\| +(alembic|rich\.|psycopg)", second)
 
 
 def test_all_addresses_are_those_of_both_protocols(tmp_path: Path) -> None:

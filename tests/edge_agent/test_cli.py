@@ -1,5 +1,8 @@
 """The commands of an installer: what they print, and how they refuse."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,14 @@ def test_help_names_every_command() -> None:
     assert helped.exit_code == 0
     for command in ("run", "check", "enroll", "profile"):
         assert command in helped.output
+
+
+def test_the_agent_that_runs_for_months_has_loaded_nothing_that_draws_tables() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "edge_agent", "run", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"\| +edge_agent.agent\n", done.stderr)
+    assert not re.search(r"\| +(rich\.|typer)", done.stderr)
