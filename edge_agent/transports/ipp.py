@@ -180,7 +180,8 @@ class Transport(Bus):
 def _client(settings: Settings) -> httpx.AsyncClient:
     """Raises RefusedError for a file that is no certificate."""
     try:
-        context = _context(settings.ca_file)
+        file = settings.ca_file
+        context = _context(file, file.stat().st_mtime_ns if file else 0)
     except (OSError, ValueError) as error:
         raise RefusedError(f"{settings.ca_file} is not a PEM certificate file: {error}") from error
     return httpx.AsyncClient(
@@ -192,9 +193,11 @@ def _client(settings: Settings) -> httpx.AsyncClient:
     )
 
 
-@lru_cache
-def _context(ca_file: Path | None) -> ssl.SSLContext:
-    """Reading a bundle takes some tens of ms of the loop, and a printer may be tried for nights."""
+@lru_cache(maxsize=16)
+def _context(ca_file: Path | None, changed_ns: int) -> ssl.SSLContext:
+    """Reading a bundle takes some tens of ms of the loop, and a printer may be tried for nights. A file that
+    was replaced is read anew.
+    """
     return ssl.create_default_context(cafile=ca_file)
 
 

@@ -155,6 +155,20 @@ async def test_a_certificate_is_accepted_from_its_own_ca_alone(tmp_path: Path) -
     assert "the certificate of ipps://localhost" in reading.detail
 
 
+async def test_a_ca_file_that_is_replaced_needs_no_restart(tmp_path: Path) -> None:
+    ca, readings = trustme.CA(), Readings()
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("localhost").configure_cert(context)
+    async with (
+        saying(OK % 8 + b"\1\1\4\6\0\0\0\1", tls=context) as port,
+        running(asking(f"ipps://localhost:{port}/", readings, tmp_path / "ca.pem").run()),
+    ):
+        await readings.until_trouble(Trouble.NO_LINK)
+        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+        await readings.until_trouble(Trouble.WRONG_ANSWER)
+
+
 @pytest.mark.parametrize(
     ("uri", "url"),
     [
