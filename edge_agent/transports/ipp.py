@@ -194,7 +194,7 @@ def _client(settings: Settings) -> httpx.AsyncClient:
 
 
 @lru_cache(maxsize=16)
-def _context(ca_file: Path | None, changed_ns: int) -> ssl.SSLContext:
+def _context(ca_file: Path | None, changed_ns: int) -> ssl.SSLContext:  # noqa: ARG001  the key of the cache
     """Reading a bundle takes some tens of ms of the loop, and a printer may be tried for nights. A file that
     was replaced is read anew.
     """
