@@ -28,7 +28,6 @@ from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import Disk
 from edge_agent.plan import plan
 from edge_agent.post import Line, http_post
-from edge_agent.provision.address import AddressError, check_url
 from edge_agent.recorder import Recorder
 from edge_agent.tap import Tap
 from edge_agent.transports import BusSettings, Transport
@@ -54,8 +53,7 @@ class _ToldToStop(Exception):  # noqa: N818  # ends the task group in order, no 
 
 async def run(settings: Settings) -> None:
     """Watch until SIGTERM or SIGINT. Raises ConfigError; JournalError when the journal cannot be trusted."""
-    enrolled = _credential(settings)
-    _, gateway = identity(settings, enrolled)
+    gateway = _gateway(settings)
     clock = Clock()
     systemd = health.Systemd()
     async with systemd.starting():
@@ -78,6 +76,7 @@ async def run(settings: Settings) -> None:
         try:
             await _Agent(
                 settings=settings,
+                gateway=gateway,
                 clock=clock,
                 journal=journal,
                 watch=watch,
@@ -93,26 +92,10 @@ async def run(settings: Settings) -> None:
         await journal.close()
 
 
-def identity(settings: Settings, enrolled: Credential | None) -> tuple[str, str]:
-    """(site, gateway) as configured and as enrolled, which must agree. Raises ConfigError."""
-    found: list[str] = []
-    for key in ("site", "gateway"):
-        said: str = getattr(settings.agent, key) or ""
-        given: str = getattr(enrolled, key) if enrolled else ""
-        if said and given and said != given:
-            raise ConfigError(
-                f"{settings.path}: agent.{key}: {said!r}, but this gateway is enrolled as {given!r}; "
-                f"mend the file, or remove {settings.agent.data_dir / credential.FILE} and enrol again"
-            )
-        if not said and not given:
-            raise ConfigError(f"{settings.path}: agent.{key}: missing, and this gateway is not enrolled yet")
-        found.append(said or given)
-    return found[0], found[1]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Agent:
     settings: Settings
+    gateway: str
     clock: Clock
     journal: Journal
     watch: Watch
@@ -171,12 +154,8 @@ class _Agent:
         return run
 
     async def _forward(self) -> None:
-        enrolled = _credential(self.settings)
-        if enrolled is None:
-            log.warning("not enrolled: everything is kept here until `edge-agent enroll` was run")
-            enrolled = await self._enrolled_as_other_than(None)
-        identity(self.settings, enrolled)
-        url = _collector_url(self.settings, enrolled)
+        enrolled = await self._enrolled_as_other_than(None)
+        url = self.settings.collector.url or enrolled.url
         async with Line(self.settings.collector.ca_file) as line:
             aside = EvidenceLane(
                 self.evidence,
@@ -200,26 +179,36 @@ class _Agent:
             log.info("enrolled anew")
 
     async def _enrolled_as_other_than(self, was: Credential | None) -> Credential:
-        """Waits until somebody has enrolled this gateway (again)."""
+        """Waits until somebody has enrolled this gateway (again). Equipment is watched meanwhile."""
         told = ""
         while True:
-            await asyncio.sleep(LOOK_FOR_CREDENTIAL_S)
+            why = ""
             try:
                 found = _credential(self.settings)
+                if found is not None and found != was:
+                    why = self._misfit(found, was)
+                    if not why:
+                        return found
+                elif was is None:
+                    why = "not enrolled yet: edge-agent enroll URL TOKEN"
             except ConfigError as error:
-                # Equipment is watched meanwhile.
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("the credential cannot be read", why=told)
-                continue
-            if found is None or found == was:
-                continue
-            if was is None or (found.site, found.gateway) == (was.site, was.gateway):
-                return found
+                why = str(error)
+            if why and why != told:
+                kept = "cannot forward: everything is kept here" if was is None else "forwarding as before"
+                log.warning(kept, why=why)
+            told = why
+            await asyncio.sleep(LOOK_FOR_CREDENTIAL_S)
+
+    def _misfit(self, found: Credential, was: Credential | None) -> str:
+        """Why what is watched here cannot be sent with this credential, or nothing."""
+        agent = self.settings.agent
+        if said := credential.contradiction(found, site=agent.site, gateway=agent.gateway):
+            return f"{self.settings.path}: {said}"
+        site = was.site if was else found.site
+        if (found.site, found.gateway) != (site, self.gateway):
             other = f"{found.site}/{found.gateway}"
-            if told != other:
-                told = other
-                log.warning("enrolled as another gateway: that takes a restart", gateway=other)
+            return f"enrolled as {other}, and watching as {site}/{self.gateway}: that takes a restart"
+        return ""
 
     def _health(self) -> Health:
         return health.measure(
@@ -286,7 +275,9 @@ async def _open_journal(settings: Settings, clock: Clock) -> Journal:
         await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
         disk_bytes = (await asyncio.to_thread(shutil.disk_usage, data_dir)).total
     except OSError as error:
-        raise ConfigError(f"agent.data_dir: {data_dir} cannot be made: {error.strerror}") from error
+        raise ConfigError(
+            f"{settings.path}: agent.data_dir: {data_dir} cannot be made: {error.strerror}"
+        ) from error
     try:
         return await Journal.open(
             data_dir,
@@ -296,7 +287,9 @@ async def _open_journal(settings: Settings, clock: Clock) -> Journal:
             disk=Disk(data_dir, ballast_bytes=settings.journal.ballast_mib * MIB),
         )
     except JournalError as error:
-        raise ConfigError(f"agent.data_dir: {data_dir}: {error}") from error
+        raise ConfigError(f"{settings.path}: agent.data_dir: {data_dir}: {error}") from error
+    except OSError as error:
+        raise _closed(settings, error) from error
 
 
 async def _evidence(settings: Settings, recorder: Recorder, journal: Journal, clock: Clock) -> Evidence:
@@ -313,16 +306,24 @@ async def _evidence(settings: Settings, recorder: Recorder, journal: Journal, cl
     )
 
 
+def _gateway(settings: Settings) -> str:
+    """Who watches, as configured or as enrolled: to detect faults takes no more. Raises ConfigError."""
+    if settings.agent.gateway:
+        return settings.agent.gateway
+    enrolled = _credential(settings)
+    if enrolled is None:
+        raise ConfigError(f"{settings.path}: agent.gateway: missing, and this gateway is not enrolled yet")
+    return enrolled.gateway
+
+
 def _credential(settings: Settings) -> Credential | None:
     try:
         return credential.load(settings.agent.data_dir)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _closed(settings, error) from error
+    except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def _collector_url(settings: Settings, enrolled: Credential) -> str:
-    url = settings.collector.url or enrolled.url
-    try:
-        return check_url(url, allow_plain_http=settings.collector.allow_plain_http)
-    except AddressError as error:
-        raise ConfigError(f"{settings.path}: collector.url: {error}") from error
+def _closed(settings: Settings, error: OSError) -> ConfigError:
+    return ConfigError(f"{settings.path}: agent.data_dir: {error.filename}: {error.strerror}")

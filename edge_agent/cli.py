@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from edge_agent import cli_profile, cli_trace, config, credential, journal_view, plan, ports, roots
-from edge_agent.config import ConfigError
+from edge_agent.config import ConfigError, Settings
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import ballast_at_most
 from edge_agent.journal_file import JournalError
@@ -23,7 +23,11 @@ from edge_agent.terminal import console
 from edge_agent.terminal import refuse as _refuse
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Watches warehouse equipment and reports faults."
+    no_args_is_help=True,
+    add_completion=False,
+    # Local variables hold secrets.
+    pretty_exceptions_enable=False,
+    help="Watches warehouse equipment and reports faults.",
 )
 app.add_typer(cli_profile.app, name="profile")
 app.command()(cli_trace.record)
@@ -47,6 +51,7 @@ def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
     """Validate agent.toml and print what will be read from each bus, and how fast."""
     try:
         settings = config.load(config_file)
+        enrolled = _enrolled(settings)
     except ConfigError as error:
         _refuse(str(error))
     for bus in settings.buses:
@@ -62,6 +67,7 @@ def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
             console.print(f"  hint: {hint}", highlight=False, markup=False, soft_wrap=True)
     for line in roots.in_words(settings.tree(settings.agent.gateway or "")):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(enrolled, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{config_file}: {len(settings.buses)} buses, {len(settings.devices)} devices, no fault found.",
         highlight=False,
@@ -87,7 +93,10 @@ def enroll(
         list[str], typer.Argument(metavar="[URL] TOKEN", help="the collector's address and the one-off token")
     ],
     discover_it: Annotated[bool, typer.Option("--discover", help="find the collector by zeroconf")] = False,
-    data_dir: Annotated[Path, typer.Option(help="where the credential is kept")] = config.DEFAULT_DATA_DIR,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="where the credential is kept; as agent.toml says")
+    ] = None,
+    config_file: ConfigOption = config.DEFAULT_FILE,
     ca_file: Annotated[Path | None, typer.Option(help="PEM file of a private CA")] = None,
     allow_plain_http: Annotated[
         bool, typer.Option("--allow-plain-http", help="http off loopback; for tests alone")
@@ -96,16 +105,27 @@ def enroll(
     """Exchange a one-off token for this gateway's own credential. May be repeated after a lost reply."""
     if len(words) != (1 if discover_it else 2):
         _refuse("expected: edge-agent enroll URL TOKEN, or: edge-agent enroll --discover TOKEN")
+    try:
+        said = config.agent_table(config_file)
+    except ConfigError as error:
+        _refuse(str(error))
+    kept_in = data_dir or said.data_dir
     url = _discover() if discover_it else words[0]
     try:
         made = enrolment.enroll(
-            url=url, token=words[-1], data_dir=data_dir, ca_file=ca_file, allow_plain_http=allow_plain_http
+            url=url,
+            token=words[-1],
+            data_dir=kept_in,
+            site=said.site,
+            gateway=said.gateway,
+            ca_file=ca_file,
+            allow_plain_http=allow_plain_http,
         )
     except enrolment.EnrollError as error:
         _refuse(str(error))
     console.print(
         f"Enrolled as {made.site}/{made.gateway} at {made.url}; "
-        f"the credential is in {data_dir / credential.FILE}.",
+        f"the credential is in {kept_in / credential.FILE}.",
         highlight=False,
         soft_wrap=True,
     )
@@ -130,12 +150,31 @@ def journal(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _enrolled(settings: Settings) -> str:
+    """How this gateway is enrolled, in words. Raises ConfigError when agent.toml says something else."""
+    agent = settings.agent
+    try:
+        enrolled = credential.load(agent.data_dir)
+    except PermissionError as error:
+        return f"{error.filename}: not looked at: {error.strerror}"
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    if enrolled is None:
+        return "Not enrolled yet: edge-agent enroll URL TOKEN"
+    if wrong := credential.contradiction(enrolled, site=agent.site, gateway=agent.gateway):
+        raise ConfigError(f"{settings.path}: {wrong}")
+    return f"Enrolled as {enrolled.site}/{enrolled.gateway} at {enrolled.url}."
+
+
 def _discover() -> str:
     with Progress(
         SpinnerColumn(), TextColumn("looking for a collector on this network ..."), transient=True
     ) as progress:
         progress.add_task("discover")
-        found = discover.collectors()
+        try:
+            found = discover.collectors()
+        except discover.DiscoverError as error:
+            _refuse(f"{error}; give the collector's URL")
     if not found:
         _refuse("no collector answered on this network; start it with --advertise, or give its URL")
     if len(found) > 1:

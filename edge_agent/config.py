@@ -26,6 +26,7 @@ from edge_agent.across import Across, SiteCondition
 from edge_agent.device import Device
 from edge_agent.journal_caps import DAY_MS, MIB, Caps
 from edge_agent.profile import Finding, Profile, ProfileError
+from edge_agent.provision.address import AddressError, check_url
 from edge_agent.roots import Tree
 from edge_agent.transports import BusSettings
 from edge_agent.wire import Id
@@ -48,11 +49,7 @@ class Table(BaseModel):
 
 
 class CollectorTable(Table):
-    url: str = Field(
-        default="",
-        pattern=r"^$|^https?://[^/\s]+$",
-        description="where the collector is, https://host:port; empty: as enrolled",
-    )
+    url: str = Field(default="", description="where the collector is, https://host:port; empty: as enrolled")
     ca_file: Path | None = Field(
         default=None, description="PEM file of the private CA that signed the collector"
     )
@@ -191,8 +188,19 @@ class Settings:
 def load(path: Path) -> Settings:
     """Raises ConfigError."""
     file = _read(path)
-    _check_ca_file(path, file.collector.ca_file)
-    return _settings(path, file, ProfileFolders.of(file.agent.profiles_dir))
+    _check_collector(path, file.collector)
+    try:
+        folders = ProfileFolders.of(file.agent.profiles_dir)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return _settings(path, file, folders)
+
+
+def agent_table(path: Path) -> AgentTable:
+    """What ``path`` says of the gateway itself, or the defaults without such a file; its buses and profiles
+    are not looked at. Raises ConfigError.
+    """
+    return _read(path).agent if os.access(path, os.F_OK) else AgentTable()
 
 
 def of_tables(path: Path, tables: Mapping[str, Any], profiles: Profiles, *, opened: bool = True) -> Settings:
@@ -277,8 +285,12 @@ class ProfileFolders:
 
     @classmethod
     def of(cls, own: Path | None) -> ProfileFolders:
-        if own is not None and not own.is_dir():
-            raise ConfigError(f"agent.profiles_dir: {own} is not a folder")
+        try:
+            may_be_read = own is None or (own.is_dir() and os.access(own, os.R_OK | os.X_OK))
+        except PermissionError:  # of a folder above it
+            may_be_read = False
+        if not may_be_read:
+            raise ConfigError(f"agent.profiles_dir: {own} is not a folder that may be read")
         return cls(folders=(*([own] if own else []), shipped_profiles()))
 
     def names(self) -> list[str]:
@@ -340,12 +352,17 @@ def _read(path: Path) -> File:
         raise ConfigError(f"{ENVIRONMENT_PREFIX}... in the environment: {error}") from error
 
 
-def _check_ca_file(path: Path, ca_file: Path | None) -> None:
+def _check_collector(path: Path, collector: CollectorTable) -> None:
     try:
-        ssl.create_default_context(cafile=ca_file)
+        if collector.url:
+            check_url(collector.url, allow_plain_http=collector.allow_plain_http)
+    except AddressError as error:
+        raise ConfigError(f"{path}: collector.url: {error}") from error
+    try:
+        ssl.create_default_context(cafile=collector.ca_file)
     except (OSError, ValueError) as error:  # an SSLError is an OSError; a NUL in the name is a ValueError
         raise ConfigError(
-            f"{path}: collector.ca_file: {ca_file} is not a PEM certificate file: {error}"
+            f"{path}: collector.ca_file: {collector.ca_file} is not a PEM certificate file: {error}"
         ) from error
 
 

@@ -9,6 +9,8 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from edge_agent.provision.address import check_url
+
 FILE = "credential.json"
 # The secret of the newest enrolment token; kept, so that the same command may be given again.
 ENROLMENT = "enrolment.json"
@@ -33,13 +35,28 @@ def load(data_dir: Path) -> Credential | None:
     file = data_dir / FILE
     try:
         made = Credential(**json.loads(file.read_text(encoding="utf-8")))
+        if not all(
+            isinstance(one, str) and one.isascii() and one.isprintable() for one in asdict(made).values()
+        ):
+            raise ValueError("no text that can be sent")
+        # Whether plain http may be was decided when it was enrolled.
+        check_url(made.url, allow_plain_http=True)
     except FileNotFoundError:
         return None
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a credential; enrol this gateway again") from error
-    if not all(isinstance(one, str) and one.isascii() and one.isprintable() for one in asdict(made).values()):
-        raise ValueError(f"{file}: not a credential; enrol this gateway again")
     return made
+
+
+def contradiction(enrolled: Credential, *, site: str | None, gateway: str | None) -> str:
+    """What agent.toml, which calls this gateway so, and its credential say against each other; or nothing."""
+    for key, said, given in (("site", site, enrolled.site), ("gateway", gateway, enrolled.gateway)):
+        if said and said != given:
+            return (
+                f"agent.{key} is {said!r}, but the credential is for {given!r}; mend the file and start "
+                f"the agent again, or enrol with a token for {said!r}"
+            )
+    return ""
 
 
 def save(data_dir: Path, credential: Credential) -> None:
@@ -71,15 +88,18 @@ def _write_durably(file: Path, text: str) -> None:
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        if os.geteuid() == 0:
-            # Root enrols for the agent, which has to read it.
-            folder_of = file.parent.stat()
-            os.fchown(descriptor, folder_of.st_uid, folder_of.st_gid)
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(file)
+        with os.fdopen(descriptor, "wb") as written:
+            if os.geteuid() == 0:
+                # Root enrols for the agent, which has to read it.
+                folder_of = file.parent.stat()
+                os.fchown(descriptor, folder_of.st_uid, folder_of.st_gid)
+            written.write(text.encode())
+            written.flush()
+            os.fsync(descriptor)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

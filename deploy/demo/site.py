@@ -154,7 +154,7 @@ class Site:
         printed = await supervisor.once(Program("gateway", self._collector("gateway", "add", SITE, GATEWAY)))
         token = next(word for word in printed.split() if word.startswith("enr_"))
         command = [sys.executable, "-m", "edge_agent", "enroll", self.url, token]
-        await supervisor.once(Program("enroll", [*command, "--data-dir", str(self.folder / "agent")]))
+        await supervisor.once(Program("enroll", [*command, "--config", str(self.folder / "agent.toml")]))
 
     def welcome(self) -> str:
         token = (self.folder / "token").read_text().strip()

@@ -10,6 +10,10 @@ from zeroconf import ServiceBrowser, ServiceListener, Zeroconf
 from edge_agent.wire import SERVICE_TYPE
 
 
+class DiscoverError(Exception):
+    """The network cannot be asked; the text says why."""
+
+
 class _Found(ServiceListener):
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -30,8 +34,14 @@ def collectors(
     interfaces: list[str] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[str]:
-    """URLs of the collectors that answer within ``wait_s``; ``progress`` is told the seconds gone."""
-    zeroconf = Zeroconf(interfaces=interfaces) if interfaces else Zeroconf()
+    """URLs of the collectors that answer within ``wait_s``; ``progress`` is told the seconds gone.
+
+    Raises DiscoverError.
+    """
+    try:
+        zeroconf = Zeroconf(interfaces=interfaces) if interfaces else Zeroconf()
+    except (OSError, RuntimeError) as error:
+        raise DiscoverError(f"no network interface of this machine can be asked: {error}") from error
     try:
         found = _Found()
         ServiceBrowser(zeroconf, SERVICE_TYPE, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import ssl
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from edge_agent.provision.address import AddressError, check_url
 
 MAX_ANSWER_BYTES = 64 << 10
 MAX_WHY_CHARACTERS = 500
+# As long as the wire takes it.
+TOKEN = re.compile(r"[!-~]{16,128}")
 
 
 class EnrollError(Exception):
@@ -22,13 +25,26 @@ class EnrollError(Exception):
 
 
 def enroll(
-    *, url: str, token: str, data_dir: Path, ca_file: Path | None = None, allow_plain_http: bool = False
+    *,
+    url: str,
+    token: str,
+    data_dir: Path,
+    site: str | None = None,
+    gateway: str | None = None,
+    ca_file: Path | None = None,
+    allow_plain_http: bool = False,
 ) -> Credential:
-    """Raises EnrollError. ``url`` is the collector's root, https://host:port."""
+    """Raises EnrollError. ``url`` is the collector's root, https://host:port; ``site`` and ``gateway`` are as
+    agent.toml has them, if it does.
+    """
     try:
         root = check_url(url, allow_plain_http=allow_plain_http)
     except AddressError as error:
         raise EnrollError(str(error)) from error
+    if not TOKEN.fullmatch(token):
+        raise EnrollError(
+            "this is no enrolment token; expected enr_ and all that follows it, as the collector printed it"
+        )
     try:
         secret = credential.secret_for(data_dir, token)
     except OSError as error:
@@ -62,7 +78,15 @@ def enroll(
     made = Credential(
         url=root, site=answer.site, gateway=answer.gateway, credential=answer.credential, secret=secret
     )
-    credential.save(data_dir, made)
+    if wrong := credential.contradiction(made, site=site, gateway=gateway):
+        raise EnrollError(f"{wrong}; this gateway is enrolled as it was before")
+    try:
+        credential.save(data_dir, made)
+    except OSError as error:
+        raise EnrollError(
+            f"{data_dir / credential.FILE} cannot be written: {error.strerror}; "
+            "the token is good for the same command once that is mended"
+        ) from error
     return made
 
 

@@ -1,11 +1,13 @@
 """The commands of an installer: what they print, and how they refuse."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rigs.collector_program import collector_program
 from typer.testing import CliRunner
 
 from edge_agent.cli import app
@@ -65,6 +67,70 @@ def test_a_credential_does_not_travel_over_plain_http(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("token", ["enr_0123", "enr_0123456789abcde\udcff", f"enr_{'a' * 200}"])
+def test_a_token_that_was_not_copied_whole_is_refused_before_anything_is_written(
+    tmp_path: Path, token: str
+) -> None:
+    refused = CliRunner().invoke(
+        app, ["enroll", "https://127.0.0.1:1", token, "--data-dir", str(tmp_path / "data")]
+    )
+    assert refused.exit_code == 2
+    assert "this is no enrolment token; expected enr_" in refused.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_credential_that_finds_no_room_is_said_and_the_token_stays_good(tmp_path: Path) -> None:
+    """A folder stands where its file would be: for root, too, that cannot be written."""
+    with collector_program(tmp_path / "collector") as collector:
+        printed = collector.command("gateway", "add", "north", "gw-1")
+        token = next(word for word in printed.split() if word.startswith("enr_"))
+        data_dir = tmp_path / "data"
+        enroll = ["enroll", collector.url, token, "--data-dir", str(data_dir)]
+        (data_dir / "credential.json").mkdir(parents=True)
+        refused = CliRunner().invoke(app, enroll)
+        assert refused.exit_code == 2
+        assert f"{data_dir / 'credential.json'} cannot be written: Is a directory" in refused.output
+        assert not list(data_dir.glob("*.tmp"))
+        (data_dir / "credential.json").rmdir()
+        assert CliRunner().invoke(app, enroll).exit_code == 0
+
+
+def test_without_a_network_it_is_said_that_none_can_be_asked() -> None:
+    alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-m", "edge_agent"]
+    refused = subprocess.run(
+        [*alone, "enroll", "--discover", "enr_0123456789abcdef"], capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "no network interface of this machine can be asked" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_folder_of_profiles_that_may_not_be_read_is_named_with_its_key(
+    tmp_path: Path, command: str
+) -> None:
+    closed = tmp_path / "closed"
+    (closed / "profiles").mkdir(parents=True)
+    closed.chmod(0)
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[agent]\ngateway = "gw-1"\nprofiles_dir = "{closed / "profiles"}"\n')
+    refused = _where_closed_is_closed(command, "--config", str(file))
+    assert refused.returncode == 2
+    assert f"{file}: agent.profiles_dir: {closed / 'profiles'} is not a folder" in refused.stderr
+
+
+@pytest.mark.parametrize("named", ['gateway = "gw-1"\n', ""])
+def test_a_data_folder_that_may_not_be_read_is_named_with_its_key(tmp_path: Path, named: str) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0)
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[agent]\n{named}data_dir = "{data_dir}"\n')
+    refused = _where_closed_is_closed("run", "--config", str(file))
+    assert refused.returncode == 2
+    assert f"{file}: agent.data_dir: {data_dir}" in refused.stderr
+    assert "Permission denied" in refused.stderr
+
+
 def test_help_names_every_command() -> None:
     helped = CliRunner().invoke(app, ["--help"])
     assert helped.exit_code == 0
@@ -81,3 +147,11 @@ def test_the_agent_that_runs_for_months_has_loaded_nothing_that_draws_tables() -
     )
     assert re.search(r"\| +edge_agent.agent\n", done.stderr)
     assert not re.search(r"\| +(rich\.|typer)", done.stderr)
+
+
+def _where_closed_is_closed(*words: str) -> subprocess.CompletedProcess[str]:
+    """Without what lets root read everything."""
+    without = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    return subprocess.run(
+        [*without, sys.executable, "-m", "edge_agent", *words], capture_output=True, text=True, timeout=60
+    )

@@ -88,6 +88,12 @@ def test_the_environment_wins_over_the_file(folder: Path, monkeypatch: pytest.Mo
     assert settings.agent.site == "hamburg"
 
 
+def test_an_address_may_end_with_a_slash_and_be_plain_where_that_is_allowed(folder: Path) -> None:
+    plain = 'url = "http://10.0.0.5:8420/"\nallow_plain_http = true'
+    text = GOOD.replace('url = "https://andon.example:8443"', plain)
+    assert config.load(written(folder, text)).collector.url == "http://10.0.0.5:8420/"
+
+
 def test_a_value_set_for_one_device_is_laid_over_its_profile(folder: Path) -> None:
     settings = config.load(
         written(folder, GOOD + '\n[device.set.conditions."button/called"]\non_delay_s = 7\n')
@@ -128,7 +134,15 @@ def test_a_site_profile_wins_over_the_shipped_one(folder: Path) -> None:
         ('id = "button-1"', 'id = "gw-1"', ["device[0].id", "gateway's own id"]),
         ('topic = "buttons/1"', "", ["device[0] (button-1).topic", "missing", "{topic}"]),
         ("[[device]]", "[[devices]]", ["devices", "unknown key", "device"]),
-        ('url = "https://', 'url = "ftp://', ["collector.url", "pattern"]),
+        ('url = "https://', 'url = "ftp://', ["collector.url", "expected https://host:port"]),
+        (":8443", ":84x3", ["collector.url", "84x3"]),
+        ("https://andon.example", "http://10.0.0.5", ["collector.url", "plain http", "allow_plain_http"]),
+        ("andon.example", "andon..example", ["collector.url", "expected https://host:port"]),
+        (
+            'profiles_dir = "{folder}/profiles"',
+            'profiles_dir = "/nonexist"',
+            ["agent.profiles_dir: /nonexist is not a folder that may be read"],
+        ),
         ("[collector]", "[collector", ["not TOML", "line 1"]),
         ("[agent]", 'ca_file = "/nowhere/ca.pem"\n[agent]', ["collector.ca_file", "/nowhere/ca.pem", "PEM"]),
     ],

@@ -1,9 +1,12 @@
 """The secret that a gateway makes for itself: private, durable, the same for the same token."""
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from rigs.small_disk import SmallDisk, with_a_disk_of
 
 from edge_agent import credential
 from edge_agent.credential import Credential
@@ -51,6 +54,23 @@ def test_a_damaged_file_is_said_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / credential.FILE).write_text("{")
     with pytest.raises(ValueError, match="enrol this gateway again"):
         credential.load(tmp_path)
+
+
+def test_a_file_with_an_address_that_nobody_can_be_asked_at_is_damaged(tmp_path: Path) -> None:
+    wrong = asdict(made("s" * 64)) | {"url": "https://andon.example:84x3"}
+    (tmp_path / credential.FILE).write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match="enrol this gateway again"):
+        credential.load(tmp_path)
+
+
+@with_a_disk_of(1)
+def test_on_a_full_disk_the_old_one_stays_and_nothing_is_left_behind(disk: SmallDisk) -> None:
+    credential.save(disk.folder, made("a" * 64))
+    disk.fill()
+    with pytest.raises(OSError, match="No space left"):
+        credential.save(disk.folder, made("b" * 64))
+    assert credential.load(disk.folder) == made("a" * 64)
+    assert not list(disk.folder.glob("*.tmp"))
 
 
 def test_what_root_enrols_belongs_to_the_agent(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ class Agent:
         )
 
     def enroll(self, url: str, token: str, *options: str) -> None:
-        done = self.command("enroll", url, token, "--data-dir", str(self.data_dir), *options)
+        """As whom it is configured, if it is already."""
+        kept = ["--config", str(self.config), "--data-dir", str(self.data_dir)]
+        done = self.command("enroll", url, token, *kept, *options)
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:

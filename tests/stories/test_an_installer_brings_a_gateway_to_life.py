@@ -1,9 +1,11 @@
 """The installer: from a box to a verified gateway, and clear words when something is wrong."""
 
+import shutil
 from pathlib import Path
 
 from rigs.collector_program import collector_program
-from rigs.warehouse import SITE, Agent, serial_printer, warehouse
+from rigs.ports import wait_until
+from rigs.warehouse import SITE, Agent, People, serial_printer, warehouse
 
 from device_profiles.simulators.serving import Pty
 from device_profiles.simulators.zebra_zpl import ZebraPrinter
@@ -59,6 +61,53 @@ async def test_a_gateway_that_was_revoked_speaks_again_once_it_is_enrolled_witho
         await site.reader.until(speaks, "the gateway is back")
 
 
+async def test_a_gateway_that_was_enrolled_over_plain_http_as_told_speaks(tmp_path: Path) -> None:
+    with collector_program(
+        tmp_path / "collector", "--listen", "127.0.0.2:0", "--allow-plain-http"
+    ) as collector:
+        agent = Agent(tmp_path / "gw-1", "gw-1")
+        agent.configure(serial_printer(tmp_path / "printer"))
+        token = _token(collector.command("gateway", "add", SITE, "gw-1"))
+        agent.enroll(collector.url, token, "--allow-plain-http")
+        agent.start()
+        people = People(collector, "read")
+        try:
+            await people.until(lambda: _speak(people, "gw-1"), "the gateway is there")
+        finally:
+            await people.close()
+            agent.stop()
+
+
+async def test_a_token_of_another_gateway_is_refused_and_ends_no_watch(tmp_path: Path) -> None:
+    printer = ZebraPrinter(Pty(tmp_path / "printer"))
+    await printer.start()
+    async with warehouse(tmp_path) as site:
+        agent, other = Agent(tmp_path / "gw-1", "gw-1"), Agent(tmp_path / "gw-2", "gw-2")
+        site.agents.append(agent)
+        agent.configure(serial_printer(tmp_path / "printer"))
+        token = site.gateway_token("gw-2")
+        refused = agent.command("enroll", site.collector.url, token, "--config", str(agent.config))
+        assert refused.returncode == 2
+        assert "agent.gateway is 'gw-1', but the credential is for 'gw-2'" in refused.stderr
+        assert not (agent.data_dir / "credential.json").exists()
+
+        # As when agent.toml was mended after it was enrolled, or the folder of another box was copied.
+        other.enroll(site.collector.url, site.gateway_token("gw-2"))
+        shutil.copy(other.data_dir / "credential.json", agent.data_dir)
+        refused = agent.command("check", "--config", str(agent.config))
+        assert refused.returncode == 2
+        assert f"{agent.config}: agent.gateway is 'gw-1', but the credential is for 'gw-2'" in refused.stderr
+        agent.start()
+        printer.set("paper_out")
+        await wait_until(lambda: "paper-out" in agent.said(), what="the fault is seen")
+        assert "cannot forward: everything is kept here" in agent.said()
+        agent.enroll(site.collector.url, site.gateway_token("gw-1"))
+        await site.reader.ticket("printer-1", "paper-out", condition="active")
+        assert await _speak(site.reader, "gw-1")
+        assert "Enrolled as north/gw-1" in agent.command("check", "--config", str(agent.config)).stdout
+    await printer.stop()
+
+
 async def test_a_token_that_another_box_redeemed_is_refused(tmp_path: Path) -> None:
     async with warehouse(tmp_path) as site:
         token = site.gateway_token("gw-1")
@@ -81,10 +130,18 @@ async def test_an_unknown_profile_is_refused_by_name_before_anything_runs(tmp_pa
 
 async def test_a_collector_that_advertises_itself_is_found_with_a_token_alone(tmp_path: Path) -> None:
     with collector_program(tmp_path / "collector", "--advertise") as collector:
-        printed = collector.command("gateway", "add", SITE, "gw-1")
-        token = next(word for word in printed.split() if word.startswith("enr_"))
+        token = _token(collector.command("gateway", "add", SITE, "gw-1"))
         agent = Agent(tmp_path / "gw-1", "gw-1")
         done = agent.command("enroll", "--discover", token, "--data-dir", str(agent.data_dir))
         assert done.returncode == 0, done.stderr
         assert f"found {collector.url}" in done.stdout
         assert f"Enrolled as {SITE}/gw-1 at {collector.url}" in done.stdout
+
+
+def _token(printed: str) -> str:
+    return next(word for word in printed.split() if word.startswith("enr_"))
+
+
+async def _speak(people: People, gateway: str) -> bool:
+    gateways = (await people.get("/api/v1/gateways"))["items"]
+    return [one["state"] for one in gateways if one["name"] == gateway] == ["ok"]
