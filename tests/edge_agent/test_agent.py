@@ -6,12 +6,14 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
 from rigs.ports import wait_until
 from rigs.pty import Line
 from rigs.readings import running
 from structlog.testing import capture_logs
 
-from edge_agent import agent, config
+from edge_agent import agent, config, credential
+from edge_agent.credential import Credential
 
 # More than the threads that Python has by itself, whatever the number of processors.
 HANGING = 40
@@ -41,3 +43,48 @@ async def test_brokers_that_hang_keep_no_port_from_being_opened(tmp_path: Path) 
     # It did not wait until one of them had given up.
     assert [one["bus"] for one in said if one["event"] in ("link is up", "no link")] == ["line"]
     line.unplug()
+
+
+async def test_whatever_becomes_of_its_credential_it_watches_on_and_says_once_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "LOOK_FOR_CREDENTIAL_S", 0.01)
+    data_dir = tmp_path / "data"
+    (tmp_path / "agent.toml").write_text(f'[agent]\ndata_dir = "{data_dir}"\n')
+    data_dir.mkdir()
+    credential.save(data_dir, enrolled_as("gw-1"))
+    with capture_logs() as said:
+
+        async def until_warned(event: str, why: str) -> None:
+            await wait_until(lambda: (event, why) in [(one["event"], one.get("why")) for one in said])
+
+        def times_forwarding() -> int:
+            return [one["event"] for one in said].count("forwarding")
+
+        settings = config.load(tmp_path / "agent.toml")
+        async with running(agent.run(settings)) as watching:
+            await wait_until(lambda: times_forwarding() == 1)
+            credential.save(data_dir, enrolled_as("gw-2"))
+            await until_warned(
+                "forwarding as before",
+                "enrolled as hamburg/gw-2, and watching as hamburg/gw-1: that takes a restart",
+            )
+            (data_dir / credential.FILE).write_text("{")
+            await until_warned(
+                "forwarding as before",
+                f"{data_dir / credential.FILE}: not a credential; enrol this gateway again",
+            )
+            credential.save(data_dir, enrolled_as("gw-1", secret="n" * 64))
+            await wait_until(lambda: times_forwarding() == 2)
+            assert not watching.done()
+    assert [one["event"] for one in said].count("forwarding as before") == 2
+
+
+def enrolled_as(gateway: str, *, secret: str = "s" * 64) -> Credential:
+    return Credential(
+        url="https://127.0.0.1:1",
+        site="hamburg",
+        gateway=gateway,
+        credential="agw_0123456789abcdef",
+        secret=secret,
+    )
