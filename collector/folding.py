@@ -14,7 +14,7 @@ from collector import grouping, tickets
 from collector.grouping import Chain, Episode, Outline
 from collector.store import occurrences, streams, ticket_rows
 from collector.store.ticket_rows import Entry
-from collector.tickets import RECURS_MS, Condition, Decision, Facts, Policy, Reason, Ticket, Work
+from collector.tickets import FOREVER_MS, RECURS_MS, Condition, Decision, Facts, Policy, Reason, Ticket, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ def _touches(span: tuple[int, int], spans: Sequence[tuple[int, int]], window_ms:
 
 
 def _end(end_ms: int | None) -> int:
-    return grouping.FOREVER_MS if end_ms is None else end_ms
+    return FOREVER_MS if end_ms is None else end_ms
 
 
 def _whole(

@@ -2,10 +2,10 @@
 
 A ticket is a *chain*: occurrences whose gaps are no longer than the reopen window, by occurred-at. Work that
 people have in hand bridges a longer gap: from the first occurrence until they resolved it, the fault that
-returns is theirs. Chains are worked out anew from the whole neighbourhood whenever something in it changes,
-so they are the same in any order of arrival. A chain keeps the ticket of one of its occurrences (a ticket's
-id is the uid that opened it): the one that is open, else the oldest. A closed ticket is never opened again:
-when a chain of closed tickets goes on, it gets a new one.
+returns is theirs, and so is one of a ticket that they reopened. Chains are worked out anew from the whole
+neighbourhood whenever something in it changes, so they are the same in any order of arrival. A chain keeps
+the ticket of one of its occurrences (a ticket's id is the uid that opened it): the one that is open, else the
+oldest. A closed ticket is never opened again: when a chain of closed tickets goes on, it gets a new one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from collector.tickets import Condition, Facts, Ticket, Work
+from collector.tickets import FOREVER_MS, Condition, Facts, Ticket, Work
 from edge_agent.wire import MAX_INT
-
-FOREVER_MS = 1 << 62
 
 
 class Episode(NamedTuple):

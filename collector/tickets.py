@@ -24,6 +24,8 @@ REOPEN_WINDOW_MS = 10 * MINUTE_MS
 QUIET_MS = 30 * MINUTE_MS
 # A ticket that opens within this time after another one of its key ended is linked to it.
 RECURS_MS = 24 * 60 * MINUTE_MS
+# In the place of a moment that has not come.
+FOREVER_MS = 1 << 62
 # In the place of a list of sites.
 EVERY_SITE = "*"
 
@@ -228,6 +230,11 @@ class Ticket(NamedTuple):
         return Ack.ACKED if self.ack_seen >= self.alarm_version else Ack.UNACKED
 
     @property
+    def is_reopened(self) -> bool:
+        """A person said that it is not fixed: it waits until one says that it is, whatever machines say."""
+        return self.worked_until_ms == FOREVER_MS
+
+    @property
     def detection_delay_ms(self) -> int:
         """From when it occurred to when it was known here."""
         return max(0, self.received_ms - self.first_ms)
@@ -380,7 +387,9 @@ def word(ticket: Ticket) -> str:
     if ticket.condition is Condition.UNKNOWN:
         return "Unknown"
     if ticket.condition is Condition.CLEARED:
-        return "Confirm fixed" if ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD) else "Returned"
+        if ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD):
+            return "Confirm fixed"
+        return "Reopened" if ticket.is_reopened else "Returned"
     if ticket.ack is Ack.UNACKED:
         return "Unacknowledged"
     if ticket.work is Work.NEW:
@@ -507,8 +516,10 @@ def _next_version(ticket: Ticket, now_ms: int) -> int:
 
 
 def _settled(ticket: Ticket, policy: Policy) -> tuple[Ticket, list[Reason]]:
-    """The fault is over and nobody is at it: resolved, if nobody has to see it first."""
+    """The fault is over and nobody has it in hand: resolved, if nobody has to see it first."""
     if ticket.condition is not Condition.CLEARED or ticket.work not in (Work.NEW, Work.ASSIGNED):
+        return ticket, []
+    if ticket.is_reopened:
         return ticket, []
     if policy.ack_needed and ticket.ack is Ack.UNACKED:
         return ticket, []
@@ -603,7 +614,7 @@ def _resolve(ticket: Ticket, command: Resolve, actor: Actor, now_ms: int) -> Dec
         if not command.note.strip():
             return Decision(ticket=ticket, refused=Reason.REASON_NEEDED)
         reason = Reason.OVERRIDDEN
-    worked = ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD)
+    worked = ticket.work in (Work.IN_PROGRESS, Work.ON_HOLD) or ticket.is_reopened
     after = _seen_by(ticket, actor, None, now_ms)._replace(
         work=work,
         resolved_ms=now_ms,
@@ -627,5 +638,6 @@ def _reopen(ticket: Ticket, command: Reopen, now_ms: int) -> Decision:
         return Decision(ticket=ticket, refused=Reason.NOT_RESOLVED)
     if ticket.assignee is not None:
         work = Work.ASSIGNED
-    after = _alarmed(ticket._replace(work=work, resolved_ms=None, resolved_by=None), now_ms)
+    back = ticket._replace(work=work, resolved_ms=None, resolved_by=None, worked_until_ms=FOREVER_MS)
+    after = _alarmed(back, now_ms)
     return replace(_decided(ticket, after, [Reason.REOPENED], now_ms), text=command.note)

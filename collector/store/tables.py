@@ -261,7 +261,8 @@ ticket = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("resolved_ms", BigInteger),
     Column("resolved_by", String(64)),
-    # Until when people were at it; a fault that returns meanwhile is the same ticket.
+    # Until when people had it in hand (FOREVER_MS: it was reopened, and waits for them); a fault that returns
+    # meanwhile is the same ticket.
     Column("worked_until_ms", BigInteger),
     Column("closed_ms", BigInteger),
     # It was over before it was heard of: nobody is called.

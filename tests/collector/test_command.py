@@ -9,7 +9,19 @@ from sqlalchemy import select
 from collector.command import Actor, Outcome, Result, carry_out
 from collector.store import Store, people, tables
 from collector.store import tickets as ticket_store
-from collector.tickets import Ack, Acknowledge, Assign, Command, Note, Reason, Resolve, Role, Start, Work
+from collector.tickets import (
+    Ack,
+    Acknowledge,
+    Assign,
+    Command,
+    Note,
+    Reason,
+    Reopen,
+    Resolve,
+    Role,
+    Start,
+    Work,
+)
 
 # Tina works at the site, Leo leads it, Otto works at another one.
 TINA = Actor(name="tina", role=Role.TECHNICIAN, sites=frozenset({"north"}))
@@ -204,3 +216,31 @@ def test_a_fault_that_returns_while_people_are_at_it_is_their_ticket_also_after_
     told = store.read(lambda connection: ticket_store.detail(connection, uid))
     assert told is not None
     assert (told.ticket.work, told.ticket.returns) == (Work.IN_PROGRESS, 1)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_fault_that_returns_to_a_reopened_ticket_is_the_same_ticket_whenever_it_does(
+    store: Store, edge: EdgeVoice, at_once: bool
+) -> None:
+    """And it says so in however many messages it comes: ``at_once``, in one."""
+    add_person(store, "tina", "north")
+    uid = next(iter(edge.rows))
+    edge.clears(uid, 2)
+    edge.sync(store, 2.1)
+    assert carried(store, edge, Reopen(note="still smells"), LEO, 3, if_match=seen(store, edge)).ticket
+    given = carried(store, edge, Assign(assignee="tina"), LEO, 4, if_match=seen(store, edge))
+    assert given.result is Result.APPLIED
+    for begins, ends in ((17, 18), (45, 46)):
+        again = edge.raises(begins)
+        if not at_once:
+            edge.sync(store, begins + 0.1)
+        edge.clears(again, ends)
+        if not at_once:
+            edge.sync(store, ends + 0.1)
+    edge.raises(70)
+    edge.sync(store, 70.1)
+    tickets = store.read(lambda c: c.execute(select(tables.ticket)).mappings().all())
+    (ticket,) = [one for one in tickets if one["device"] == "printer-1"]
+    assert (ticket["id"], ticket["returns"], ticket["condition"]) == (uid, 3, "active")
+    assert (ticket["work"], ticket["assignee"]) == ("assigned", "tina")
+    assert history(store, edge)[-1][0] == "returned"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.grouping import FOREVER_MS, Chain, Episode, chains, facts, held_until_ms, span
-from collector.tickets import Condition, Ticket, Work
+from collector.grouping import Chain, Episode, chains, facts, held_until_ms, span
+from collector.tickets import FOREVER_MS, Condition, Ticket, Work
 
 WINDOW = 10
 
@@ -77,6 +77,8 @@ def test_work_in_hand_bridges_a_longer_gap() -> None:
     both = [episode("a", 0, 5), episode("b", 100, 105)]
     at_it = ticket("a", work=Work.IN_PROGRESS)
     assert runs(chains(both, {"a": at_it}, WINDOW)) == ["ab"]
+    reopened = ticket("a", work=Work.NEW, worked_until_ms=FOREVER_MS)
+    assert runs(chains(both, {"a": reopened}, WINDOW)) == ["ab"]
     let_go = ticket("a", worked_until_ms=95)
     assert runs(chains(both, {"a": let_go}, WINDOW)) == ["ab"]
     long_ago = ticket("a", worked_until_ms=50)

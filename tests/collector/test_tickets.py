@@ -363,6 +363,21 @@ def test_a_lead_assigns_and_reopens() -> None:
     assert _follow(again, ENDED) == (again, [])
 
 
+def test_what_a_lead_reopened_waits_for_a_person() -> None:
+    """Whatever machines say, and whoever has only seen it."""
+    again = _decide(resolved(), Reopen(note="still smells"), LEO)[0]
+    assert (again.work, word(again)) == (Work.NEW, "Reopened")
+    acked, reasons, _ = _decide(again, Acknowledge())
+    assert (reasons, acked.work, word(acked)) == ([Reason.ACKNOWLEDGED], Work.NEW, "Reopened")
+    back, reasons = _follow(acked, said(returns=1, period_ms=80))
+    assert (reasons, back.work, back.ack) == ([Reason.RETURNED], Work.NEW, Ack.UNACKED)
+    over, reasons = _follow(back, replace(ENDED, returns=1, period_ms=80))
+    assert (reasons, over.work, word(over)) == ([Reason.CLEARED], Work.NEW, "Reopened")
+    assert quiet(over, now_ms=1 << 50, policy=POLICY).ticket == over
+    fixed = _decide(over, Resolve(note="new belt"))[0]
+    assert (fixed.work, fixed.worked_until_ms, word(fixed)) == (Work.RESOLVED, NOW, "Resolved")
+
+
 def test_every_work_state_can_end_close_and_be_left_but_closed() -> None:
     for state in Work:
         assert (state, Trigger.CLOSE) in WORK

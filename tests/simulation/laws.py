@@ -67,6 +67,13 @@ _HIDDEN_BEHIND_NOTHING = """
 _OPENED_TWICE = """
     SELECT ticket_id FROM ticket_entry WHERE reason IN ('opened', 'history')
     GROUP BY ticket_id HAVING count(*) > 1"""
+_TAKEN_AWAY = """
+    SELECT taken.ticket_id, taken.reason FROM ticket_entry taken
+    WHERE taken.reason IN ('resolved_by_itself', 'recurred', 'quiet') AND (
+        SELECT last.reason FROM ticket_entry last
+        WHERE last.ticket_id = taken.ticket_id AND last.id < taken.id
+            AND last.reason IN ('started', 'reopened', 'resolved', 'overridden', 'merged')
+        ORDER BY last.id DESC LIMIT 1) IN ('started', 'reopened')"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -426,6 +433,8 @@ class Laws:
             self._nothing_lost(box, held)
             self._agree(box, held)
         evidence.law(self.world)
+        if taken := hub.database.raw.execute(_TAKEN_AWAY).fetchone():
+            self.world.fail(f"I14: people had ticket {taken[0]} in hand, and it is {taken[1]}")
         self._tickets_say_what_is(held)
         self._dates(rows)
         self._groups(rows)

@@ -337,6 +337,14 @@ MUTANTS = [
         "work.take(ticket, tickets.recurred(ticket, now_ms=now_ms), now_ms)", "pass",
     ),
     _of(
+        "what was reopened gets a new ticket when its fault returns late", "I14", "collector.tickets:_reopen",
+        ", worked_until_ms=FOREVER_MS", "",
+    ),
+    _of(
+        "what was reopened resolves by itself", "I14", "collector.tickets:_settled",
+        "if ticket.is_reopened:", "if False:",
+    ),
+    _of(
         "late news joins no tickets", "C4", FOLDING + "_neighbours",
         "or _touches(grouping.span(ticket), spans, window_ms)", "or False",
     ),

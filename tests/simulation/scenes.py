@@ -17,7 +17,7 @@ from simulation.world import World
 
 from collector import redating
 from collector.store import tables
-from collector.tickets import Acknowledge
+from collector.tickets import Acknowledge, Reopen
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Reply
 from edge_agent.journal_caps import Given
@@ -501,6 +501,29 @@ class OldLook(Scene):
 
 
 @dataclass(slots=True)
+class NotFixed(Scene):
+    """A lead says that what has ended is not fixed. A quarter of an hour later the fault is there again for a
+    moment, and a quarter of an hour after that.
+    """
+
+    async def play(self) -> None:
+        self.people.enrol()
+        lea = self.people.persons[2]
+        await self.turn([(5.0, "belt-1", "jam"), (12.0, "belt-1", "jam")])
+        await asyncio.sleep(5.0)
+        self.people._look(lea)
+        ((ticket_id, look),) = lea.seen.items()
+        reopen = Reopen(note="it squeals")
+        wanted = Wanted(actor=lea.actor, ticket_id=ticket_id, command=reopen, key="a" * 32, look=look)
+        if not self.people._arrives(wanted):
+            self.fail("nobody answered: the scene plays nothing")
+        for _ in range(2):
+            await self.pass_quietly(900.0, stretch=40.0)
+            await self.turn([(self.now, "belt-1", "jam"), (self.now + 10.0, "belt-1", "jam")])
+            await asyncio.sleep(5.0)
+
+
+@dataclass(slots=True)
 class LookBeforeARestore(Scene):
     """Somebody acknowledges what was on the screen before the database was put back; the fault has returned
     since, and what happened is told anew in one message.
@@ -734,6 +757,7 @@ SCENES = (
     Garbled,
     ToldAhead,
     OldLook,
+    NotFixed,
     LookBeforeARestore,
     SilentBoots,
     LateHour,
