@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from collector.pages.texts import counted, severity
 from collector.store.tickets import TicketView
-from collector.tickets import Ack, Condition, Work
+from collector.tickets import WORK, Ack, Condition, Trigger, Work
 
 # Of those that have just ended; the desk list has them all.
 ENDED_SHOWN = 8
@@ -54,10 +54,8 @@ class Card:
 
     @property
     def can_start(self) -> bool:
-        return (
-            self.view.work in (Work.NEW, Work.ASSIGNED, Work.ON_HOLD)
-            and self.view.condition is not Condition.CLEARED
-        )
+        # Somebody who is at it has begun.
+        return (self.view.work, Trigger.START) in WORK and self.view.work is not Work.IN_PROGRESS
 
     @property
     def can_resolve(self) -> bool:
@@ -152,7 +150,8 @@ def counts(views: Iterable[TicketView]) -> list[tuple[str, str, int]]:
 def _group(view: TicketView) -> Group:
     if view.work in (Work.RESOLVED, Work.CLOSED):
         return Group.ENDED
-    if view.condition is Condition.CLEARED:
+    is_over = view.condition is Condition.CLEARED
+    if is_over and not (view.reopened and view.work in (Work.NEW, Work.ASSIGNED)):
         return Group.CONFIRM
     if view.condition is Condition.UNKNOWN:
         return Group.UNKNOWN

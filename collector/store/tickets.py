@@ -105,6 +105,8 @@ class TicketView:
     out: OutOfService | None
     # It goes on with pauses in between: the fault chatters.
     comes_and_goes: bool
+    # A person said that it is not fixed, and none has resolved it since.
+    reopened: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +337,7 @@ def _view(one: Ticket, out: OutOfService | None, comes_and_goes: bool) -> Ticket
         because=one.because,
         out=out,
         comes_and_goes=comes_and_goes,
+        reopened=one.is_reopened,
     )
 
 

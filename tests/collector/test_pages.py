@@ -303,6 +303,35 @@ async def test_work_from_the_handheld_until_it_is_resolved(home: House) -> None:
     assert "Resolved." in await tap("resolve")
 
 
+async def test_what_a_lead_reopened_needs_somebody_who_is_at_it_and_says_that_it_is_fixed(
+    home: House,
+) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0)
+    gateway.voice.clears(ticket, 1)
+    home.clock.forward(minutes=2)
+    await home.sync(gateway)
+    alice, bob, root = await home.log_in("alice"), await home.log_in("bob"), f"/m/t/{ticket}"
+
+    async def tap(client: httpx.AsyncClient, name: str) -> str:
+        """And the list after it."""
+        page = (await client.get(root)).text
+        answer = await client.post(f"{root}/{name}", data=fields_in(page, f"{root}/{name}"))
+        assert answer.status_code == 303, answer.text
+        return words((await bob.get("/m")).text)
+
+    shown = await tap(alice, "reopen")
+    assert "Needs somebody" in shown
+    assert "Reopened" in shown
+    shown = await tap(bob, "acknowledge")
+    assert "Somebody has it" in shown
+    assert "bob has seen it" in shown
+    shown = await tap(bob, "start")
+    assert "Ended, to be confirmed" in shown
+    assert "bob is at it" in shown
+    assert "Just ended" in await tap(bob, "resolve")
+
+
 async def test_a_form_that_saw_an_older_ticket_is_shown_what_it_is_now(home: House) -> None:
     gateway = await home.enrol()
     ticket = gateway.voice.raises(0)
