@@ -73,7 +73,8 @@ def carry_out(
     """The same idempotency key of the same actor again has the same outcome and no further effect.
 
     ``if_match`` is the version that was seen. Acknowledge, note and start merge into whatever the ticket has
-    become; the others need it and conflict when it is not the newest.
+    become; the others, and a start that takes it from somebody, need it and conflict when it is not the
+    newest.
     """
     found = ticket_rows.load(connection, ticket_id)
     if found is None or not actor.may_see(found.site):

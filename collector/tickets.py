@@ -277,7 +277,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """I am at it."""
+    """I am at it. To take it from somebody the version is needed in which that was seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +311,8 @@ ALLOWED: dict[type[Command], frozenset[Role]] = {
     Assign: _LEADS,
     Reopen: _LEADS,
 }
-# These commute: they merge into whatever the ticket has become, and need no version.
+# These commute: they merge into whatever the ticket has become, and need no version; but for a start that
+# takes the ticket from somebody.
 COMMUTING: tuple[type[Command], ...] = (Acknowledge, Note, Start)
 
 
@@ -599,6 +600,8 @@ def _start(ticket: Ticket, actor: Actor, seen: int | None, now_ms: int) -> Decis
     if work is None:
         refused = Reason.CLOSED_IS_FINAL if ticket.closed_ms is not None else Reason.ALREADY_RESOLVED
         return Decision(ticket=ticket, refused=refused)
+    if ticket.assignee not in (None, actor.name) and seen != ticket.version:
+        return Decision(ticket=ticket, refused=Reason.VERSION_NEEDED if seen is None else Reason.CHANGED)
     after = _seen_by(ticket, actor, seen, now_ms)._replace(work=work, assignee=actor.name)
     return _decided(ticket, after, [Reason.STARTED], now_ms)
 

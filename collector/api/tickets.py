@@ -184,7 +184,7 @@ async def note(
 
 @router.post("/{ticket}/start", response_model=Commanded, responses=COMMAND_RESPONSES)
 async def start(request: Request, ticket: TicketId, key: Key = None, if_match: IfMatch = None) -> Response:
-    """I am at it."""
+    """I am at it. Needs the version that was seen to take it from somebody."""
     return await _command(request, ticket, Start(), key, if_match)
 
 

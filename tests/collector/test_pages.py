@@ -303,6 +303,20 @@ async def test_work_from_the_handheld_until_it_is_resolved(home: House) -> None:
     assert "Resolved." in await tap("resolve")
 
 
+async def test_who_says_i_am_at_it_on_an_old_page_is_told_who_is(home: House) -> None:
+    ticket = await home.ticket()
+    alice, bob, root = await home.log_in("alice"), await home.log_in("bob"), f"/m/t/{ticket}"
+    old = fields_in((await alice.get(root)).text, f"{root}/start")
+    home.clock.forward(minutes=1)
+    first = await bob.post(f"{root}/start", data=fields_in((await bob.get(root)).text, f"{root}/start"))
+    assert first.status_code == 303
+    refused = await alice.post(f"{root}/start", data=old)
+    assert refused.status_code == 409
+    shown = words(refused.text)
+    assert "The ticket has changed since you looked. This is how it is now." in shown
+    assert "bob is at it" in shown
+
+
 async def test_what_a_lead_reopened_needs_somebody_who_is_at_it_and_says_that_it_is_fixed(
     home: House,
 ) -> None:

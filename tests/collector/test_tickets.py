@@ -333,6 +333,23 @@ def test_what_does_not_commute_needs_the_version_that_is_now(command: Command) -
     assert _decide(ticket, command, LEO, seen=ticket.version - 1)[2] is Reason.CHANGED
 
 
+@pytest.mark.parametrize(
+    ("what", "ticket"),
+    [
+        ("is at it", _decide(new(), Start())[0]),
+        ("was given it", _decide(new(), Assign(assignee="tina"), LEO)[0]),
+    ],
+)
+def test_nobody_takes_a_ticket_from_somebody_without_having_seen_that(what: str, ticket: Ticket) -> None:
+    for seen, why in ((None, Reason.VERSION_NEEDED), (ticket.version - 1, Reason.CHANGED)):
+        assert _decide(ticket, Start(), LEO, seen=seen) == (ticket, [], why), what
+        after, reasons, refused = _decide(ticket, Start(), TINA, seen=seen)
+        assert (after.assignee, after.work) == ("tina", Work.IN_PROGRESS)
+        assert (reasons, refused) == ([Reason.STARTED], None)
+    taken, _, refused = _decide(ticket, Start(), LEO)
+    assert (taken.assignee, taken.work, refused) == ("leo", Work.IN_PROGRESS, None)
+
+
 def test_closed_is_final_but_notes_and_acknowledgements_are_kept() -> None:
     closed = recurred(resolved(), now_ms=NOW).ticket
     for command in COMMANDS:
