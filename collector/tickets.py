@@ -265,7 +265,9 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge:
-    """I have seen it. Covers what was seen, closes nothing; ``given_ms`` dates one that was given offline."""
+    """I have seen it. Covers what was seen, closes nothing; ``given_ms`` dates one that was given offline:
+    without a version it covers what was known here then.
+    """
 
     given_ms: int | None = None
 
@@ -576,7 +578,11 @@ def decide(
 def _acknowledge(
     ticket: Ticket, command: Acknowledge, actor: Actor, seen: int | None, now_ms: int, policy: Policy
 ) -> Decision:
-    at_ms = now_ms if command.given_ms is None else min(command.given_ms, now_ms)
+    at_ms = now_ms
+    if command.given_ms is not None:
+        # A version is at least the moment of its change.
+        seen = command.given_ms if seen is None else seen
+        at_ms = min(max(command.given_ms, ticket.received_ms), now_ms)
     after = _seen_by(ticket, actor, seen, at_ms)
     reasons = [Reason.ACKNOWLEDGED]
     if after.ack is Ack.UNACKED:

@@ -58,7 +58,9 @@ Name = Annotated[str | Absent, Query(max_length=64, json_schema_extra=NUL_FREE)]
 
 
 class AcknowledgeBody(BaseModel):
-    """All optional; ``given_at`` dates an acknowledgement that was given offline."""
+    """All optional; ``given_at`` dates an acknowledgement that was given offline: without a version it covers
+    what was known here then.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

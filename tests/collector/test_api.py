@@ -181,6 +181,29 @@ async def test_acknowledge_note_start_resolve_in_their_order(home: House, bob: h
     ]
 
 
+async def test_an_acknowledgement_from_before_the_fault_returned_does_not_cover_the_return(
+    home: House, bob: httpx.AsyncClient
+) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0)
+    await home.sync(gateway)
+    home.clock.forward(minutes=5)
+    gateway.voice.clears(ticket, 5)
+    await home.sync(gateway)
+    home.clock.forward(minutes=5)
+    gateway.voice.raises(10)
+    await home.sync(gateway)
+    home.clock.forward(minutes=5)
+    path = f"/api/v1/tickets/{ticket}/acknowledge"
+    for given_at in ("1970-01-02T00:00:00Z", "2026-01-05T08:02:00Z"):
+        told = (await bob.post(path, json={"given_at": given_at})).json()
+        assert (told["result"], told["reason"], told["ticket"]["ack"]) == ("merged", "seen_less", "unacked")
+    told = (await bob.post(path, json={"given_at": "2026-01-05T08:11:00Z"})).json()
+    assert (told["result"], told["ticket"]["ack"]) == ("applied", "acked")
+    found = (await bob.get(f"/api/v1/tickets/{ticket}")).json()
+    assert (found["acked_by"], found["acked_at"]) == ("bob", "2026-01-05T08:11:00.000Z")
+
+
 async def test_the_same_key_again_has_no_further_effect(home: House, bob: httpx.AsyncClient) -> None:
     ticket = await home.ticket()
     path, headers = f"/api/v1/tickets/{ticket}/note", {"Idempotency-Key": "note-0001"}

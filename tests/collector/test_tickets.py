@@ -286,6 +286,21 @@ def test_an_acknowledgement_given_offline_is_dated_when_it_was_given_never_in_th
     assert _decide(new(), Acknowledge(given_ms=NOW + 5))[0].acked_ms == NOW
 
 
+def test_nobody_acknowledges_a_fault_before_it_was_known() -> None:
+    assert _decide(new(), Acknowledge(given_ms=5))[0].acked_ms == blank().received_ms
+
+
+def test_an_acknowledgement_given_offline_covers_what_was_known_then() -> None:
+    """Whoever does not say which version was seen says at least when that was."""
+    back = follow(
+        resolved(), said(returns=1, period_ms=80), latest=True, now_ms=NOW + MINUTE_MS, policy=POLICY
+    ).ticket
+    early, reasons, refused = _decide(back, Acknowledge(given_ms=NOW + 1), seen=None)
+    assert (early, reasons, refused) == (back, [Reason.ACKNOWLEDGED], Reason.SEEN_LESS)
+    late, _, refused = _decide(back, Acknowledge(given_ms=NOW + MINUTE_MS), seen=None)
+    assert (late.ack, late.acked_by, refused) == (Ack.ACKED, "tina", None)
+
+
 def test_the_first_to_acknowledge_is_named_and_a_second_one_changes_nothing() -> None:
     first = _decide(new(), Acknowledge())[0]
     second, reasons, refused = _decide(first, Acknowledge(), LEO)

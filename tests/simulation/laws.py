@@ -49,7 +49,8 @@ _TWO_OPEN_TICKETS = """
     SELECT dedupe_key FROM ticket WHERE closed_ms IS NULL GROUP BY dedupe_key HAVING count(*) > 1"""
 _TICKETS = """
     SELECT id, version, alarm_version, ack_seen, acked_by, acked_ms, place, title, severity, condition, work,
-        assignee, first_ms, last_ms, returns, count, resolved_ms, resolved_by, closed_ms, merged_into
+        assignee, first_ms, last_ms, returns, count, resolved_ms, resolved_by, closed_ms, merged_into,
+        received_ms
     FROM ticket"""
 _WRONG_LINKS = """
     SELECT t.id, t.condition, t.closed_ms, count(o.uid) FROM ticket t
@@ -385,7 +386,8 @@ class Laws:
         if before.ticket[3] < alarm_version <= ack_seen and isinstance(wanted.command, Acknowledge):
             self._saw_what_it_covers(wanted)
             assert wanted.command.given_ms is not None
-            if (acked_by, acked_ms) != (wanted.actor.name, min(wanted.command.given_ms, now_ms)):
+            dated_ms = min(max(wanted.command.given_ms, after.ticket[-1]), now_ms)
+            if (acked_by, acked_ms) != (wanted.actor.name, dated_ms):
                 self.world.fail(f"promise 10: {wanted} is dated {acked_ms}, of {acked_by}")
             self.world.count("acknowledgements that took effect")
 

@@ -293,7 +293,7 @@ MUTANTS = [
     ),
     _of(
         "an acknowledgement is dated when it arrives", "P10", "collector.tickets:_acknowledge",
-        "at_ms = now_ms if command.given_ms is None else min(command.given_ms, now_ms)", "at_ms = now_ms",
+        "at_ms = min(max(command.given_ms, ticket.received_ms), now_ms)", "pass",
     ),
     _of(
         "what was commanded is not in the audit log", "P9", "collector.command:carry_out",
