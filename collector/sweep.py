@@ -1,5 +1,5 @@
-"""The hand of the clock: gateways that fell silent or were revoked, resolved tickets that stayed quiet, dates
-that are still to be set right, devices whose time out of service is over.
+"""The hand of the clock: gateways that fell silent or were revoked, resolved tickets that stayed quiet or are
+reported still, dates that are yet to be set right, devices whose time out of service is over.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from collector.minted import NOT_WATCHED, REVOKED, SILENT_MS, ended_here, over, 
 from collector.store import dates_due, moment, occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
-from collector.tickets import RECURS_MS, Policy, quiet
+from collector.tickets import RECURS_MS, Policy, quiet, still_reported
 
-# Gateways called silent and tickets closed in one sweep: syncs of their site wait meanwhile. The next sweep
-# follows at once.
+# Gateways called silent, tickets closed and tickets that call again in one sweep: syncs of their site wait
+# meanwhile. The next sweep follows at once.
 MAX_SILENCED = 50
 MAX_CLOSED = 200
+MAX_CALLED = 200
 
 __all__ = ["SILENT_MS", "Change", "sweep"]
 
@@ -58,7 +59,7 @@ def sweep(
         changed += _revoked(connection, gateway, now_ms, policy)
     for gateway in undated:
         changed += _dated(connection, gateway, now_ms, policy)
-    changed += _quiet(connection, now_ms, policy)
+    changed += _by_time(connection, now_ms, policy)
     changed += out_of_service.over(connection, now_ms)
     return tuple(dict.fromkeys(changed))
 
@@ -128,21 +129,24 @@ def _open(connection: Connection, gateway: GatewayIdentity) -> list[dict[str, An
     return list(occurrences.whole(connection, told).values())
 
 
-def _quiet(connection: Connection, now_ms: int, policy: Policy) -> list[Change]:
-    candidates = ticket_rows.quiet_since(
+def _by_time(connection: Connection, now_ms: int, policy: Policy) -> list[Change]:
+    """What time alone does to tickets."""
+    ended = ticket_rows.quiet_since(
         connection,
         quiet_ms=now_ms - policy.quiet_ms,
         window_ms=policy.reopen_window_ms,
         given_up_ms=now_ms - RECURS_MS,
         limit=MAX_CLOSED,
     )
+    overridden = ticket_rows.overridden_since(connection, now_ms - policy.realarm_ms, limit=MAX_CALLED)
+    due = [(one, quiet) for one in ended] + [(one, still_reported) for one in overridden]
     changed = []
-    for candidate in candidates:
+    for candidate, decide in sorted(due, key=lambda one: one[0].dedupe_key):
         occurrences.lock_conditions(connection, candidate.site, [candidate.dedupe_key])
         ticket = ticket_rows.load(connection, candidate.id)
         if ticket is None:
             continue
-        decision = quiet(ticket, now_ms=now_ms, policy=policy)
+        decision = decide(ticket, now_ms=now_ms, policy=policy)
         if decision.ticket != ticket:
             ticket_rows.save(connection, [], [decision.ticket])
             entries = [Entry(ticket_id=ticket.id, at_ms=now_ms, reason=reason) for reason in decision.reasons]

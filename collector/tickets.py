@@ -24,6 +24,9 @@ REOPEN_WINDOW_MS = 10 * MINUTE_MS
 QUIET_MS = 30 * MINUTE_MS
 # A ticket that opens within this time after another one of its key ended is linked to it.
 RECURS_MS = 24 * 60 * MINUTE_MS
+# What was resolved while it was reported, and still is, calls again after this time: an alarm that stands for
+# so long is stale (ISA-18.2).
+REALARM_MS = 24 * 60 * MINUTE_MS
 # In the place of a moment that has not come.
 FOREVER_MS = 1 << 62
 # In the place of a list of sites.
@@ -88,6 +91,7 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     OVERRIDDEN = "overridden"
     REOPENED = "reopened"
+    STILL_REPORTED = "still_reported"
     # Refusals.
     NOT_FOUND = "not_found"
     NOT_ALLOWED = "not_allowed"
@@ -134,6 +138,7 @@ SENTENCES = {
     Reason.RESOLVED: "Resolved.",
     Reason.OVERRIDDEN: "Resolved although the fault is still reported.",
     Reason.REOPENED: "Reopened.",
+    Reason.STILL_REPORTED: "Resolved long ago, and still reported.",
     Reason.NOT_FOUND: "There is no such ticket.",
     Reason.NOT_ALLOWED: "Your role may not do this.",
     Reason.CHANGED: "The ticket has changed since you looked.",
@@ -177,6 +182,7 @@ class Policy:
     ack_needed: bool = False
     reopen_window_ms: int = REOPEN_WINDOW_MS
     quiet_ms: int = QUIET_MS
+    realarm_ms: int = REALARM_MS
 
 
 class Ticket(NamedTuple):
@@ -449,6 +455,15 @@ def quiet(ticket: Ticket, *, now_ms: int, policy: Policy) -> Decision:
     if ticket.condition is not Condition.CLEARED or now_ms - since_ms < policy.quiet_ms:
         return Decision(ticket=ticket)
     return _decided(ticket, _close(ticket, now_ms), [Reason.QUIET], now_ms)
+
+
+def still_reported(ticket: Ticket, *, now_ms: int, policy: Policy) -> Decision:
+    """Calls again for what was resolved long ago while it was reported, and still is."""
+    if ticket.work is not Work.RESOLVED or ticket.condition is not Condition.ACTIVE:
+        return Decision(ticket=ticket)
+    if now_ms - (ticket.resolved_ms or 0) < policy.realarm_ms:
+        return Decision(ticket=ticket)
+    return _decided(ticket, _returned(ticket, now_ms), [Reason.STILL_REPORTED], now_ms)
 
 
 def _told(ticket: Ticket, facts: Facts) -> Ticket:

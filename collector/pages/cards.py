@@ -24,6 +24,7 @@ class Group(StrEnum):
     UNKNOWN = "Nobody knows: the gateway is silent or the device is not reached"
     TAKEN = "Somebody has it"
     CONFIRM = "Ended, to be confirmed"
+    OVERRIDDEN = "Resolved, still reported"
     ENDED = "Just ended"
 
 
@@ -148,9 +149,9 @@ def counts(views: Iterable[TicketView]) -> list[tuple[str, str, int]]:
 
 
 def _group(view: TicketView) -> Group:
-    if view.work in (Work.RESOLVED, Work.CLOSED):
-        return Group.ENDED
     is_over = view.condition is Condition.CLEARED
+    if view.work in (Work.RESOLVED, Work.CLOSED):
+        return Group.ENDED if is_over else Group.OVERRIDDEN
     if is_over and not (view.reopened and view.work in (Work.NEW, Work.ASSIGNED)):
         return Group.CONFIRM
     if view.condition is Condition.UNKNOWN:

@@ -178,6 +178,24 @@ def quiet_since(
     return [from_row(row) for row in rows.all()]
 
 
+def overridden_since(connection: Connection, before_ms: int, *, limit: int) -> list[Ticket]:
+    """Resolved until then, and known to be reported all the same."""
+    rows = connection.execute(
+        select(*COLUMNS)
+        .where(
+            ticket.c.closed_ms.is_(None),
+            ticket.c.work == Work.RESOLVED.value,
+            ticket.c.condition == Condition.ACTIVE.value,
+            # Of the resolved ones an index has these together.
+            ticket.c.last_ms.is_(None),
+            ticket.c.resolved_ms <= before_ms,
+        )
+        .order_by(unindexed(ticket.c.dedupe_key))
+        .limit(limit)
+    )
+    return [from_row(row) for row in rows.all()]
+
+
 def _values(one: Ticket) -> dict[str, Any]:
     # Plain strings: a driver need not know enumerations.
     values = one._asdict()

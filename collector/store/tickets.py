@@ -210,21 +210,21 @@ def find(connection: Connection, wanted: TicketFilter, after: str | None, limit:
 def at_hand(
     connection: Connection, sites: frozenset[str] | None, site: str | None, *, limit: int, ended: int
 ) -> tuple[list[TicketView], bool]:
-    """What a handheld shows: the worst and, of these, what has waited longest first, then the ``ended`` that
-    ended last. True: there are more than ``limit``.
+    """What a handheld shows: the worst and, of these, what has waited longest first, then of what is over the
+    ``ended`` that ended last. True: there are more than ``limit``.
     """
     terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site, hidden=False))
     needed = connection.execute(
         select(*ticket_rows.COLUMNS)
-        .where(*terms, ticket.c.work != Work.RESOLVED.value)
+        .where(*terms, or_(ticket.c.work != Work.RESOLVED.value, ticket.c.last_ms.is_(None)))
         .order_by(ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)
         .limit(limit + 1)
     ).all()
     found = [ticket_rows.from_row(row) for row in needed]
     over = connection.execute(
         select(*ticket_rows.COLUMNS)
-        .where(*terms, ticket.c.work == Work.RESOLVED.value)
-        .order_by(func.coalesce(ticket.c.last_ms, ticket.c.received_ms).desc(), ticket.c.id)
+        .where(*terms, ticket.c.work == Work.RESOLVED.value, ticket.c.last_ms.is_not(None))
+        .order_by(ticket.c.last_ms.desc(), ticket.c.id)
         .limit(ended)
     ).all()
     shown = [*found[:limit], *(ticket_rows.from_row(row) for row in over)]

@@ -13,6 +13,7 @@ from rigs.web import House, csrf_in, fields_in, house
 from collector import auth
 from collector.dating import HOUR_MS
 from collector.pages import render
+from collector.pages.cards import ENDED_SHOWN
 from collector.store import Store
 from edge_agent import wire
 
@@ -301,6 +302,30 @@ async def test_work_from_the_handheld_until_it_is_resolved(home: House) -> None:
     page = (await bob.get("/m")).text
     assert "Ended, to be confirmed" in page
     assert "Resolved." in await tap("resolve")
+
+
+async def test_what_is_resolved_and_still_reported_has_a_place_of_its_own_and_takes_none_from_what_ended(
+    home: House,
+) -> None:
+    gateway = await home.enrol()
+    over = [gateway.voice.raises(number, f"belt-{number:02}") for number in range(ENDED_SHOWN + 1)]
+    reported = gateway.voice.raises(20, "printer-1")
+    for number, uid in enumerate(over):
+        gateway.voice.clears(uid, 30 - number)
+    home.clock.forward(minutes=31)
+    await home.sync(gateway)
+    alice, root = await home.log_in("alice"), f"/t/{reported}"
+    form = fields_in((await alice.get(root)).text, f"{root}/resolve") | {"text": "It prints."}
+    assert (await alice.post(f"{root}/resolve", data=form)).status_code == 303
+    page = (await alice.get("/m")).text
+    sections = {text.partition("<")[0]: text for text in page.split('<h2 class="group">')[1:]}
+    shown = {
+        heading: re.findall(r"<b>((?:belt|printer)-\d+)</b>", text) for heading, text in sections.items()
+    }
+    assert shown == {
+        "Resolved, still reported": ["printer-1"],
+        "Just ended": [f"belt-{number:02}" for number in range(ENDED_SHOWN)],
+    }
 
 
 async def test_who_says_i_am_at_it_on_an_old_page_is_told_who_is(home: House) -> None:

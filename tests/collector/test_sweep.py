@@ -8,6 +8,7 @@ from rigs import postgres
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from sqlalchemy import Connection, select, text
 
+from collector.command import Actor, carry_out
 from collector.folding import Change
 from collector.ingest import Applied, apply
 from collector.minted import silent_uid
@@ -18,7 +19,7 @@ from collector.store.figures import figures
 from collector.store.gateways import gateways
 from collector.store.tickets import State, TicketFilter, TicketView
 from collector.sweep import sweep
-from collector.tickets import Ack, Condition, Policy, Work
+from collector.tickets import EVERY_SITE, Ack, Condition, Policy, Resolve, Role, Work
 
 
 def swept(store: Store, minute: float, started: float = 0) -> tuple[Change, ...]:
@@ -219,6 +220,67 @@ def test_what_a_silent_gateway_may_still_tell_keeps_a_ticket_open_for_a_day(
     edge.sync(store, 301, head=False)
     swept(store, 24 * 60 + 7)
     assert tickets(store, State.CLOSED)["printer-1"].id == uid
+
+
+def overridden(store: Store, uid: str, minute: float) -> None:
+    """A lead resolves it although it is reported."""
+    lead = Actor(name="leo", role=Role.LEAD, sites=frozenset({EVERY_SITE}))
+    (ticket,) = [one for one in tickets(store).values() if one.id == uid]
+    outcome = store.write(
+        lambda connection: carry_out(
+            connection,
+            lead,
+            uid,
+            Resolve(note="cosmetic", override=True),
+            idempotency_key=None,
+            if_match=ticket.version,
+            now_ms=MONDAY_MS + int(minute * MINUTE_MS),
+        )
+    )
+    assert outcome.result == "applied"
+
+
+def reasons(store: Store) -> list[str]:
+    entry = tables.ticket_entry.c
+    return list(
+        store.read(lambda connection: connection.execute(select(entry.reason).order_by(entry.id)).scalars())
+    )
+
+
+def test_what_was_resolved_while_it_was_reported_calls_again_after_a_day(
+    store: Store, edge: EdgeVoice
+) -> None:
+    (uid,) = edge.rows
+    overridden(store, uid, 1)
+    day = 24 * 60
+    for minute in (2, day, day + 0.9):
+        edge.sync(store, minute)
+        assert swept(store, minute) == ()
+    assert [change.ticket_id for change in swept(store, day + 1)] == [uid]
+    ticket = tickets(store)["printer-1"]
+    assert (ticket.work, ticket.ack, ticket.word) == (Work.NEW, Ack.UNACKED, "Unacknowledged")
+    assert swept(store, day + 1.1) == ()
+    assert reasons(store)[-2:] == ["overridden", "still_reported"]
+    overridden(store, uid, day + 2)
+    edge.sync(store, 2 * day + 2)
+    assert len(swept(store, 2 * day + 2)) == 1
+
+
+def test_several_collectors_call_again_once(postgres_url: str, made_database: str) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    stores = [Store.open(url) for _ in range(3)]
+    edge, day = EdgeVoice(enrol(stores[0])), 24 * 60
+    uids = [edge.raises(0, f"belt-{number}") for number in range(12)]
+    edge.sync(stores[0], 0.1)
+    for uid in uids:
+        overridden(stores[0], uid, 1)
+    edge.sync(stores[0], day + 1)
+    with ThreadPoolExecutor(len(stores)) as threads:
+        called = list(threads.map(lambda store: len(swept(store, day + 1) + swept(store, day + 1)), stores))
+    assert sum(called) == len(uids)
+    assert reasons(stores[0]).count("still_reported") == len(uids)
+    for store in stores:
+        store.close()
 
 
 def test_of_many_gateways_that_fall_silent_at_once_a_sweep_takes_some(

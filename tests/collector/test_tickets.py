@@ -34,6 +34,7 @@ from collector.tickets import (
     opened,
     quiet,
     recurred,
+    still_reported,
     word,
 )
 
@@ -198,6 +199,22 @@ def test_what_a_lead_resolved_while_it_was_reported_calls_again_when_it_becomes_
     worse, reasons = _follow(done, said(severity=30))
     assert (reasons, worse.work, worse.ack) == ([Reason.WORSE], Work.NEW, Ack.UNACKED)
     assert (worse.resolved_by, worse.resolved_ms) == (None, None)
+
+
+def test_what_a_lead_resolved_while_it_was_reported_calls_again_once_when_it_is_stale() -> None:
+    given = _decide(new(), Assign(assignee="tom"), LEO)[0]
+    done = _decide(given, Resolve(note="cosmetic", override=True), LEO)[0]
+    stale_ms = NOW + POLICY.realarm_ms
+    assert still_reported(done, now_ms=stale_ms - 1, policy=POLICY).ticket == done
+    for unsure in (Condition.UNKNOWN, Condition.CLEARED):
+        other = done._replace(condition=unsure)
+        assert still_reported(other, now_ms=stale_ms, policy=POLICY).ticket == other
+    decision = still_reported(done, now_ms=stale_ms, policy=POLICY)
+    again = decision.ticket
+    assert decision.reasons == (Reason.STILL_REPORTED,)
+    assert (again.work, again.ack, again.resolved_by) == (Work.ASSIGNED, Ack.UNACKED, None)
+    assert again.version > done.version
+    assert still_reported(again, now_ms=2 * stale_ms, policy=POLICY).reasons == ()
 
 
 def test_people_at_work_are_not_called_again_and_confirm_the_end_themselves() -> None:
