@@ -13,6 +13,7 @@ from collector.store import audit, commands, occurrences, people, ticket_rows
 from collector.store.ticket_rows import Entry
 from collector.store.tickets import TicketView, views
 from collector.tickets import (
+    ALLOWED,
     Acknowledge,
     Actor,
     Assign,
@@ -20,6 +21,8 @@ from collector.tickets import (
     Decision,
     Policy,
     Reason,
+    Role,
+    Start,
     Ticket,
     decide,
     may_see,
@@ -124,9 +127,11 @@ def _again(connection: Connection, earlier: commands.Earlier, asked: str, found:
 
 
 def _works_at(connection: Connection, command: Assign, site: str) -> bool:
-    """Given to a name that nobody has, or that cannot see it, a ticket would be nobody's."""
+    """Given to a name that nobody has, or that cannot see it or begin it, a ticket would be nobody's."""
     person = people.person(connection, command.assignee)
-    return person is not None and not person.disabled and may_see(person.sites, site)
+    if person is None or person.disabled or not may_see(person.sites, site):
+        return False
+    return Role(person.role) in ALLOWED[Start]
 
 
 def _digest(ticket_id: str, command: Command) -> str:

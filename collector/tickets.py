@@ -150,7 +150,7 @@ SENTENCES = {
     Reason.ALREADY_RESOLVED: "The ticket is already resolved.",
     Reason.SEEN_LESS: "Kept, but the fault has come back or become worse since you looked.",
     Reason.KEY_REUSED: "This idempotency key was used for another command.",
-    Reason.NO_SUCH_PERSON: "Nobody of that name works at this site.",
+    Reason.NO_SUCH_PERSON: "Nobody of that name works on tickets at this site.",
     Reason.NO_SUCH_DEVICE: "There is no such device, or it is at a site that is not yours.",
     Reason.IN_SERVICE: "The device is in service.",
     Reason.END_IS_PAST: "The end has to lie ahead, and before the year 9999.",

@@ -56,10 +56,10 @@ def seen(store: Store, edge: EdgeVoice) -> int:
     return told.ticket.version
 
 
-def add_person(store: Store, name: str, *sites: str) -> None:
+def add_person(store: Store, name: str, *sites: str, role: Role = Role.TECHNICIAN) -> None:
     store.write(
         lambda connection: people.add_person(
-            connection, name=name, password_hash="", role=Role.TECHNICIAN, sites=sites, now_ms=MONDAY_MS
+            connection, name=name, password_hash="", role=role, sites=sites, now_ms=MONDAY_MS
         )
     )
 
@@ -153,10 +153,14 @@ def test_a_version_that_is_not_the_newest_conflicts_and_shows_what_is_now(
     assert carried(store, edge, Assign(assignee="tom"), LEO, if_match=now).result is Result.APPLIED
 
 
-def test_a_ticket_is_given_only_to_somebody_who_can_see_it(store: Store, edge: EdgeVoice) -> None:
+def test_a_ticket_is_given_only_to_somebody_who_can_see_it_and_begin_it(
+    store: Store, edge: EdgeVoice
+) -> None:
     add_person(store, "sam", "south")
+    add_person(store, "ida", "north", role=Role.INSTALLER)
+    add_person(store, "ada", "*", role=Role.ADMIN)
     before = seen(store, edge)
-    for name in ("nobody", "sam"):
+    for name in ("nobody", "sam", "ida", "ada"):
         outcome = carried(store, edge, Assign(assignee=name), LEO, if_match=before)
         assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.NO_SUCH_PERSON)
         assert outcome.ticket is not None

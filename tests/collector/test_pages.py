@@ -383,11 +383,11 @@ async def test_a_form_that_saw_an_older_ticket_is_shown_what_it_is_now(home: Hou
     await home.sync(gateway)
     stale = fields_in((await bob.get(root)).text, f"{root}/resolve")
     seen = (await alice.get(f"/t/{ticket}")).text
-    await alice.post(f"/t/{ticket}/assign", data=fields_in(seen, f"/t/{ticket}/assign") | {"text": "erin"})
+    await alice.post(f"/t/{ticket}/assign", data=fields_in(seen, f"/t/{ticket}/assign") | {"text": "alice"})
     answer = await bob.post(f"{root}/resolve", data=stale)
     assert answer.status_code == 409
     assert "has changed since you looked. This is how it is now." in answer.text
-    assert "erin is at it" in answer.text
+    assert "alice is at it" in answer.text
 
 
 async def test_what_was_typed_is_there_again_when_it_was_refused(home: House) -> None:
@@ -397,7 +397,7 @@ async def test_what_was_typed_is_there_again_when_it_was_refused(home: House) ->
     alice, root = await home.log_in("alice"), f"/t/{ticket}"
     first, stale = (await alice.get(root)).text, (await alice.get(root)).text
     assert f'data-address="{root}"' in stale
-    await alice.post(f"{root}/assign", data=fields_in(first, f"{root}/assign") | {"text": "erin"})
+    await alice.post(f"{root}/assign", data=fields_in(first, f"{root}/assign") | {"text": "alice"})
     for name, typed in (("assign", "mallory"), ("resolve", "A scratch & no more,\r\nsays \u200dbob")):
         answer = await alice.post(f"{root}/{name}", data=fields_in(stale, f"{root}/{name}") | {"text": typed})
         assert answer.status_code == 409
