@@ -73,7 +73,8 @@ def carry_out(
     now_ms: int,
     policy: Policy = Policy(),  # noqa: B008  frozen
 ) -> Outcome:
-    """The same idempotency key of the same actor again has the same outcome and no further effect.
+    """The same idempotency key of the same actor again has the same outcome and no further effect. What was
+    refused had none: it may be asked again, such as with the version that is now.
 
     ``if_match`` is the version that was seen. Acknowledge, note and start merge into whatever the ticket has
     become; the others, and a start that takes it from somebody, need it and conflict when it is not the
@@ -102,7 +103,7 @@ def carry_out(
     if decision.ticket != ticket:
         ticket_rows.save(connection, [], [decision.ticket])
     ticket_rows.record(connection, _entries(decision, actor, command, now_ms))
-    if idempotency_key is not None:
+    if idempotency_key is not None and result in (Result.APPLIED, Result.MERGED):
         outcome = {"result": result.value, "reason": reason.value}
         commands.remember(connection, actor.name, idempotency_key, ticket_id, asked, outcome, now_ms)
     audit.write(

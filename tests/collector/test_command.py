@@ -104,6 +104,23 @@ def test_a_command_that_is_sent_twice_takes_effect_once(store: Store, edge: Edge
     assert len(audited(store)) == 1
 
 
+def test_what_was_refused_may_be_asked_again_under_its_key(store: Store, edge: EdgeVoice) -> None:
+    add_person(store, "tom", "north")
+    given, how = Assign(assignee="tom"), {"idempotency_key": "k1"}
+    stale = seen(store, edge)
+    carried(store, edge, Acknowledge())
+    for _ in range(2):
+        assert carried(store, edge, given, LEO, if_match=stale, **how).result is Result.CONFLICT
+    now = seen(store, edge)
+    first = carried(store, edge, given, LEO, if_match=now, **how)
+    assert (first.result, first.reason) == (Result.APPLIED, Reason.ASSIGNED)
+    assert carried(store, edge, given, LEO, if_match=now, **how) == first
+    assert carried(store, edge, given, LEO, if_match=stale, **how) == first
+    assert [entry.detail["result"] for entry in audited(store)] == [
+        "applied", "conflict", "conflict", "applied",
+    ]  # fmt: skip
+
+
 def test_one_key_is_not_two_commands_and_people_do_not_share_keys(store: Store, edge: EdgeVoice) -> None:
     carried(store, edge, Note(text="hot"), idempotency_key="k1")
     reused = carried(store, edge, Note(text="cold"), idempotency_key="k1")
