@@ -288,6 +288,10 @@ MUTANTS = [
         "covers = ticket.version if seen is None else min(seen, ticket.version)", "covers = ticket.version",
     ),
     _of(
+        "an acknowledgement that says no version covers what came after it was given", "P10",
+        "collector.tickets:_acknowledge", "seen = command.given_ms if seen is None else seen", "pass",
+    ),
+    _of(
         "versions begin again where a backup stands", "P10", "collector.tickets:_next_version",
         "max(ticket.version + 1, now_ms)", "ticket.version + 1",
     ),

@@ -29,7 +29,8 @@ TRIES = 6
 class Look:
     """What was on the screen, and when that was asked for."""
 
-    version: int
+    # None: whoever commands does not say.
+    version: int | None
     at: float
 
 
