@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edge_agent.wire import Stamp
 
 REOPEN_WINDOW_MS = 600_000
+REALARM_MS = 86_400_000
 HORIZON_MS = 30 * 86_400_000
 # Stamps are cut to milliseconds.
 ROUNDING_MS = 2
@@ -267,8 +268,16 @@ class Laws:
             self.world.fail(f"I7: {one.gateway_id} is called silent, it was heard {since_s:.1f} s ago")
 
     def after_sweep(self, now_ms: int, since_ms: int) -> None:
-        """Whoever was not heard of for a minute while somebody listened is called silent."""
+        """Whoever was not heard of for a minute while somebody listened is called silent; what was resolved a
+        day ago and is reported asks again.
+        """
         world = self.world
+        forgotten = world.hub.database.raw.execute(
+            "SELECT id FROM ticket WHERE work = 'resolved' AND condition = 'active' AND resolved_ms <= ?",
+            (now_ms - REALARM_MS,),
+        ).fetchone()
+        if forgotten:
+            world.fail(f"I15: ticket {forgotten[0]} was resolved a day ago, its fault goes on")
         if now_ms - since_ms <= SILENT_MS:
             return
         untold = world.hub.database.raw.execute(

@@ -349,6 +349,10 @@ MUTANTS = [
         "if ticket.is_reopened:", "if False:",
     ),
     _of(
+        "what was resolved while it was reported never asks again", "I15", "collector.sweep:_by_time",
+        "for one in overridden", "for one in ()",
+    ),
+    _of(
         "late news joins no tickets", "C4", FOLDING + "_neighbours",
         "or _touches(grouping.span(ticket), spans, window_ms)", "or False",
     ),

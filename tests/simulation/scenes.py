@@ -17,7 +17,7 @@ from simulation.world import World
 
 from collector import redating
 from collector.store import tables
-from collector.tickets import Acknowledge, Reopen
+from collector.tickets import Acknowledge, Reopen, Resolve
 from edge_agent import wire
 from edge_agent.forward import CollectorAwayError, Reply
 from edge_agent.journal_caps import Given
@@ -527,6 +527,25 @@ class NotFixed(Scene):
 
 
 @dataclass(slots=True)
+class Overridden(Scene):
+    """A lead resolves what is reported; a day later it is reported still."""
+
+    async def play(self) -> None:
+        self.people.enrol()
+        lea = self.people.persons[2]
+        await self.turn([(5.0, "belt-1", "jam")])
+        await asyncio.sleep(5.0)
+        self.people._look(lea)
+        ((ticket_id, look),) = lea.seen.items()
+        done = Resolve(note="it squeals", override=True)
+        wanted = Wanted(actor=lea.actor, ticket_id=ticket_id, command=done, key="a" * 32, look=look)
+        if not self.people._arrives(wanted):
+            self.fail("nobody answered: the scene plays nothing")
+        await self.pass_quietly(25 * 3_600.0, stretch=2_000.0)
+        await asyncio.sleep(30.0)
+
+
+@dataclass(slots=True)
 class LookBeforeARestore(Scene):
     """Somebody acknowledges what was on the screen before the database was put back; the fault has returned
     since, and what happened is told anew in one message.
@@ -761,6 +780,7 @@ SCENES = (
     ToldAhead,
     OldLook,
     NotFixed,
+    Overridden,
     LookBeforeARestore,
     SilentBoots,
     LateHour,
