@@ -5,6 +5,8 @@ const PAUSE_MS = 150;
 const SPREAD_MS = 250;
 const RETRY_MS = 3000;
 const AFTER_TOUCH_MS = 300;
+// A release may never be told (a menu of the browser or of the system took it): nobody presses for longer.
+const LONGEST_TOUCH_MS = 5000;
 const ANSWER_WITHIN_MS = 10_000;
 // The collector says that it is there every 15 s: a link that died without a word is noticed by this.
 const SILENT_MS = 40_000;
@@ -19,14 +21,34 @@ let running = false;
 let again = false;
 let timer = 0;
 let touching = false;
-let leaving = false;
+let release = 0;
 
 // A list that moves under a thumb makes it hit the wrong thing: nothing is exchanged while a finger is down.
-for (const [name, down] of [["pointerdown", true], ["pointerup", false], ["pointercancel", false]]) {
-  addEventListener(name, () => {
-    if (down) touching = true;
-    else setTimeout(() => { touching = false; }, AFTER_TOUCH_MS);
+addEventListener("pointerdown", (press) => {
+  if (!press.isPrimary || press.button !== 0) return;
+  touching = true;
+  letGoIn(LONGEST_TOUCH_MS);
+}, { passive: true });
+for (const name of ["pointerup", "pointercancel"]) {
+  addEventListener(name, (press) => {
+    if (press.isPrimary) letGoIn(AFTER_TOUCH_MS);
   }, { passive: true });
+}
+for (const name of ["contextmenu", "blur", "visibilitychange"]) {
+  addEventListener(name, () => letGoIn(AFTER_TOUCH_MS), { passive: true });
+}
+
+function letGoIn(ms) {
+  clearTimeout(release);
+  release = setTimeout(() => {
+    touching = false;
+    catchUp();
+  }, ms);
+}
+
+// A command is under way: an exchanged form would take a second tap.
+function leaving() {
+  return document.querySelector("form[data-sent]") !== null;
 }
 
 function show(state, words) {
@@ -36,7 +58,7 @@ function show(state, words) {
 }
 
 async function refresh() {
-  if (running) {
+  if (running || touching) {
     again = true;
     return;
   }
@@ -51,12 +73,13 @@ async function refresh() {
       location.reload();
       return;
     }
-    if (!answer.ok || leaving) return;
+    const text = await answer.text();
+    if (!answer.ok || leaving()) return;
     if (touching) {
       again = true;
       return;
     }
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
       const next = fresh.getElementById(part.id);
       if (next && next.outerHTML !== part.dataset.was) exchange(part, next);
@@ -66,18 +89,21 @@ async function refresh() {
       const form = mine.form;
       const path = CSS.escape(form.getAttribute("action"));
       const next = fresh.querySelector(`form[action="${path}"] input[name=version]`);
-      if (next && !form.dataset.sent) mine.value = next.value;
+      if (next) mine.value = next.value;
     }
     document.dispatchEvent(new CustomEvent("andon:fresh"));
   } catch {
     // The stream notices a lost link; what is shown stays.
   } finally {
     running = false;
-    if (again) {
-      again = false;
-      soon();
-    }
+    catchUp();
   }
+}
+
+function catchUp() {
+  if (!again || running || touching) return;
+  again = false;
+  soon();
 }
 
 function exchange(part, next) {
@@ -159,18 +185,16 @@ document.addEventListener("submit", (sent) => {
   }
   if (form.method === "post") {
     form.dataset.sent = "1";
-    // Until the next page is here: an exchanged form would take a second tap.
-    leaving = true;
     const button = sent.submitter?.dataset.busy ? sent.submitter : null;
     const words = button?.innerHTML;
     if (button) setTimeout(() => { button.disabled = true; button.textContent = button.dataset.busy; });
     setTimeout(() => {
-      leaving = false;
       delete form.dataset.sent;
       if (button) {
         button.disabled = false;
         button.innerHTML = words;
       }
+      soon();
     }, SENT_FOR_MS);
   }
 });

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -206,6 +206,86 @@ def test_a_page_that_nobody_sees_gives_its_connection_back_and_is_right_when_it_
     expect(page.locator("article")).to_contain_text("Labels are used up")
     assert listening(collector, 1)
 
+
+@pytest.mark.parametrize("button", ["right", "left"])
+def test_a_press_whose_release_is_never_told_does_not_stop_a_page_for_good(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway, button: Literal["right", "left"]
+) -> None:
+    """A menu of the browser takes the release of the right button; other things that of a finger."""
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(page.locator("[data-was]").first).to_be_visible()
+    page.locator("article h3").hover()
+    page.mouse.down(button=button)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/m") else None)
+    gateway.voice.clears(ticket, gateway.minute)
+    gateway.sync()
+    expect(page.locator(f"[data-ticket='{ticket}']")).to_contain_text("Resolved")
+    assert len(asked) <= 2
+
+
+def test_what_changed_under_a_thumb_is_shown_when_it_is_lifted_and_is_not_asked_for_before(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    page.clock.install()
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(page.locator("[data-was]").first).to_be_visible()
+    page.mouse.move(HANDHELD["width"] / 2, HANDHELD["height"] - 5)
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
+    page.evaluate(COUNT_NEWS)
+    page.mouse.down()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/m") else None)
+    gateway.voice.clears(ticket, gateway.minute)
+    gateway.sync()
+    page.wait_for_function("window.news > 0", polling=100)
+    page.clock.run_for(4000)
+    assert asked == []
+    page.mouse.up()
+    page.clock.run_for(1000)
+    expect(page.locator(f"[data-ticket='{ticket}']")).to_contain_text("Resolved")
+    assert len(asked) == 1
+
+
+def test_each_form_that_was_sent_waits_for_its_own_answer(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    first = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    second = gateway.voice.raises(gateway.minute, "printer-8", title="Head is open")
+    gateway.sync()
+    page.clock.install()
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    # None of them gets an answer.
+    page.evaluate("document.addEventListener('submit', (sent) => sent.preventDefault())")
+    buttons = {
+        ticket: page.locator(f"[data-ticket='{ticket}'] form[action$=acknowledge] button")
+        for ticket in (first, second)
+    }
+    buttons[first].click()
+    page.clock.run_for(15_000)
+    buttons[second].click()
+    page.clock.run_for(6_000)
+    expect(buttons[first]).to_be_enabled()
+    gateway.voice.worsens(second, gateway.minute, 40)
+    gateway.sync()
+    page.clock.run_for(5_000)
+    expect(buttons[second]).to_have_text("Sending ...")
+    expect(buttons[second]).to_be_disabled()
+    page.clock.run_for(10_000)
+    expect(buttons[second]).to_be_enabled()
+
+
+COUNT_NEWS = """() => {
+  window.news = 0;
+  new EventSource("/live").addEventListener("change", () => { window.news += 1; });
+}"""
 
 COUNT_STREAMS = """() => {
   window.streams = 0;
