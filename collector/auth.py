@@ -39,7 +39,9 @@ TOKEN_PREFIX = "atk_"  # noqa: S105  the public start of every token
 SESSION_COOKIE = "andon_session"
 # Given with the login form, so that the form itself cannot be forged.
 FORM_COOKIE = "andon_form"
-COOKIES = (SESSION_COOKIE, FORM_COOKIE)
+# Whose passwords were right in this browser before.
+BROWSER_COOKIE = "andon_browser"
+COOKIES = (SESSION_COOKIE, FORM_COOKIE, BROWSER_COOKIE)
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

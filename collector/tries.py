@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from collector.passwords import Limits
+from collector.passwords import Limits, begins_anew
 from collector.store import Store, tries
 
 
@@ -24,4 +24,6 @@ class StoredTries:
         return None if until_ms is None else max(1, (until_ms - now_ms) // 1000 + 1)
 
     async def forgive(self, limits: Limits) -> None:
-        await self._store.write_soon(lambda connection: tries.forgive(connection, limits.keys()))
+        anew = [key for key in limits if begins_anew(key)]
+        once = [key for key in limits if not begins_anew(key)]
+        await self._store.write_soon(lambda connection: tries.forgive(connection, anew=anew, once=once))

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from collector import auth
+from collector import auth, browsers
+from collector.browsers import Browser
 from collector.pages.render import renderer_of
 from collector.pages.texts import duration
 from collector.parts import Parts, form_of, parts_of, session_of
@@ -20,6 +21,7 @@ log = structlog.get_logger()
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
+DAY_S = 24 * 3600
 AGAIN = "This form was no longer good. Please log in again."
 WRONG = "Name or password is wrong."
 
@@ -40,8 +42,15 @@ async def log_in(request: Request) -> Response:
     address = request.client.host if request.client else ""
     known = await parts.store.read_soon(lambda connection: people.person(connection, name))
     stored = known.password_hash if known is not None and not known.disabled else None
+    browser = browsers.read(request.cookies.get(auth.BROWSER_COOKIE, ""))
     try:
-        right = await parts.passwords.verify(account=name, address=address, stored=stored, password=password)
+        right = await parts.passwords.verify(
+            account=name,
+            address=address,
+            browser=browser.id if stored is not None and browser.knows(name, stored) else None,
+            stored=stored,
+            password=password,
+        )
     except TooManyTriesError as error:
         parts.metrics.logins.labels(outcome="too-many").inc()
         log.warning("too many tries to log in", name=name, address=address)
@@ -50,10 +59,10 @@ async def log_in(request: Request) -> Response:
         answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer
     parts.metrics.logins.labels(outcome="right" if right else "wrong").inc()
-    if not right:
+    if not right or stored is None:
         log.info("a log-in was refused", name=name, address=address)
         return form(request, next_path=next_path, name=name, refusal=WRONG, status=403)
-    return await _welcome(request, parts, name, next_path)
+    return await _welcome(request, parts, name, next_path, browser.met(name, stored))
 
 
 @router.post("/logout")
@@ -68,7 +77,7 @@ async def log_out(request: Request) -> Response:
     return answer
 
 
-async def _welcome(request: Request, parts: Parts, name: str, next_path: str) -> Response:
+async def _welcome(request: Request, parts: Parts, name: str, next_path: str, browser: Browser) -> Response:
     """A new session each time: a cookie that was there before log-in is worth nothing after it."""
     cookie = auth.new_secret()
     now_ms = parts.now_ms()
@@ -98,6 +107,15 @@ async def _welcome(request: Request, parts: Parts, name: str, next_path: str) ->
         secure=parts.settings.https,
         httponly=True,
         samesite="lax",
+    )
+    answer.set_cookie(
+        auth.BROWSER_COOKIE,
+        browser.cookie,
+        max_age=browsers.COOKIE_DAYS * DAY_S,
+        path="/login",
+        secure=parts.settings.https,
+        httponly=True,
+        samesite="strict",
     )
     answer.delete_cookie(auth.FORM_COOKIE, path="/login")
     return answer

@@ -547,6 +547,7 @@ login_try = Table(
     Column("id", Serial, primary_key=True),
     # None: any account.
     Column("account", String(64)),
+    # "*": any network.
     Column("network", String(64), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Index("login_try_of", "network", "account"),

@@ -1,8 +1,8 @@
-"""Wrong passwords, as several collectors count them: of an account from a network, and of a network."""
+"""Wrong passwords, as several collectors count them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
@@ -16,8 +16,8 @@ def enter(connection: Connection, limits: Mapping[Key, int], now_ms: int, window
     """Counts one more for each key; or counts nothing, and says when there is room again."""
     if connection.dialect.name == "postgresql":
         # Guesses that come by several collectors at the same moment are counted one after the other.
-        for network in sorted({network for _, network in limits}):
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(network, 0))))
+        for name in sorted(f"{network} {account or ''}" for account, network in limits):
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
     at_ms = login_try.c.at_ms
     connection.execute(delete(login_try).where(at_ms <= now_ms - window_ms))
     for key, limit in limits.items():
@@ -30,14 +30,13 @@ def enter(connection: Connection, limits: Mapping[Key, int], now_ms: int, window
     return None
 
 
-def forgive(connection: Connection, keys: Collection[Key]) -> None:
-    """The password was right: the account begins anew, and of all of the network this try does not count."""
-    for account, network in keys:
-        own = _of((account, network))
-        if account is None:
-            last = select(func.max(login_try.c.id)).where(own).scalar_subquery()
-            own = and_(own, login_try.c.id == last)
-        connection.execute(delete(login_try).where(own))
+def forgive(connection: Connection, *, anew: Iterable[Key], once: Iterable[Key]) -> None:
+    """The password was right: the first begin anew, of the others this try does not count."""
+    for key in anew:
+        connection.execute(delete(login_try).where(_of(key)))
+    for key in once:
+        last = select(func.max(login_try.c.id)).where(_of(key)).scalar_subquery()
+        connection.execute(delete(login_try).where(login_try.c.id == last))
 
 
 def _of(key: Key) -> ColumnElement[bool]:

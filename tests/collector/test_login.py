@@ -6,9 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from rigs.web import PASSWORD, House, csrf_in, house
+from rigs.web import PASSWORD, ROOT, House, csrf_in, house
 
-from collector import admin, auth, passwords
+from collector import admin, auth, browsers, passwords
+from collector.guard import MAX_COOKIE_BYTES
 from collector.pages.login import safe_path
 from collector.passwords import Passwords, TooManyTriesError
 from collector.store import Store, people, tables
@@ -191,6 +192,100 @@ async def test_ten_thousand_guesses_cost_at_most_twenty_hashes(monkeypatch: pyte
     assert refused == 10_000 - len(hashed)
 
 
+@pytest.mark.parametrize(
+    "address", ["2001:db8:0:{0:x}::1", "2001:db8:{0:x}::1", "10.1.{1}.{2}", "{0:x}.botnet"], ids=str
+)
+async def test_ten_thousand_guesses_at_one_account_from_as_many_networks_cost_at_most_twenty_hashes(
+    address: str,
+) -> None:
+    door = Passwords(tries=5, window_s=300, monotonic_s=lambda: 0.0)
+    addresses = [address.format(number, number // 256, number % 256) for number in range(10_000)]
+    assert await tries_until_shut(door, ["bob"] * len(addresses), addresses) == 20
+
+
+async def test_a_guesser_with_all_of_an_ipv6_site_has_four_times_what_one_network_has() -> None:
+    door = Passwords(tries=5, window_s=300, monotonic_s=lambda: 0.0)
+    addresses = [f"2001:db8:0:{number:x}::1" for number in range(1_000)]
+    accounts = [f"person-{number}" for number in range(len(addresses))]
+    assert await tries_until_shut(door, accounts, addresses) == 80
+
+
+async def test_guesses_at_an_account_from_everywhere_do_not_shut_its_owner_out(home: House) -> None:
+    owner = await home.log_in("bob")
+    refused = await attempt(home.client(), "bob", "wrong")
+    assert auth.BROWSER_COOKIE not in refused.cookies
+    await guess_from_everywhere(home, "bob")
+    assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 429
+    assert (await owner.get("/m")).status_code == 200, "who is logged in stays so"
+    assert (await attempt(next_morning(owner), "bob", PASSWORD)).status_code == 303
+    assert (await attempt(home.client(), "bob", "wrong")).status_code == 429, "that forgave no guess"
+    home.clock.forward(minutes=6)
+    assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 303
+
+
+async def test_a_browser_that_knows_a_person_has_five_tries_for_that_person_alone(home: House) -> None:
+    handheld = next_morning(await home.log_in("bob"))
+    for name in ("bob", "alice"):
+        await guess_from_everywhere(home, name)
+    assert (await attempt(handheld, "alice", PASSWORD)).status_code == 429
+    for _ in range(5):
+        assert (await attempt(handheld, "bob", "wrong")).status_code == 403
+    assert (await attempt(handheld, "bob", PASSWORD)).status_code == 429
+
+
+async def test_a_handheld_that_is_shared_knows_those_who_used_it(home: House) -> None:
+    handheld = home.client()
+    for name in ("alice", "bob", "dave"):
+        assert (await attempt(handheld, name, PASSWORD)).status_code == 303
+        next_morning(handheld)
+    for name in ("alice", "bob", "dave", "carol"):
+        await guess_from_everywhere(home, name)
+        status = (await attempt(handheld, name, PASSWORD)).status_code
+        assert status == (429 if name == "carol" else 303), name
+        next_morning(handheld)
+
+
+async def test_a_new_password_makes_every_browser_a_stranger(home: House) -> None:
+    owner = await home.log_in("bob")
+    changed = passwords.hash_password("another password")
+    home.order(admin.AddPerson(name="bob", role=Role.TECHNICIAN, sites=["north"], password_hash=changed))
+    await guess_from_everywhere(home, "bob")
+    assert (await attempt(next_morning(owner), "bob", "another password")).status_code == 429
+
+
+def test_a_browser_remembers_those_who_were_there_last_in_a_cookie_of_bounded_length() -> None:
+    browser = browsers.read("")
+    for number in range(100):
+        browser = browsers.read(browser.met(f"person-{number}", "stored").cookie)
+    assert [browser.knows(f"person-{number}", "stored") for number in (87, 88, 99)] == [False, True, True]
+    assert not browser.knows("person-99", "another")
+    assert len(browser.cookie) <= MAX_COOKIE_BYTES
+    assert len(browser.met("person-90", "stored").cookie) == len(browser.cookie)
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "0" * 16 + ".", "0" * 16 + "." + "g" * 16, "é" * 16])
+def test_a_cookie_that_nobody_gave_out_is_that_of_a_new_browser(cookie: str) -> None:
+    assert browsers.read(cookie).id != browsers.read(cookie).id
+    assert not browsers.read(cookie).knows("bob", "stored")
+
+
+def next_morning(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The session is over, the browser the same."""
+    if auth.SESSION_COOKIE in client.cookies:
+        client.cookies.delete(auth.SESSION_COOKIE)
+    return client
+
+
+async def guess_from_everywhere(home: House, name: str) -> None:
+    """Until nobody can guess any more, wherever from."""
+    for number in range(100):
+        transport = httpx.ASGITransport(home.app, client=(f"2001:db8:{number:x}::1", 40_000))
+        async with httpx.AsyncClient(transport=transport, base_url=ROOT) as stranger:
+            if (await attempt(stranger, name, "guess")).status_code == 429:
+                return
+    raise AssertionError("it never ended")
+
+
 async def test_an_empty_name_first_does_not_lift_the_limit_of_the_address() -> None:
     door = Passwords(tries=5, window_s=300, monotonic_s=lambda: 0.0)
     assert await tries_until_shut(door, ["", *(f"person-{number}" for number in range(40))]) == 20
@@ -202,6 +297,8 @@ async def test_an_empty_name_first_does_not_lift_the_limit_of_the_address() -> N
         ([f"2001:db8:0:1::{number:x}" for number in range(40)], 20),
         ([f"2001:db8:0:{number:x}::1" for number in range(40)], 40),
         ([f"::ffff:10.0.0.{number % 2}" for number in range(60)], 40),
+        ([f"10.0.0.1:{40_000 + number}" for number in range(60)], 20),
+        ([f"[2001:db8:0:1::{number:x}]:{40_000 + number}" for number in range(60)], 20),
     ],
 )
 async def test_addresses_of_one_network_are_one_guesser(addresses: list[str], how_many: int) -> None:
