@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -141,11 +142,23 @@ def grouped(views: Iterable[TicketView]) -> list[tuple[Group, Sequence[Card]]]:
     return [(group, members) for group, members in found.items() if members]
 
 
-def counts(views: Iterable[TicketView]) -> list[tuple[str, str, int]]:
+def shapes(views: Iterable[TicketView]) -> Counter[str]:
+    """How many there are of each."""
+    return Counter(one.shape for one in cards(views))
+
+
+def shapes_at_hand(numbers: Mapping[tuple[Condition, str], int]) -> Counter[str]:
+    """The same of what is not shown one by one: by condition and severity, nothing of it hidden or over."""
+    found: Counter[str] = Counter()
+    for (condition, band), number in numbers.items():
+        found["unknown" if condition is Condition.UNKNOWN else band] += number
+    return found
+
+
+def counts(numbers: Counter[str]) -> list[tuple[str, str, int]]:
     """(shape, word, number) of what is active or unknown now."""
-    shapes = [one.shape for one in cards(views)]
     words = (("stop", "stopped"), ("degraded", "degraded"), ("notice", "to notice"), ("unknown", "unknown"))
-    return [(shape, word, shapes.count(shape)) for shape, word in words if shape in shapes]
+    return [(shape, word, numbers[shape]) for shape, word in words if numbers[shape]]
 
 
 def _group(view: TicketView) -> Group:

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from collector import act
 from collector.auth import COMMANDS, scope_of
 from collector.pages import around, evidence
-from collector.pages.cards import ENDED_SHOWN, card, cards, counts, explained, grouped
+from collector.pages.cards import ENDED_SHOWN, card, cards, counts, explained, grouped, shapes, shapes_at_hand
 from collector.pages.login import safe_path
 from collector.pages.render import Said, page, parts_and_actor, with_said
 from collector.parts import form_of
@@ -22,8 +22,8 @@ from collector.problems import Problem, not_found
 from collector.store import devices as device_store
 from collector.store import figures
 from collector.store import tickets as ticket_store
-from collector.store.tickets import State, TicketDetail, TicketFilter
-from collector.tickets import Acknowledge, Assign, Command, Note, Reopen, Resolve, Start
+from collector.store.tickets import State, TicketDetail, TicketFilter, TicketView
+from collector.tickets import Acknowledge, Assign, Command, Condition, Note, Reopen, Resolve, Start
 
 router = APIRouter(include_in_schema=False)
 
@@ -51,17 +51,19 @@ FILTERS = ("q", "state", "severity", "site", "place", "device")
 async def handheld(request: Request) -> HTMLResponse:
     parts, actor = parts_and_actor(request)
     site = request.query_params.get("site") or None
-    found, more = await parts.store.read_soon(
-        lambda connection: ticket_store.at_hand(
-            connection, scope_of(actor), site, limit=HANDHELD_LIMIT, ended=ENDED_SHOWN
-        )
-    )
-    sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope_of(actor)))
+    scope = scope_of(actor)
+
+    def read(connection: Connection) -> tuple[list[TicketView], bool, dict[tuple[Condition, str], int]]:
+        found, more = ticket_store.at_hand(connection, scope, site, limit=HANDHELD_LIMIT, ended=ENDED_SHOWN)
+        return found, more, ticket_store.count_at_hand(connection, scope, site)
+
+    found, more, numbers = await parts.store.read_soon(read)
+    sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope))
     return page(
         request,
         "hand_list.html",
         groups=grouped(found),
-        counts=counts(found),
+        counts=counts(shapes_at_hand(numbers)),
         more=more,
         limit=HANDHELD_LIMIT,
         commands=COMMANDS,
@@ -101,7 +103,7 @@ async def desk(request: Request) -> HTMLResponse:
         "desk_list.html",
         here="/",
         cards=cards(found.items),
-        counts=counts(found.items) if after is None else [],
+        counts=counts(shapes(found.items)) if after is None else [],
         asked=asked,
         filtered=any(value for name, value in asked.items() if name != "state"),
         states={state.value: words for state, words in STATES.items()} | {HIDDEN: "Hidden"},

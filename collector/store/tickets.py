@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -229,6 +230,21 @@ def at_hand(
     ).all()
     shown = [*found[:limit], *(ticket_rows.from_row(row) for row in over)]
     return views(connection, shown), len(found) > limit
+
+
+def count_at_hand(
+    connection: Connection, sites: frozenset[str] | None, site: str | None
+) -> dict[tuple[Condition, str], int]:
+    """How many there are of what a handheld shows, by condition and severity, without what has ended."""
+    terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site, hidden=False))
+    found: Counter[tuple[Condition, str]] = Counter()
+    for condition, severity, number in connection.execute(
+        select(ticket.c.condition, ticket.c.severity, func.count())
+        .where(*terms, ticket.c.condition != Condition.CLEARED.value)
+        .group_by(ticket.c.condition, ticket.c.severity)
+    ):
+        found[Condition(condition), Severity.band(severity).word] += number
+    return found
 
 
 def detail(connection: Connection, ticket_id: str) -> TicketDetail | None:

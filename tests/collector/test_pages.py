@@ -15,6 +15,7 @@ from collector.dating import HOUR_MS
 from collector.pages import render
 from collector.pages.cards import ENDED_SHOWN
 from collector.store import Store
+from collector.sweep import sweep
 from edge_agent import wire
 
 PAGES = ("/", "/m", "/downtime", "/devices", "/gateways", "/login")
@@ -596,3 +597,33 @@ async def test_the_session_cookie_is_not_in_any_page(home: House) -> None:
     cookie = client.cookies[auth.SESSION_COOKIE]
     for path in PAGES[:-1]:
         assert cookie not in (await client.get(path)).text
+
+
+async def test_the_handheld_counts_what_is_there_now_beyond_what_it_lists(home: House) -> None:
+    silent, other = await home.enrol("north", "gw-silent"), await home.enrol("south", "gw-south")
+    for gateway, device in ((silent, "scanner"), (other, "press")):
+        gateway.voice.watches(*(f"{device}-{number}" for number in range(3)))
+        for number in range(3):
+            gateway.voice.raises(0, f"{device}-{number}", severity=20)
+        await home.sync(gateway)
+    home.clock.forward(minutes=10)
+    storm = await home.enrol("north", "gw-storm")
+    storm.voice.watches(*(f"belt-{number}" for number in range(261)))
+    over = [storm.voice.raises(9, f"belt-{number}") for number in range(261)][-1]
+    await home.sync(storm)
+    storm.voice.clears(over, 9.5)
+    await home.sync(storm)
+    home.store.write(lambda connection: sweep(connection, home.clock.ms, started_ms=0))
+    client = await home.log_in("bob")
+    # And the gateway that fell silent.
+    for path in ("/m", "/m?site=north"):
+        page = (await client.get(path)).text
+        assert counted(page) == {"stopped": 260 + 1, "unknown": 3}, path
+        assert "The worst 200" in page
+    assert counted((await client.get("/m?site=south")).text) == {}
+    client = await home.log_in("carol")
+    assert counted((await client.get("/m")).text) == {"stopped": 1, "unknown": 3}
+
+
+def counted(page: str) -> dict[str, int]:
+    return {word: int(number) for number, word in re.findall(r"<b>(\d+)</b> ([a-z ]+)</span>", page)}

@@ -121,6 +121,7 @@ def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
         "handheld": lambda connection: tickets.at_hand(
             connection, frozenset({"north"}), "north", limit=50, ended=10
         ),
+        "its counts": lambda connection: tickets.count_at_hand(connection, frozenset({"north"}), "north"),
         "ticket": lambda connection: tickets.detail(connection, ticket.id),
         "devices": lambda connection: devices.devices(connection, frozenset({"north"}), None),
         "gateways": lambda connection: gateways.gateways(connection, frozenset({"north"})),
