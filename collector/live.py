@@ -1,7 +1,9 @@
 """Fans ticket changes out to the open pages of this process, whichever collector they came from.
 
 Each subscriber has a bounded queue. One that does not keep up loses its queue and gets a single
-``reload`` instead: a page that reloads what it shows is right again, whatever it missed.
+``reload`` instead: a page that reloads what it shows is right again, whatever it missed. One person has
+a part of the room; a page too many takes the place of the oldest, which is the likeliest to be a link that
+died without a word.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from enum import StrEnum
 from collector.tickets import may_see
 
 QUEUE_LENGTH = 64
+PAGES_OF_ONE = 20
 
 
 class Word(StrEnum):
@@ -35,6 +38,7 @@ class News:
 class Subscriber:
     """One open page; sees only its sites."""
 
+    who: str
     sites: frozenset[str]
     waiting: deque[News] = field(default_factory=deque)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,7 +64,8 @@ class Live:
     def __init__(self, *, limit: int) -> None:
         self.limit = limit
         self.closed = False
-        self._subscribers: set[Subscriber] = set()
+        # The oldest first.
+        self._subscribers: dict[Subscriber, None] = {}
 
     def __len__(self) -> int:
         return len(self._subscribers)
@@ -70,16 +75,20 @@ class Live:
         """Nobody more can listen: the limit is reached, or the collector is stopping."""
         return self.closed or len(self._subscribers) >= self.limit
 
-    def subscribe(self, sites: Iterable[str]) -> Subscriber | None:
-        """``None`` when it is full."""
+    def subscribe(self, who: str, sites: Iterable[str]) -> Subscriber | None:
+        """``None`` when it is full. The oldest page of a person who has too many is closed."""
         if self.full:
             return None
-        subscriber = Subscriber(sites=frozenset(sites))
-        self._subscribers.add(subscriber)
+        own = [subscriber for subscriber in self._subscribers if subscriber.who == who]
+        if len(own) >= PAGES_OF_ONE:
+            self.leave(own[0])
+            _close(own[0])
+        subscriber = Subscriber(who=who, sites=frozenset(sites))
+        self._subscribers[subscriber] = None
         return subscriber
 
     def leave(self, subscriber: Subscriber) -> None:
-        self._subscribers.discard(subscriber)
+        self._subscribers.pop(subscriber, None)
 
     def publish(self, changes: Iterable[tuple[str, str]]) -> None:
         """``changes`` are (ticket id, site); several of one ticket in one call are one."""
@@ -98,8 +107,12 @@ class Live:
         """Every stream ends at once, so that stopping does not wait for open pages."""
         self.closed = True
         for subscriber in self._subscribers:
-            subscriber.closed = True
-            subscriber.woken.set()
+            _close(subscriber)
+
+
+def _close(subscriber: Subscriber) -> None:
+    subscriber.closed = True
+    subscriber.woken.set()
 
 
 def _hand(subscriber: Subscriber, news: News) -> None:

@@ -20,6 +20,9 @@ router = APIRouter()
 CHECK_SESSION_S = 20.0
 # What a browser waits before it connects again, ms.
 RETRY_MS = 2000
+# The same of a page whose place another page of the same person took: else they would take it from each other
+# all the time.
+MOVED_RETRY_MS = 30_000
 # Time in which a stream ends by itself when the collector stops; less than the server waits for it.
 FAREWELL_S = 1.0
 
@@ -40,7 +43,7 @@ async def live(request: Request) -> Response:
 
 async def tell(parts: Parts, session: Session) -> AsyncIterator[ServerSentEvent]:
     """Subscribes only when the answer is under way: a browser that has left before is not remembered."""
-    subscriber = parts.live.subscribe(session.actor.sites)
+    subscriber = parts.live.subscribe(session.actor.name, session.actor.sites)
     if subscriber is None:
         return
     try:
@@ -55,5 +58,7 @@ async def tell(parts: Parts, session: Session) -> AsyncIterator[ServerSentEvent]
             if news is not None:
                 body = json.dumps({"ticket": news.ticket, "site": news.site})
                 yield ServerSentEvent(event=news.word.value, data=body)
+        if not parts.live.closed:
+            yield ServerSentEvent(comment="another page took this place", retry=MOVED_RETRY_MS)
     finally:
         parts.live.leave(subscriber)

@@ -11,15 +11,15 @@ from rigs.web import House, house
 from sqlalchemy import func, select, text
 
 from collector import auth
-from collector.api.live import CHECK_SESSION_S, tell
+from collector.api.live import CHECK_SESSION_S, MOVED_RETRY_MS, RETRY_MS, tell
 from collector.ingest import Change
-from collector.live import QUEUE_LENGTH, Live, News, Subscriber, Word
+from collector.live import PAGES_OF_ONE, QUEUE_LENGTH, Live, News, Subscriber, Word
 from collector.store import Store, news
 
 
 async def test_each_page_hears_of_its_sites_alone() -> None:
     live = Live(limit=9)
-    north, every = live.subscribe({"north"}), live.subscribe({"*"})
+    north, every = live.subscribe("bob", {"north"}), live.subscribe("bob", {"*"})
     assert north is not None
     assert every is not None
     live.publish([("t1", "north"), ("t2", "south"), ("t1", "north")])
@@ -30,7 +30,7 @@ async def test_each_page_hears_of_its_sites_alone() -> None:
 
 async def test_a_page_that_does_not_keep_up_is_told_to_reload_once() -> None:
     live = Live(limit=9)
-    slow, quick = live.subscribe({"*"}), live.subscribe({"*"})
+    slow, quick = live.subscribe("bob", {"*"}), live.subscribe("bob", {"*"})
     assert slow is not None
     assert quick is not None
     for number in range(QUEUE_LENGTH * 3):
@@ -44,7 +44,7 @@ async def test_a_page_that_does_not_keep_up_is_told_to_reload_once() -> None:
 
 async def test_waiting_ends_with_the_news() -> None:
     live = Live(limit=9)
-    page = live.subscribe({"*"})
+    page = live.subscribe("bob", {"*"})
     assert page is not None
     waiting = asyncio.create_task(page.next(60))
     await asyncio.sleep(0)
@@ -56,25 +56,60 @@ async def test_waiting_ends_with_the_news() -> None:
 
 async def test_stopping_lets_every_page_go_and_takes_no_new_one() -> None:
     live = Live(limit=9)
-    page = live.subscribe({"*"})
+    page = live.subscribe("bob", {"*"})
     assert page is not None
     waiting = asyncio.create_task(page.next(60))
     await asyncio.sleep(0)
     live.close()
     assert await waiting is None
     assert page.closed
-    assert live.subscribe({"*"}) is None
+    assert live.subscribe("bob", {"*"}) is None
 
 
 async def test_there_is_an_end_to_how_many_may_listen() -> None:
     live = Live(limit=2)
-    first, second = live.subscribe({"*"}), live.subscribe({"*"})
-    assert live.subscribe({"*"}) is None
+    first, second = live.subscribe("bob", {"*"}), live.subscribe("bob", {"*"})
+    assert live.subscribe("bob", {"*"}) is None
     assert first is not None
     assert second is not None
     live.leave(first)
     assert len(live) == 1
-    assert live.subscribe({"*"}) is not None
+    assert live.subscribe("bob", {"*"}) is not None
+
+
+async def test_one_person_cannot_take_the_room_of_all() -> None:
+    live = Live(limit=PAGES_OF_ONE + 2)
+    others = live.subscribe("alice", {"*"})
+    pages = [live.subscribe("bob", {"*"}) for _ in range(200)]
+    assert len(live) == PAGES_OF_ONE + 1
+    assert others is not None
+    assert not others.closed
+    # The newest stay: who reconnects after a link that died has no use for the oldest.
+    assert [page is not None and page.closed for page in pages] == [True] * 180 + [False] * 20
+    live.publish([("t1", "north")])
+    newest, oldest = pages[-1], pages[0]
+    assert newest is not None
+    assert oldest is not None
+    assert await newest.next(1) == News(word=Word.CHANGE, ticket="t1", site="north")
+    assert await oldest.next(1) is None
+    live.leave(oldest)
+    assert live.subscribe("carol", {"*"}) is not None
+    assert live.subscribe("dave", {"*"}) is None
+
+
+async def test_a_page_whose_place_was_taken_comes_back_later_than_others(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.add_cast()
+        client = await home.log_in("bob")
+        session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
+        assert session is not None
+        stream = tell(home.parts, session)
+        assert (await anext(stream)).retry == RETRY_MS
+        for _ in range(PAGES_OF_ONE):
+            home.parts.live.subscribe("bob", {"north"})
+        assert (await anext(stream)).retry == MOVED_RETRY_MS
+        assert await anext(stream, None) is None
+        assert len(home.parts.live) == PAGES_OF_ONE
 
 
 async def test_a_session_that_ended_hears_no_more_however_much_there_is_to_tell(tmp_path: Path) -> None:
@@ -113,7 +148,7 @@ async def test_one_page_too_many_is_asked_to_come_back(tmp_path: Path) -> None:
     async with house(tmp_path, max_live=1) as home:
         home.add_cast()
         client = await home.log_in("bob")
-        assert home.parts.live.subscribe({"north"}) is not None
+        assert home.parts.live.subscribe("bob", {"north"}) is not None
         answer = await client.get("/live")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "15")
 
@@ -140,7 +175,7 @@ async def two_houses(folder: Path, url: str) -> AsyncIterator[tuple[House, House
 
 
 def listening(home: House, *sites: str) -> Subscriber:
-    page = home.parts.live.subscribe(sites)
+    page = home.parts.live.subscribe("bob", sites)
     assert page is not None
     return page
 

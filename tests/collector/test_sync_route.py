@@ -510,7 +510,7 @@ async def test_a_sync_tells_the_open_pages_of_its_site_alone(tmp_path: Path) -> 
 
 
 async def _tells_its_site_alone(home: House) -> None:
-    north, south = home.parts.live.subscribe({"north"}), home.parts.live.subscribe({"south"})
+    north, south = home.parts.live.subscribe("bob", {"north"}), home.parts.live.subscribe("bob", {"south"})
     assert north is not None
     assert south is not None
     ticket = await home.ticket()
