@@ -151,7 +151,7 @@ def build(parts: Parts) -> FastAPI:
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """Every (method, path template) that the application would answer. HEAD comes with GET."""
+    """Every (method, path template) that the application would answer; the guard makes a GET of a HEAD."""
     for route in iter_route_contexts(app.routes):
         for method in route.methods or {"ANY"}:
             if method != "HEAD":

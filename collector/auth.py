@@ -78,6 +78,8 @@ class Rule:
     who: Who | frozenset[Role]
     # Pages answer strangers with the login form, the rest with a problem document.
     page: bool = False
+    # Its answer does not end, so nobody may ask for its head alone.
+    endless: bool = False
 
     @property
     def takes_tokens(self) -> bool:
@@ -119,7 +121,7 @@ ROUTES: tuple[Rule, ...] = (
     Rule(method="GET", path="/login", who=Who.ANYONE, page=True),
     Rule(method="POST", path="/login", who=Who.ANYONE, page=True),
     Rule(method="POST", path="/logout", who=PEOPLE, page=True),
-    Rule(method="GET", path="/live", who=PEOPLE),
+    Rule(method="GET", path="/live", who=PEOPLE, endless=True),
     Rule(method="GET", path="/m", who=PEOPLE, page=True),
     Rule(method="GET", path="/m/t/{ticket}", who=PEOPLE, page=True),
     *_commands("/m/t", page=True),
@@ -145,7 +147,7 @@ class Door:
 
 @dataclass(slots=True)
 class Table:
-    """Finds the rule of a request."""
+    """Finds the rule of a request; of a HEAD that of the GET."""
 
     rules: tuple[Rule, ...] = ROUTES
     _fixed: dict[str, dict[str, Rule]] = field(init=False, default_factory=dict)
@@ -154,7 +156,10 @@ class Table:
     def __post_init__(self) -> None:
         by_path: dict[str, dict[str, Rule]] = {}
         for rule in self.rules:
-            by_path.setdefault(rule.path, {})[rule.method] = rule
+            methods = by_path.setdefault(rule.path, {})
+            methods[rule.method] = rule
+            if rule.method == "GET" and not rule.endless:
+                methods["HEAD"] = rule
         for path, methods in by_path.items():
             if "{" in path:
                 self._shaped.append((compile_path(path)[0], methods))

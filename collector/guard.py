@@ -290,7 +290,10 @@ class Guard:
         if rule is None:
             problem = _no_door(scope, door.allowed)
             await self._refuse(request, problem, wants_page(request))(scope, receive, send)
-        elif rule.who is Who.GATEWAY:
+            return
+        # Behind this a HEAD is a GET; the server leaves the body out.
+        scope["method"] = rule.method
+        if rule.who is Who.GATEWAY:
             await self._gateway(request, declared, send)
         else:
             await self._person(request, rule, send)

@@ -364,6 +364,7 @@ async def test_every_operation_is_described_and_every_example_fits_its_schema(ho
         "/api/v1/enroll",
         "/metrics",
     }
+    assert {method for method, _, _ in operations} == {"get", "post"}
     for method, path, operation in operations:
         assert operation.get("summary") or operation.get("description"), f"{method} {path}"
     with_examples = 0

@@ -219,6 +219,26 @@ async def test_the_table_names_no_route_that_the_application_does_not_have(tmp_p
         assert {(rule.method, rule.path) for rule in ROUTES} == set(routes(build(home.parts)))
 
 
+async def test_a_head_is_let_in_where_a_get_is_and_nowhere_else(stage: Stage) -> None:
+    client, _ = await stage.client("alice")
+    stranger = stage.home.client()
+    gets = {rule.path: rule for rule in WALKED if rule.method == "GET"}
+    for path in {rule.path for rule in WALKED}:
+        asked = path.replace("{ticket}", stage.north).replace("{path:path}", "andon.css")
+        for who in (client, stranger):
+            head = await who.head(asked)
+            if path not in gets:
+                assert (head.status_code, "HEAD" in head.headers["allow"]) == (405, False), path
+                continue
+            got = await who.get(asked)
+            assert head.status_code == got.status_code, path
+            assert head.headers.get("location") == got.headers.get("location"), path
+    # That answer has no end.
+    refused = await client.head("/live")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    assert (await client.delete("/m")).headers["allow"] == "GET, HEAD"
+
+
 async def test_the_form_of_a_page_carries_the_token_of_its_session(stage: Stage) -> None:
     client, csrf = await stage.client("bob")
     assert csrf_in((await client.get("/m")).text) == csrf

@@ -4,6 +4,7 @@ once."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -152,6 +153,23 @@ def test_an_open_page_does_not_delay_the_end(tmp_path: Path) -> None:
         assert ended.wait(60), "the stream was ended by the server, in order"
         page.join()
         assert collector.process.wait(60) == 0
+
+
+def test_a_head_is_answered_as_a_get_without_its_body_on_a_connection_that_goes_on(tmp_path: Path) -> None:
+    """As monitors and load balancers ask."""
+    with collector_program(tmp_path / "data") as collector:
+        address = urlsplit(collector.url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        seen: dict[tuple[str, str], tuple[int, bytes, str | None]] = {}
+        for path in ("/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/login", "/m", "/nothing"):
+            for method in ("HEAD", "GET"):
+                connection.request(method, path)
+                answer = connection.getresponse()
+                seen[method, path] = (answer.status, answer.read(), answer.getheader("Content-Type"))
+            (status, body, kind), got = seen["HEAD", path], seen["GET", path]
+            assert (status, body, kind) == (got[0], b"", got[2]), path
+        assert [seen["HEAD", path][0] for path in ("/healthz", "/readyz", "/m")] == [200, 200, 303]
+        connection.close()
 
 
 def test_without_people_it_says_how_to_add_the_first(tmp_path: Path) -> None:
