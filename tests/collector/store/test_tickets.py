@@ -91,6 +91,29 @@ def test_a_severity_that_is_none_is_refused(store: Store) -> None:
         found(store, severity="fatal")
 
 
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("hall", ["a", "b"]),
+        ("HALL", ["c"]),
+        ("Hall", []),
+        ("halle-ä/ö_%", ["d", "e"]),
+        ("halle-ä/ö", []),
+        ("halle-Ä/ö_%", []),
+    ],
+)
+def test_a_place_is_narrowed_by_whole_levels_as_they_are_written(
+    store: Store, place: str, expected: list[str]
+) -> None:
+    places = {"a": "hall", "b": "hall/line-1", "c": "HALL/line-1", "d": "halle-ä/ö_%/x", "e": "halle-ä/ö_%"}
+    for seed, (device, its_place) in enumerate(places.items()):
+        edge = EdgeVoice(enrol(store, f"gw-{device}"), seed=seed)
+        edge.watches(device, place=its_place)
+        edge.raises(0, device=device)
+        edge.sync(store, 0.1)
+    assert sorted(found(store, place=place)) == expected
+
+
 @pytest.mark.parametrize("after", ["", "x", "-", "12", "12-", "12-'", "-5-aa", "9" * 40 + "-aa"])
 def test_a_cursor_that_is_not_ours_is_refused(store: Store, after: str) -> None:
     with pytest.raises(ValueError, match="after"):
