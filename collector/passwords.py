@@ -28,7 +28,8 @@ ADDRESS_FACTOR = 4
 # The same of all addresses together on one account, where its owner has not logged in before.
 ACCOUNT_FACTOR = 4
 EVERYWHERE = "*"
-MAX_REMEMBERED = 10_000
+# Keys; a try has four at most.
+MAX_REMEMBERED = 20_000
 # One customer of a provider has at least so much of IPv6, and may come from any address in it.
 IPV6_PREFIX = 64
 # One site has at most so much (RFC 6177): 65,536 of these networks.

@@ -37,6 +37,8 @@ async def test_a_person_logs_in_works_and_logs_out(home: House) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/m")
     cookie = next(line for line in answer.headers.get_list("set-cookie") if auth.SESSION_COOKIE in line)
     assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/"))
+    browser = next(line for line in answer.headers.get_list("set-cookie") if auth.BROWSER_COOKIE in line)
+    assert all(word in browser for word in ("HttpOnly", "SameSite=strict", "Path=/login"))
     page = await client.get("/m")
     assert page.status_code == 200
     kept = client.cookies[auth.SESSION_COOKIE]
