@@ -77,6 +77,7 @@ def made_here(
             "digest": "",
             "open": True,
             "unknown": False,
+            "unknown_ms": None,
             "minted": True,
             "estimated": False,
             "reason": "",
@@ -112,6 +113,7 @@ def ended_here(values: Mapping[str, Any], reason: str, now_ms: int, *, since_ms:
     ended = {
         "open": False,
         "unknown": False,
+        "unknown_ms": None,
         "estimated": True,
         "reason": reason,
         "end_ms": max(values["start_ms"], now_ms),

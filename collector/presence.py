@@ -97,7 +97,9 @@ def _settle(
         if uid not in exchange.pending:
             values = whole[uid]
             advice = str(values["row"].get("advice", ""))
-            exchange.pending[uid] = Pending(values=values | {"unknown": False}, advice=clean(advice))
+            exchange.pending[uid] = Pending(
+                values=values | {"unknown": False, "unknown_ms": None}, advice=clean(advice)
+            )
 
 
 def contact(exchange: Exchange) -> None:

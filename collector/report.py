@@ -81,12 +81,11 @@ def downtimes(connection: Connection, site: str, from_ms: int, to_ms: int, now_m
     if from_ms >= to_ms:
         raise ValueError("the window is empty, or begins after now")
     told = stored.touching(connection, site, from_ms, to_ms)
-    silent_since = stored.silent_since(connection, site)
-    stops = _stops(told, silent_since, now_ms)
+    stops = _stops(told, now_ms)
     blind = _by_watch(
         [
             *_blind(told, stored.contacts(connection, site), now_ms),
-            *_doubted(told, silent_since, now_ms),
+            *_doubted(told, now_ms),
             *stored.gaps(connection, site, from_ms, to_ms),
             *stored.absences(connection, site, from_ms, to_ms),
         ]
@@ -152,15 +151,13 @@ def _watches(named: Sequence[Watch], told: Sequence[Watch], window: Span) -> dic
     return found
 
 
-def _stops(
-    told: Sequence[Told], silent_since: Mapping[str, int], now_ms: int
-) -> dict[str, dict[str, list[Span]]]:
+def _stops(told: Sequence[Told], now_ms: int) -> dict[str, dict[str, list[Span]]]:
     """device -> fault -> the times in which it stopped the device."""
     found: dict[str, dict[str, list[Span]]] = {}
     for one in told:
         if one.component == AGENT_COMPONENT or one.fault == UNREACHABLE:
             continue
-        known_ms = _known_until(one, silent_since, now_ms)
+        known_ms = _known_until(one, now_ms)
         goes_on = one.end_ms is None and not one.unknown
         spans = stop_spans(one.severities, known_ms, Severity.STOP, cause=one.ticket_id, goes_on=goes_on)
         if spans:
@@ -168,19 +165,21 @@ def _stops(
     return found
 
 
-def _known_until(one: Told, silent_since: Mapping[str, int], now_ms: int) -> int:
+def _known_until(one: Told, now_ms: int) -> int:
     """What is unknown has been so since its gateway fell silent, whether or not that is back."""
     if one.end_ms is not None:
         return one.end_ms
-    return silent_since.get(one.gateway_id, one.start_ms) if one.unknown else now_ms
+    if not one.unknown:
+        return now_ms
+    # A collector of an earlier version, beside this one for as long as an upgrade takes, says no moment.
+    return one.start_ms if one.unknown_ms is None else one.unknown_ms
 
 
-def _doubted(told: Sequence[Told], silent_since: Mapping[str, int], now_ms: int) -> Iterator[Blind]:
+def _doubted(told: Sequence[Told], now_ms: int) -> Iterator[Blind]:
     """A stop that may go on or not: nobody knows whether its device stands."""
     for one in told:
         if one.end_ms is None and one.unknown and one.severities[-1][1] >= Severity.STOP:
-            since_ms = _known_until(one, silent_since, now_ms)
-            span = Span(from_ms=since_ms, to_ms=now_ms, cause=one.ticket_id, open=True)
+            span = Span(from_ms=_known_until(one, now_ms), to_ms=now_ms, cause=one.ticket_id, open=True)
             yield Blind(gateway_id=one.gateway_id, device=one.device, span=span)
 
 

@@ -112,6 +112,7 @@ def _pending(exchange: Exchange, row: Row, raw: object, known: Held | None, cloc
             "digest": merge.digest(row),
             "open": row.state == "open",
             "unknown": False,
+            "unknown_ms": None,
             "minted": False,
             "estimated": False,
             "reason": clean(row.reason),

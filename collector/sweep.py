@@ -80,9 +80,11 @@ def _silent(
     streams.save_gateway(connection, gateway.id, silent_ms=since_ms)
     pending = [silence(gateway, since_ms, now_ms)]
     for values in _open(connection, gateway):
+        # What has not been read again since an earlier silence is unknown since that one.
         if not values["unknown"]:
             advice = clean(str(values["row"].get("advice", "")))
-            pending.append(Pending(values=values | {"unknown": True}, advice=advice))
+            lost = values | {"unknown": True, "unknown_ms": since_ms}
+            pending.append(Pending(values=lost, advice=advice))
     if occurrences.held(connection, [pending[0].uid]):
         # A restored backup, or the same silence again: it has been told.
         del pending[0]

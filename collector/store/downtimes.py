@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Text, case, func, or_, select, type_coerce
 
 from collector.downtime import Span
 from collector.store.tables import absence, device, gap, gateway, occurrence
-from edge_agent.wire import AGENT_COMPONENT, SILENT
+from edge_agent.wire import AGENT_COMPONENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class Told(NamedTuple):
     minted: bool
     reason: str
     unknown: bool
+    unknown_ms: int | None
     # [[from, severity], ...]
     severities: Sequence[Sequence[int]]
 
@@ -140,19 +141,6 @@ def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> lis
         .order_by(occurrence.c.start_ms, occurrence.c.uid)
     )
     return [Told._make((*others, orjson.loads(severities))) for *others, severities in rows.all()]
-
-
-def silent_since(connection: Connection, site: str) -> dict[str, int]:
-    """Since when each gateway was silent the last time."""
-    rows = connection.execute(
-        select(occurrence.c.gateway_id, func.max(occurrence.c.start_ms).label("start_ms"))
-        .join(gateway, gateway.c.id == occurrence.c.gateway_id)
-        # The device that is silent is the gateway: an index finds these few.
-        .where(occurrence.c.site == site, occurrence.c.device == gateway.c.name, gateway.c.site == site)
-        .where(occurrence.c.minted, occurrence.c.fault == SILENT)
-        .group_by(occurrence.c.gateway_id)
-    )
-    return {row.gateway_id: row.start_ms for row in rows}
 
 
 def told(connection: Connection, site: str) -> list[Watch]:

@@ -331,6 +331,8 @@ occurrence = Table(
     Column("open", Boolean, nullable=False),
     # Its gateway is silent, or has not re-read the condition since.
     Column("unknown", Boolean, nullable=False),
+    # Since when, without a break.
+    Column("unknown_ms", BigInteger),
     # Made here (a silent gateway), not by an edge.
     Column("minted", Boolean, nullable=False),
     # Closed here because the edge no longer names it; the end is the latest possible.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rigs.edge_voice import MINUTE_MS, MONDAY_MS, SITE, EdgeVoice, enrol, send
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, SITE, EdgeVoice, enrol, key, send
 from sqlalchemy import Connection
 
 from collector.report import By, Item, Report, downtime
@@ -292,6 +292,25 @@ def test_a_stop_of_which_nothing_is_known_is_not_down_also_once_its_gateway_is_b
     edge.sync(store, 41)
     item = keyed(reported(store, 0, 41, now=41))["printer-1"]
     assert (minutes(item), item.open) == ((36, 0), True)
+
+
+def test_a_second_silence_leaves_unknown_what_was_not_read_again_after_the_first(
+    store: Store, edge: EdgeVoice
+) -> None:
+    uid = edge.raises(5)
+    edge.sync(store, 6)
+    store.write(lambda c: sweep(c, at(20)))
+    edge.unsettled = [key(edge.rows[uid])]
+    edge.sync(store, 30)
+    store.write(lambda c: sweep(c, at(50)))
+    item = keyed(reported(store, 0, 60, now=60))["printer-1"]
+    assert (minutes(item), item.open) == ((1, 54), False)
+    # It was read: what is unknown after that begins with the next silence.
+    edge.unsettled = []
+    edge.sync(store, 60)
+    assert minutes(keyed(reported(store, 0, 60, now=60))["printer-1"]) == (55, 0)
+    store.write(lambda c: sweep(c, at(70)))
+    assert minutes(keyed(reported(store, 0, 80, now=80))["printer-1"]) == (55, 20)
 
 
 def test_a_gateway_that_speaks_but_has_not_told_its_history_has_not_told_what_it_saw(

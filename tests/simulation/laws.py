@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from simulation import evidence, net, oracle, skew
 from simulation.floor import FAULTS
-from simulation.hub import SITE, Held
+from simulation.hub import EPOCH_MS, SITE, Held
 from simulation.ledger import Told
 
-from collector import ingest
+from collector import ingest, report
 from collector.command import Outcome, Result
 from collector.dating import DRIFT_MS_PER_HOUR, WALL_ERROR_MS
 from collector.exchange import GatewayIdentity
 from collector.minted import CONTACT_MS
+from collector.report import By
 from collector.skew import SETTLES_MS, SKEW_MS
 from collector.store import tables
 from collector.sweep import SILENT_MS
@@ -84,9 +85,11 @@ class Memory:
 
     # Ticket -> (the version at which it last called for attention, when that was).
     alarmed: dict[str, tuple[int, float]] = field(default_factory=dict)
+    # What is open and unknown -> when its gateway had been heard last before it became so.
+    heard_ms: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> Memory:
-        return Memory(alarmed=dict(self.alarmed))
+        return Memory(alarmed=dict(self.alarmed), heard_ms=dict(self.heard_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,8 @@ class Laws:
     restored_at: float = -1.0
     # dedupe key -> since when (in seconds of the world) the oldest fault has been there that is open here.
     open_since: dict[str, float] = field(default_factory=dict)
+    # How often a gateway had fallen silent when that was looked at last.
+    silences: int = 0
     # stream -> the highest position that was ever durable.
     highest: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # When a collector first held it, in whatever incarnation.
@@ -163,6 +168,7 @@ class Laws:
                 self._made_by_its_owner(one)
                 self._rightly_made_here(one)
                 self.known_at.setdefault(uid, world.now)
+        self._become_unknown(held)
         self._rightly_opened()
         self.opened = {uid for uid, one in held.items() if one.open and uid not in self.held}
         changed = {ticket_id for ticket_id, now in tickets.items() if self.tickets.get(ticket_id) != now}
@@ -174,6 +180,15 @@ class Laws:
             if key not in open_since:
                 self._rightly_closed(key, since)
         self.held, self.positions, self.open_since, self.tickets = held, positions, open_since, tickets
+
+    def _become_unknown(self, held: dict[str, Held]) -> None:
+        unknown = {uid for uid, one in held.items() if one.open and one.unknown}
+        lost = unknown - self.memory.heard_ms.keys()
+        for uid in self.memory.heard_ms.keys() - unknown:
+            del self.memory.heard_ms[uid]
+        if lost:
+            last = {row["id"]: row["last_contact_ms"] for row in self.world.hub.all_of(tables.gateway)}
+            self.memory.heard_ms |= {uid: last[held[uid].gateway_id] for uid in lost}
 
     def _rightly_opened(self) -> None:
         """Now that all is known of who told what the last commit brought."""
@@ -278,6 +293,9 @@ class Laws:
         ).fetchone()
         if forgotten:
             world.fail(f"I15: ticket {forgotten[0]} was resolved a day ago, its fault goes on")
+        if self.silences != world.figures["gateways called silent"]:
+            self.silences = world.figures["gateways called silent"]
+            self._unknown_is_not_down(now_ms)
         if now_ms - since_ms <= SILENT_MS:
             return
         untold = world.hub.database.raw.execute(
@@ -285,6 +303,25 @@ class Laws:
         ).fetchone()
         if untold:
             world.fail(f"I7: {untold[0]} is silent, and nobody is told")
+
+    def _unknown_is_not_down(self, now_ms: int) -> None:
+        """Promise 6: of a stop that may be over nothing counts as down since it was last known."""
+        rows = [row for row in self.world.hub.all_of(tables.occurrence) if row["fault"] in FAULTS]
+        found = self.world.hub.database.write(
+            lambda c: report.downtime(c, SITE, EPOCH_MS, now_ms, By.DEVICE, now_ms)
+        )
+        down = {
+            item.key: max((one.to_ms for one in item.intervals if one.kind == "down"), default=0)
+            for item in found.items
+        }
+        for device in {row["device"] for row in rows}:
+            own = [row for row in rows if row["device"] == device]
+            known_ms = max(self.memory.heard_ms.get(row["uid"], row["end_ms"] or now_ms) for row in own)
+            self.world.count("stops that may be over", known_ms < now_ms)
+            if down.get(device, 0) > known_ms:
+                self.world.fail(
+                    f"promise 6: {device} is down until {down[device]}, it was last known to be at {known_ms}"
+                )
 
     def _open_since(self, held: dict[str, Held]) -> dict[str, float]:
         found: dict[str, float] = {}

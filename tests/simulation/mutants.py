@@ -360,6 +360,10 @@ MUTANTS = [
         "what a silent gateway told stays unknown", "C6", PRESENCE + "_settle",
         "for uid in known_again:", "for uid in ():",
     ),
+    _of(
+        "what is unknown counts as known until the next silence", "P6", "collector.sweep:_silent",
+        'if not values["unknown"]:', "if True:",
+    ),
     _of("a silence never ends", "C6", PRESENCE + "contact", "if state.silent_ms is not None:", "if False:"),
     _of(
         "dates never move", "time", INGEST + "_apply_together",

@@ -700,6 +700,27 @@ class FewerBelts(Scene):
 
 
 @dataclass(slots=True)
+class TwoSilences(Scene):
+    """A gateway comes back from a silence, cannot read the belt that had jammed, and falls silent again."""
+
+    async def play(self) -> None:
+        box, belt = self.boxes[0], self.belts["belt-1"]
+        await self.turn([(5.0, belt.name, "jam")])
+        await asyncio.sleep(10.0)
+        self.net.cut[box.name] = self.now + 120.0
+        await asyncio.sleep(100.0)
+        belt.cut_off = True
+        box.kill("while nobody hears it")
+        await asyncio.sleep(90.0)
+        self.net.cut[box.name] = self.now + 120.0
+        await asyncio.sleep(150.0)
+        belt.cut_off = False
+        await asyncio.sleep(30.0)
+        if self.figures["gateways called silent"] != 2:
+            self.fail("it was not silent twice: the scene plays nothing")
+
+
+@dataclass(slots=True)
 class StrangersEvidence(Scene):
     """What was recorded around many short jams is told under the credential of the other gateway, too."""
 
@@ -788,6 +809,7 @@ SCENES = (
     BetterAndBetter,
     FewerBelts,
     LossToldAgain,
+    TwoSilences,
     StrangersEvidence,
     EverybodyWakes,
     LongSilence,

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -55,9 +56,12 @@ def fill(connection: Connection) -> dict[str, int]:
     found.reflect(connection)
     there = [table for table in found.sorted_tables if table.name != "alembic_version"]
     for table in there:
-        values = {column.name: SOME[column.type.python_type] for column in table.columns}
-        connection.execute(insert(table).values(values))
+        connection.execute(insert(table).values(_some(table)))
     return {table.name: count(connection, table) for table in there}
+
+
+def _some(table: Table) -> dict[str, object]:
+    return {column.name: SOME[column.type.python_type] for column in table.columns}
 
 
 def count(connection: Connection, table: Table) -> int:
@@ -86,6 +90,34 @@ def test_a_database_of_an_earlier_version_is_brought_to_the_newest_with_all_that
         check = text("PRAGMA foreign_key_check")
         assert store.read(lambda connection: connection.execute(check).all()) == []
     store.close()
+
+
+def test_what_was_unknown_before_an_upgrade_is_so_since_its_gateway_fell_silent(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/collector.db"
+    engine = create_engine(url)
+    told = {"open": True, "unknown": True, "minted": False, "start_ms": 5}
+    rows = {
+        "lost": told,
+        "known": told | {"unknown": False},
+        "once": told | {"unknown": False, "minted": True, "fault": "silent", "device": "gw", "start_ms": 7},
+        "again": told | {"unknown": False, "minted": True, "fault": "silent", "device": "gw", "start_ms": 9},
+    }
+    with engine.connect() as connection:
+        migrate(connection, "0016")
+        with connection.begin():
+            found = MetaData()
+            found.reflect(connection)
+            some = {name: _some(found.tables[name]) for name in ("gateway", "ticket", "occurrence")}
+            connection.execute(insert(found.tables["gateway"]).values(some["gateway"] | {"name": "gw"}))
+            connection.execute(insert(found.tables["ticket"]).values(some["ticket"]))
+            for uid, row in rows.items():
+                values = some["occurrence"] | row | {"uid": uid}
+                connection.execute(insert(found.tables["occurrence"]).values(values))
+    engine.dispose()
+    with closing(Store.open(url)) as store:
+        asked = select(tables.occurrence.c.uid, tables.occurrence.c.unknown_ms)
+        since = store.read(lambda connection: {row.uid: row.unknown_ms for row in connection.execute(asked)})
+    assert since == {"lost": 9, "known": None, "once": None, "again": None}
 
 
 def test_several_collectors_may_start_at_once_on_one_empty_postgresql(postgres_url: str) -> None:
