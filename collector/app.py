@@ -3,6 +3,7 @@ look like."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,8 @@ from edge_agent import wire
 log = structlog.get_logger()
 
 OPENAPI_PATH = "/api/v1/openapi.json"
+# At once; half of the readers of SQLite stay free.
+MAX_REPORTS = 2
 ROUTERS = (
     health.router,
     sync.router,
@@ -83,6 +86,7 @@ def assemble_parts(
             now_s=monotonic_s,
             shed=lambda reason: metrics.syncs_shed.labels(reason=reason).inc(),
         ),
+        reports=asyncio.Semaphore(MAX_REPORTS),
         now_ms=now_ms,
         monotonic_s=monotonic_s,
     )

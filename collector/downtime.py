@@ -9,8 +9,10 @@ are sums over sums.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,7 @@ def without(spans: Sequence[Span], holes: Sequence[Span]) -> list[Span]:
     left: list[Span] = []
     for span in spans:
         from_ms = span.from_ms
-        for hole in holes:
-            if hole.to_ms <= from_ms or hole.from_ms >= span.to_ms:
-                continue
+        for hole in _overlapping(holes, span):
             if hole.from_ms > from_ms:
                 left.append(Span(from_ms=from_ms, to_ms=hole.from_ms, cause=span.cause))
             from_ms = hole.to_ms
@@ -105,10 +105,15 @@ def common(unions: Sequence[Sequence[Span]]) -> list[Span]:
                 open=one.open and two.open,
             )
             for one in found
-            for two in other
-            if one.from_ms < two.to_ms and two.from_ms < one.to_ms
+            for two in _overlapping(other, one)
         ]
     return found
+
+
+def _overlapping(spans: Sequence[Span], one: Span) -> Sequence[Span]:
+    """Those of a union that have a part in common with ``one``: found, for there may be many thousands."""
+    first = bisect_right(spans, one.from_ms, key=attrgetter("to_ms"))
+    return spans[first : bisect_left(spans, one.to_ms, first, key=attrgetter("from_ms"))]
 
 
 def account(
@@ -125,16 +130,12 @@ def account(
         down_ms=length(down),
         planned_ms=length(out),
         # One stop that is cut in two by unknown time is one stop; one that is all unknown is none.
-        stops=sum(any(_inside(part, whole) for part in down) for whole in stopped),
+        stops=sum(bool(_overlapping(down, whole)) for whole in stopped),
         open=any(span.open for span in down),
         down=tuple(down),
         unknown=tuple(blind),
         planned=tuple(out),
     )
-
-
-def _inside(part: Span, whole: Span) -> bool:
-    return whole.from_ms <= part.from_ms and part.to_ms <= whole.to_ms
 
 
 def length(spans: Iterable[Span]) -> int:

@@ -35,6 +35,7 @@ class Parts:
     passwords: Passwords
     metrics: Metrics
     syncs: SyncGate
+    reports: asyncio.Semaphore
     now_ms: Callable[[], int]
     monotonic_s: Callable[[], float]
 
@@ -52,6 +53,11 @@ class Parts:
         if not self.store.shared:
             self.live.publish(_named(changed(result)))
         return result
+
+    async def report_soon(self, query: Callable[[Connection], T]) -> T:
+        """As ``store.read_soon``, for what may take seconds: few at once, so that all else finds a reader."""
+        async with self.reports:
+            return await self.store.read_soon(query)
 
     @contextlib.contextmanager
     def hearing(self) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -17,6 +18,9 @@ MAX_TICKS = 9
 KINDS = {"planned": "out of service"}
 # A stop that is too short to be seen is drawn this wide, in percent.
 MIN_WIDTH = 0.25
+# A page that a phone can still show: so many bars are drawn, and so many stops and gaps listed.
+MAX_BARS = 5_000
+MAX_LISTED = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,12 @@ class Chart:
     to_ms: int
     total: Item
     ticks: tuple[Tick, ...]
+    # The devices that stood longest; how many more are not drawn.
     lanes: tuple[Lane, ...]
+    not_drawn: int
+    # The longest of all stops and gaps, by device and time; how many more there are.
+    listed: tuple[Interval, ...]
+    not_listed: int
     by_device: tuple[tuple[Item, str], ...]
     by_fault: tuple[tuple[Item, str], ...]
     longest_ms: int
@@ -62,15 +71,17 @@ def chart(by_device: Report, by_fault: Report, zone: ZoneInfo) -> Chart:
     from_ms, to_ms = by_device.from_ms, by_device.to_ms
     total = by_device.total
     faults = [item for item in by_fault.items if item.down_ms]
+    lanes = _lanes(by_device, zone)
+    every = [one for item in by_device.items for one in item.intervals]
     return Chart(
         from_ms=from_ms,
         to_ms=to_ms,
         total=total,
         ticks=ticks(from_ms, to_ms, zone),
-        lanes=tuple(
-            Lane(item=item, bars=tuple(bar(one, from_ms, to_ms, zone) for one in item.intervals))
-            for item in by_device.items
-        ),
+        lanes=lanes,
+        not_drawn=len(by_device.items) - len(lanes),
+        listed=_longest(every),
+        not_listed=max(0, len(every) - MAX_LISTED),
         by_device=_longest_first(by_device.items),
         by_fault=_longest_first(faults),
         longest_ms=max((item.down_ms for item in (*by_device.items, *faults)), default=0),
@@ -80,20 +91,65 @@ def chart(by_device: Report, by_fault: Report, zone: ZoneInfo) -> Chart:
     )
 
 
-def bar(interval: Interval, from_ms: int, to_ms: int, zone: ZoneInfo) -> Bar:
+def bars(intervals: Iterable[Interval], from_ms: int, to_ms: int, zone: ZoneInfo) -> tuple[Bar, ...]:
+    """Of one device, in order. Those of one kind that would be drawn over each other are one bar, so that
+    there are at most 400 of a kind however often the device stopped.
+    """
+    least_ms = MIN_WIDTH * (to_ms - from_ms) / 100
+    runs: list[list[Interval]] = []
+    newest: dict[str, list[Interval]] = {}
+    for one in intervals:
+        run = newest.get(one.kind)
+        if run is not None and one.from_ms < max(run[-1].to_ms, run[0].from_ms + least_ms):
+            run.append(one)
+        else:
+            newest[one.kind] = [one]
+            runs.append(newest[one.kind])
+    return tuple(_bar(run, from_ms, to_ms, zone) for run in runs)
+
+
+def _bar(run: Sequence[Interval], from_ms: int, to_ms: int, zone: ZoneInfo) -> Bar:
+    first, last = run[0], run[-1]
     span = max(1, to_ms - from_ms)
-    x = 100 * (interval.from_ms - from_ms) / span
-    width = max(MIN_WIDTH, 100 * (interval.to_ms - interval.from_ms) / span)
-    what = KINDS.get(interval.kind, interval.kind)
-    lasted = duration(interval.to_ms - interval.from_ms)
+    x = 100 * (first.from_ms - from_ms) / span
+    width = max(MIN_WIDTH, 100 * (last.to_ms - first.from_ms) / span)
+    what = KINDS.get(first.kind, first.kind)
+    often = f" {len(run)} times," if len(run) > 1 else ""
+    lasted = duration(sum(one.to_ms - one.from_ms for one in run))
+    tickets = {one.ticket for one in run}
     return Bar(
         x=round(min(x, 100 - width), 3),
         width=round(width, 3),
-        kind=interval.kind,
-        words=f"{what} {lasted}, from {exact(interval.from_ms, zone)}"
-        + (", still on" if interval.open else ""),
-        ticket=interval.ticket,
+        kind=first.kind,
+        words=f"{what}{often} {lasted}, from {exact(first.from_ms, zone)}"
+        + (", still on" if last.open else ""),
+        ticket=first.ticket if len(tickets) == 1 else None,
     )
+
+
+def _lanes(report: Report, zone: ZoneInfo) -> tuple[Lane, ...]:
+    """The worst device first, until there are too many bars."""
+    found: list[Lane] = []
+    drawn = 0
+    for item in report.items:
+        lane = Lane(item=item, bars=bars(item.intervals, report.from_ms, report.to_ms, zone))
+        drawn += len(lane.bars)
+        if found and drawn > MAX_BARS:
+            break
+        found.append(lane)
+    return tuple(found)
+
+
+def _longest(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
+    """In their order."""
+    if len(intervals) <= MAX_LISTED:
+        return tuple(intervals)
+    places = heapq.nlargest(
+        MAX_LISTED,
+        range(len(intervals)),
+        key=lambda place: intervals[place].to_ms - intervals[place].from_ms,
+    )
+    return tuple(intervals[place] for place in sorted(places))
 
 
 def ticks(from_ms: int, to_ms: int, zone: ZoneInfo) -> tuple[Tick, ...]:

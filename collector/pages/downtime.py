@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -55,11 +56,14 @@ async def downtime(request: Request) -> HTMLResponse:
         return chart(found[By.DEVICE], found[By.FAULT], zone)
 
     refusal = window.refusal if site else "There is no site yet: add a gateway first."
-    return page(
+    shown = None if refusal else await parts.report_soon(both)
+    # Thousands of bars: others are served meanwhile.
+    return await asyncio.to_thread(
+        page,
         request,
         "downtime.html",
         here="/downtime",
-        chart=None if refusal else await parts.store.read_soon(both),
+        chart=shown,
         refusal=refusal,
         site=site,
         sites=sites or [site],

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 from rigs.web import House, house
+from sqlalchemy import Connection
 
 from collector import auth
+from collector.app import MAX_REPORTS
 from collector.store import Store
 from edge_agent import wire
 
@@ -339,6 +343,26 @@ async def test_downtime_takes_offsets_and_adds_up(home: House, bob: httpx.AsyncC
         "/api/v1/downtime?site=north&from=2026-01-05T08:00:00Z&to=2026-01-05T08:10:00Z&by=fault"
     )
     assert [one["key"] for one in by_fault.json()["items"]] == ["paper-out"]
+
+
+async def test_reports_that_take_long_wait_for_each_other_and_leave_readers_for_all_else(
+    home: House, bob: httpx.AsyncClient
+) -> None:
+    begun, go_on = Semaphore(0), Event()
+
+    def long(_: Connection) -> None:
+        begun.release()
+        go_on.wait()
+
+    reports = [asyncio.create_task(home.parts.report_soon(long)) for _ in range(12)]
+    try:
+        for _ in range(MAX_REPORTS):
+            await asyncio.to_thread(begun.acquire)
+        assert (await bob.get("/api/v1/devices")).status_code == 200
+        assert not begun.acquire(blocking=False)
+    finally:
+        go_on.set()
+        await asyncio.gather(*reports)
 
 
 async def test_devices_and_gateways_say_who_is_silent(home: House, bob: httpx.AsyncClient) -> None:

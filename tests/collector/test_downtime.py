@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +14,18 @@ SPANS = st.lists(
     st.tuples(st.integers(-5, 40), st.integers(0, 20)).map(lambda t: Span(from_ms=t[0], to_ms=t[0] + t[1])),
     max_size=6,
 )
+
+
+CAUSED = st.lists(
+    st.builds(
+        Span,
+        from_ms=st.integers(0, 30),
+        to_ms=st.integers(1, 40),
+        cause=st.sampled_from([None, "a", "b"]),
+        open=st.booleans(),
+    ),
+    max_size=9,
+).map(union)
 
 
 def s(from_ms: int, to_ms: int, cause: str | None = None, open: bool = False) -> Span:  # noqa: A002
@@ -82,6 +98,60 @@ def test_the_sums_are_those_of_counting_every_millisecond(stops: list[Span], unk
     assert told.unknown_ms == len(points(unknown) & window)
     assert told.down_ms == len((points(stops) - points(unknown)) & window)
     assert told.observed_ms + told.unknown_ms == 30
+
+
+@given(CAUSED, CAUSED)
+def test_of_many_spans_just_those_are_looked_at_that_overlap(some: list[Span], others: list[Span]) -> None:
+    both = [
+        s(max(a.from_ms, b.from_ms), min(a.to_ms, b.to_ms), a.cause or b.cause, a.open and b.open)
+        for a in some
+        for b in others
+        if a.from_ms < b.to_ms and b.from_ms < a.to_ms
+    ]
+    assert common([some, others]) == both
+    # A part goes on if its span does and no hole is at its end.
+    left = [
+        s(from_ms, to_ms, one.cause, one.open and to_ms == one.to_ms)
+        for one in some
+        for from_ms, to_ms in _runs(points([one]) - points(others))
+    ]
+    assert without(some, others) == left
+    assert account(some, others, 0, 50).stops == len(
+        {one.from_ms for one in some if points([one]) - points(others)}
+    )
+
+
+def lines(work: Callable[[], object]) -> int:
+    """How many lines of Python it runs: the same on every machine."""
+    counted = 0
+
+    def count(_frame: FrameType, happened: str, _: object) -> object:
+        nonlocal counted
+        counted += happened == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+def test_ten_times_as_many_stops_are_ten_times_as_much_work() -> None:
+    def work(number: int) -> int:
+        stops = [s(10 * at, 10 * at + 6) for at in range(number)]
+        blind = [s(10 * at + 3, 10 * at + 5) for at in range(number)]
+        return lines(lambda: (account(stops, blind, 0, 10 * number), common([stops, blind])))
+
+    assert work(1_000) < 12 * work(100)
+
+
+def _runs(found: set[int]) -> list[tuple[int, int]]:
+    firsts = sorted(at for at in found if at - 1 not in found)
+    lasts = sorted(at for at in found if at + 1 not in found)
+    return [(first, last + 1) for first, last in zip(firsts, lasts, strict=True)]
 
 
 @given(SPANS, SPANS, st.randoms(use_true_random=False))

@@ -466,6 +466,29 @@ async def test_the_downtime_page_says_the_same_in_its_picture_and_its_tables(hom
     assert (await client.get("/downtime?site=north&from=nonsense&to=0000-00-00")).status_code == 200
 
 
+async def test_of_very_many_stops_the_page_lists_the_longest_and_says_that_there_are_more(
+    home: House,
+) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1")
+    await home.sync(gateway)
+    home.clock.forward(minutes=120)
+    for number in range(520):
+        gateway.voice.clears(gateway.voice.raises(0.2 * number), 0.2 * number + (0.1 if number % 2 else 0.05))
+    for _ in range(3):
+        await home.sync(gateway)
+    client = await home.log_in("bob")
+    page = (await client.get("/downtime?hours=2")).text
+    assert "520 stops" in page
+    table = page.split('<caption class="unseen">The same as')[1].split("</table>")[0]
+    assert table.count('<th scope="row">printer-1</th>') == 500
+    assert table.count(">3 s</td>") == 240, "of 260"
+    assert "The 500 longest stops and gaps" in page
+    assert "20 shorter ones are not listed" in page
+    bars = re.findall(r'<rect class="t-down" x="[^"]+"', page)
+    assert 100 < len(bars) <= 400
+
+
 async def test_evidence_that_was_given_up_is_a_sentence(home: House) -> None:
     gateway = await home.enrol()
     ticket = gateway.voice.raises(0, evidence={"thinned": True})

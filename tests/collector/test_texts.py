@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +11,7 @@ from markupsafe import Markup
 
 from collector.moments import parse, rfc3339
 from collector.pages import chart, evidence, texts
-from collector.report import Interval
+from collector.report import By, Interval, Item, Report
 
 SOME_MS = 1_767_600_000_000
 HOUR_MS = 3_600_000
@@ -138,10 +140,81 @@ def test_a_stop_of_a_second_in_a_month_can_still_be_seen_and_stays_inside() -> N
     interval = Interval(
         from_ms=month - 1000, to_ms=month, kind="down", open=True, ticket=None, device="printer-1"
     )
-    bar = chart.bar(interval, 0, month, BERLIN)
+    (bar,) = chart.bars([interval], 0, month, BERLIN)
     assert bar.width == chart.MIN_WIDTH
     assert bar.x + bar.width <= 100
     assert bar.words.endswith("still on")
+
+
+def stop(from_ms: int, to_ms: int, kind: str = "down", device: str = "printer-1") -> Interval:
+    return Interval(from_ms=from_ms, to_ms=to_ms, kind=kind, open=False, ticket=str(from_ms), device=device)
+
+
+def test_stops_that_would_be_drawn_over_each_other_are_one_bar_that_says_how_often() -> None:
+    day = 24 * HOUR_MS
+    often = [stop(at, at + 60_000) for at in (HOUR_MS, HOUR_MS + 90_000)]
+    apart = [stop(2 * HOUR_MS, 2 * HOUR_MS + 60_000), stop(HOUR_MS + 60_000, HOUR_MS + 90_000, "unknown")]
+    found = chart.bars(sorted([*often, *apart], key=lambda one: one.from_ms), 0, day, BERLIN)
+    assert [(bar.kind, bar.words.split(", from")[0], bar.ticket is None) for bar in found] == [
+        ("down", "down 2 times, 2 min 00 s", True),
+        ("unknown", "unknown 30 s", False),
+        ("down", "down 1 min 00 s", False),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9_000), st.integers(1, 9_000)), max_size=200))
+def test_however_often_a_device_stopped_its_bars_cover_that_and_do_not_overlap(
+    apart_and_long: list[tuple[int, int]],
+) -> None:
+    stops, at = [], 0
+    for apart, long in apart_and_long:
+        stops.append(stop(at + apart, at + apart + long))
+        at += apart + long
+    found = chart.bars(stops, 0, max(at, 1), BERLIN)
+    for bar, after in pairwise(found):
+        assert bar.x + bar.width <= after.x + 0.002 or after.x + after.width >= 99.999
+    for one in stops:
+        middle = 100 * (one.from_ms + one.to_ms) / 2 / at
+        assert any(bar.x - 0.001 <= middle <= bar.x + bar.width + 0.001 for bar in found)
+
+
+def test_a_timeline_of_many_devices_with_many_stops_draws_and_lists_so_many_and_says_how_many_not() -> None:
+    lanes = 40
+    intervals = {
+        f"belt-{lane}": tuple(
+            stop(at * 60_000, at * 60_000 + 1 + lane, device=f"belt-{lane}") for at in range(400)
+        )
+        for lane in range(lanes)
+    }
+    item = Item(
+        key="",
+        place="",
+        down_ms=400,
+        unknown_ms=0,
+        planned_ms=0,
+        observed_ms=24_000_000,
+        window_ms=24_000_000,
+        stops=400,
+        open=False,
+        intervals=(),
+    )
+    report = Report(
+        site="north",
+        by=By.DEVICE,
+        from_ms=0,
+        to_ms=24_000_000,
+        timezone="UTC",
+        as_of_ms=24_000_000,
+        items=tuple(replace(item, key=key, intervals=own) for key, own in intervals.items()),
+        total=item,
+    )
+    found = chart.chart(report, replace(report, by=By.FAULT), BERLIN)
+    assert sum(len(lane.bars) for lane in found.lanes) <= chart.MAX_BARS
+    assert (len(found.lanes), found.not_drawn) == (12, 28)
+    assert len(found.listed) == chart.MAX_LISTED
+    assert found.not_listed == lanes * 400 - chart.MAX_LISTED
+    assert {one.device for one in found.listed} == {"belt-38", "belt-39"}
+    assert len(found.by_device) == lanes
 
 
 @given(
