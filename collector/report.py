@@ -90,11 +90,11 @@ def downtimes(connection: Connection, site: str, from_ms: int, to_ms: int, now_m
             *stored.absences(connection, site, from_ms, to_ms),
         ]
     )
-    watches = _watches(
-        stored.watches(connection, site),
-        stored.told(connection, site),
-        Span(from_ms=from_ms, to_ms=to_ms),
+    named, first_told = stored.watches(connection, site), stored.first_told(connection, site)
+    unnamed = stored.told(
+        connection, site, first_told.keys() - {(one.device, one.gateway_id) for one in named}
     )
+    watches = _watches([*named, *unnamed], first_told, Span(from_ms=from_ms, to_ms=to_ms))
     planned = out_of_service.spans(connection, site, from_ms, to_ms, now_ms)
     by_device: dict[str, list[_Line]] = {}
     by_fault: dict[str, list[_Line]] = {}
@@ -135,16 +135,15 @@ class _Line:
     sums: Account
 
 
-def _watches(named: Sequence[Watch], told: Sequence[Watch], window: Span) -> dict[str, list[Watch]]:
+def _watches(
+    told: Sequence[Watch], first_told: Mapping[tuple[str, str], int], window: Span
+) -> dict[str, list[Watch]]:
     """device -> who watches it. Who tells of a device watches it, also before its inventory comes, and if
     that never names it: such a device is listed for as long as it is told of.
     """
-    first = {(one.device, one.gateway_id): one.first_ms for one in told}
-    pairs = {(one.device, one.gateway_id) for one in named}
-    unnamed = [one for one in told if (one.device, one.gateway_id) not in pairs]
     found: dict[str, list[Watch]] = {}
-    for one in (*named, *unnamed):
-        since_ms = min(one.first_ms, first.get((one.device, one.gateway_id), one.first_ms))
+    for one in told:
+        since_ms = min(one.first_ms, first_told.get((one.device, one.gateway_id), one.first_ms))
         if since_ms >= window.to_ms or (one.left_ms is not None and one.left_ms <= window.from_ms):
             continue
         found.setdefault(one.device, []).append(replace(one, first_ms=since_ms))

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Text, case, func, or_, select, type_coerce
+from sqlalchemy import Connection, Text, case, func, select, text, type_coerce
 
 from collector.downtime import Span
+from collector.store.bulk import among
 from collector.store.tables import absence, device, gap, gateway, occurrence
 from edge_agent.wire import AGENT_COMPONENT
+
+# From one pair to the next by the index, however many rows each has.
+_FIRST_TOLD = text("""
+    WITH RECURSIVE pair (device, gateway_id) AS (
+        SELECT device, gateway_id FROM (
+            SELECT device, gateway_id FROM occurrence WHERE site = :site
+            ORDER BY device, gateway_id LIMIT 1
+        ) AS least
+        UNION ALL
+        SELECT following.device, following.gateway_id FROM pair JOIN occurrence AS following
+        ON following.uid = coalesce((
+            SELECT uid FROM occurrence
+            WHERE site = :site AND device = pair.device AND gateway_id > pair.gateway_id
+            ORDER BY gateway_id LIMIT 1
+        ), (
+            SELECT uid FROM occurrence WHERE site = :site AND device > pair.device
+            ORDER BY device, gateway_id LIMIT 1
+        ))
+    )
+    SELECT pair.device, pair.gateway_id, (
+        SELECT min(start_ms) FROM occurrence
+        WHERE site = :site AND device = pair.device AND gateway_id = pair.gateway_id AND component <> :agent
+    ) AS first_ms
+    FROM pair JOIN gateway ON gateway.id = pair.gateway_id
+    WHERE pair.device <> gateway.name
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +158,32 @@ def absences(connection: Connection, site: str, from_ms: int, to_ms: int) -> lis
 
 def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Told]:
     *others, severities = (occurrence.c[name] for name in Told._fields)
-    rows = connection.execute(
-        select(*others, type_coerce(severities, Text))
-        .where(
-            occurrence.c.site == site,
-            occurrence.c.start_ms < to_ms,
-            or_(occurrence.c.end_ms.is_(None), occurrence.c.end_ms > from_ms),
-        )
-        .order_by(occurrence.c.start_ms, occurrence.c.uid)
+    told = select(*others, type_coerce(severities, Text)).where(
+        occurrence.c.site == site, occurrence.c.start_ms < to_ms
     )
-    return [Told._make((*others, orjson.loads(severities))) for *others, severities in rows.all()]
+    # Two questions: for one with OR neither database takes an index.
+    rows = [
+        row
+        for where in (occurrence.c.end_ms.is_(None), occurrence.c.end_ms > from_ms)
+        for row in connection.execute(told.where(where)).all()
+    ]
+    return [Told._make((*others, orjson.loads(severities))) for *others, severities in rows]
 
 
-def told(connection: Connection, site: str) -> list[Watch]:
-    """From the first occurrence that a gateway told of a device until the last one ended, as if an inventory
-    had named it: it was watched then, whatever inventory came, and when. Without a place.
+def first_told(connection: Connection, site: str) -> dict[tuple[str, str], int]:
+    """(device, gateway id) -> when the first began that this gateway told of it. What a gateway tells of
+    itself, or of a bus of its own, is no device.
     """
+    rows = connection.execute(_FIRST_TOLD, {"site": site, "agent": AGENT_COMPONENT})
+    return {(row.device, row.gateway_id): row.first_ms for row in rows if row.first_ms is not None}
+
+
+def told(connection: Connection, site: str, pairs: Collection[tuple[str, str]]) -> list[Watch]:
+    """Of (device, gateway id) that no inventory named, from the first occurrence that was told until the last
+    one ended, as if one had: it was watched then, whatever inventory came, and when. Without a place.
+    """
+    if not pairs:
+        return []
     rows = connection.execute(
         select(
             occurrence.c.device,
@@ -157,17 +194,19 @@ def told(connection: Connection, site: str) -> list[Watch]:
             gateway.c.revoked_ms,
         )
         .join(gateway, gateway.c.id == occurrence.c.gateway_id)
-        # What a gateway tells of itself, or of a bus of its own, is no device.
         .where(
             occurrence.c.site == site,
             occurrence.c.component != AGENT_COMPONENT,
-            occurrence.c.device != gateway.c.name,
+            among(occurrence.c.device, "devices"),
         )
         .group_by(occurrence.c.device, occurrence.c.gateway_id, gateway.c.revoked_ms)
-        .order_by(occurrence.c.device, occurrence.c.gateway_id)
+        .order_by(occurrence.c.device, occurrence.c.gateway_id),
+        {"devices": sorted({device for device, _ in pairs})},
     )
     found = []
     for row in rows:
+        if (row.device, row.gateway_id) not in pairs:
+            continue
         gone_ms = _earliest(None if row.still_open else row.end_ms, row.revoked_ms)
         found.append(
             Watch(

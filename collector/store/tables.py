@@ -359,7 +359,9 @@ occurrence = Table(
     # The row as it came, unknown fields and evidence included.
     Column("row", Document, nullable=False),
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
-    Index("ix_occurrence_site_device_start_ms", "site", "device", "start_ms"),
+    Index("ix_occurrence_site_device_gateway_id_start_ms", "site", "device", "gateway_id", "start_ms"),
+    # What goes on has no end.
+    Index("ix_occurrence_site_end_ms_start_ms", "site", "end_ms", "start_ms"),
 )
 # SQLite takes an index of some rows only where the question says what they are as the index does: SQLAlchemy
 # asks it for ``open = 1``, PostgreSQL for ``open``.

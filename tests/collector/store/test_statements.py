@@ -1,4 +1,4 @@
-"""What a sync asks of SQLite is found by an index, however much is stored."""
+"""What a sync or a page asks of SQLite is found by an index, however much is stored."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, insert, text
 
 from collector.exchange import Sync
 from collector.ingest import apply_all
+from collector.report import By, downtime
 from collector.store import Store, devices, gateways, tables, tickets
 from collector.store.tickets import TicketFilter
 from collector.sweep import sweep
@@ -123,6 +124,9 @@ def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
         ),
         "its counts": lambda connection: tickets.count_at_hand(connection, frozenset({"north"}), "north"),
         "ticket": lambda connection: tickets.detail(connection, ticket.id),
+        "downtime of an hour": lambda connection: downtime(
+            connection, "north", now_ms - 60 * MINUTE_MS, now_ms, By.DEVICE, now_ms
+        ),
         "devices": lambda connection: devices.devices(connection, frozenset({"north"}), None),
         "gateways": lambda connection: gateways.gateways(connection, frozenset({"north"})),
     }
@@ -131,6 +135,7 @@ def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
 
 def test_what_is_asked_costs_no_more_when_much_is_stored(sqlite_store: Store, tmp_path: Path) -> None:
     voice = EdgeVoice(enrol(sqlite_store, "gw-1", "north"), seed=1)
+    voice.watches("printer-1", *(f"belt-{number}" for number in range(20)))
 
     def live(from_minute: int, faults: int) -> None:
         for number in range(faults):

@@ -1,4 +1,4 @@
-"""Since when a fault is unknown"""
+"""What downtime asks for: since when a fault is unknown, who told of what, what ended when"""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ NEWEST_SILENCE = """
 def upgrade() -> None:
     op.add_column("occurrence", sa.Column("unknown_ms", sa.BigInteger()))
     op.execute(NEWEST_SILENCE)
+    op.drop_index("ix_occurrence_site_device_start_ms", "occurrence")
+    op.create_index(
+        "ix_occurrence_site_device_gateway_id_start_ms",
+        "occurrence",
+        ["site", "device", "gateway_id", "start_ms"],
+    )
+    op.create_index("ix_occurrence_site_end_ms_start_ms", "occurrence", ["site", "end_ms", "start_ms"])
