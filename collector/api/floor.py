@@ -46,7 +46,11 @@ async def me(request: Request) -> Me:
     return Me.of(actor_of(request))
 
 
-@router.get("/devices", summary="All devices that are watched, and how they are", response_model=Devices)
+@router.get(
+    "/devices",
+    summary="All devices that are watched or out of service, and how they are",
+    response_model=Devices,
+)
 async def devices(request: Request, site: Site = None) -> Devices:
     sites = scope_of(actor_of(request))
     found = await parts_of(request).store.read_soon(

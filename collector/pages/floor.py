@@ -120,10 +120,15 @@ async def bring_back(request: Request, site: str, device: str) -> Response:
 
 
 async def _serve(request: Request, site: str, device: str, order: Order) -> Response:
-    outcome = await act.serve(*parts_and_actor(request), site, device, order)
+    parts, actor = parts_and_actor(request)
+    outcome = await act.serve(parts, actor, site, device, order)
     problem = act.refusal_of_service(outcome)
     if problem is None:
-        return RedirectResponse(with_said(f"/devices/{quote(site)}/{quote(device)}", outcome.reason), 303)
+        shown = await parts.store.read_soon(
+            lambda connection: device_store.is_shown(connection, site, device)
+        )
+        path = f"/devices/{quote(site)}/{quote(device)}" if shown else "/devices"
+        return RedirectResponse(with_said(path, outcome.reason), 303)
     if problem.status in (403, 404):
         raise problem
     said = Said(text=problem.detail, tone="bad")

@@ -137,7 +137,7 @@ async def _one(
     typed: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
     """``typed``, by command: the text of one that was refused."""
-    found, is_watched = await _load(request, ticket)
+    found, device_has_page = await _load(request, ticket)
     shown = [
         (
             one,
@@ -159,26 +159,26 @@ async def _one(
         older=len(found.occurrences) - len(shown),
         prefix=prefix,
         address=f"{prefix}/{ticket}",
-        device_has_page=is_watched,
+        device_has_page=device_has_page,
         typed=typed or {},
         commands=COMMANDS,
     )
 
 
 async def _load(request: Request, ticket: str) -> tuple[TicketDetail, bool]:
-    """And whether its device is watched now."""
+    """And whether its device has a page."""
     parts, actor = parts_and_actor(request)
 
     def read(connection: Connection) -> tuple[TicketDetail | None, bool]:
         found = ticket_store.detail(connection, ticket)
         if found is None:
             return None, False
-        return found, device_store.is_watched(connection, found.ticket.site, found.ticket.device)
+        return found, device_store.is_shown(connection, found.ticket.site, found.ticket.device)
 
-    found, is_watched = await parts.store.read_soon(read)
+    found, device_has_page = await parts.store.read_soon(read)
     if found is None or not actor.may_see(found.ticket.site):
         raise not_found(NO_TICKET)
-    return found, is_watched
+    return found, device_has_page
 
 
 def _read(kind: type[Command], form: dict[str, str]) -> Command:

@@ -25,7 +25,7 @@ class DeviceView:
     id: str
     place: str
     profile: str
-    # Names of the gateways that watch it now.
+    # Names of the gateways that watch it now; none: it is here because people took it out of service.
     gateways: tuple[str, ...]
     # ok, notice, degraded, stop, or unknown (no gateway that watches it speaks, or it cannot be reached).
     state: str
@@ -41,7 +41,9 @@ class DeviceView:
 def devices(
     connection: Connection, sites: frozenset[str] | None, site: str | None = None
 ) -> list[DeviceView]:
-    """All devices of these sites that are watched now; None is all sites. By site, place, id."""
+    """All devices of these sites that are watched now or out of service; None is all sites. By site, place,
+    id; what nobody watches comes last.
+    """
     rows = connection.execute(
         select(device, gateway.c.name.label("gateway_name"), gateway.c.silent_ms, gateway.c.revoked_ms)
         .join(gateway, gateway.c.id == device.c.gateway_id)
@@ -51,19 +53,22 @@ def devices(
     found: dict[tuple[str, str], list[Row[Any]]] = {}
     for row in rows:
         found.setdefault((row.site, row.id), []).append(row)
-    broken, out = _open_tickets(connection, sites, site), out_of_service.going_on(connection, sites)
-    return [_view(own, broken.get(key, []), out.get(key)) for key, own in found.items()]
+    broken, outs = _open_tickets(connection, sites, site), out_of_service.going_on(connection, sites)
+    watched = [_view(own, broken.get(key, []), outs.get(key)) for key, own in found.items()]
+    left = [out for key, out in sorted(outs.items()) if key not in found and site in (None, out.site)]
+    return watched + [_left(connection, out, broken.get((out.site, out.device), [])) for out in left]
 
 
 def one(connection: Connection, site: str, name: str) -> DeviceView | None:
-    """None when no gateway watches one of that name there."""
+    """None when no gateway watches one of that name there, and it is not out of service."""
     return next((found for found in devices(connection, None, site) if found.id == name), None)
 
 
-def is_watched(connection: Connection, site: str, name: str) -> bool:
+def is_shown(connection: Connection, site: str, name: str) -> bool:
     """Whether ``one`` finds it."""
     asked = select(device.c.id).where(device.c.site == site, device.c.id == name, device.c.gone_ms.is_(None))
-    return connection.execute(asked.limit(1)).first() is not None
+    watched = connection.execute(asked.limit(1)).first() is not None
+    return watched or out_of_service.of_device(connection, site, name) is not None
 
 
 def within(
@@ -105,6 +110,28 @@ def _view(own: Sequence[Row[Any]], tickets: Sequence[Row[Any]], out: OutOfServic
         open_tickets=len(shown),
         resolved_tickets=sum(row.work == Work.RESOLVED.value for row in shown),
         first_ms=min(row.first_ms for row in own),
+        out=out,
+    )
+
+
+def _left(connection: Connection, out: OutOfService, tickets: Sequence[Row[Any]]) -> DeviceView:
+    """Nobody watches it any more, and it is still out: somebody has to see that, and to bring it back."""
+    known = connection.execute(
+        select(device.c.place, device.c.profile, device.c.first_ms)
+        .where(device.c.site == out.site, device.c.id == out.device)
+        .order_by(device.c.gone_ms.desc(), device.c.gateway_id)
+    ).first()
+    shown = [row for row in tickets if not row.hidden]
+    return DeviceView(
+        site=out.site,
+        id=out.device,
+        place=known.place if known else "",
+        profile=known.profile if known else "",
+        gateways=(),
+        state=UNKNOWN,
+        open_tickets=len(shown),
+        resolved_tickets=sum(row.work == Work.RESOLVED.value for row in shown),
+        first_ms=known.first_ms if known else out.from_ms,
         out=out,
     )
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 from collector.downtime import Span
 from collector.store.occurrences import lock_conditions
 from collector.store.tables import device as device_table
-from collector.store.tables import occurrence, ticket
+from collector.store.tables import gateway, occurrence, ticket
 from collector.store.tables import out_of_service as table
-from edge_agent.wire import dedupe_key
+from edge_agent.wire import AGENT_COMPONENT, dedupe_key
 
 # So many are brought back in one sweep.
 MAX_DUE = 200
@@ -34,10 +34,18 @@ class OutOfService:
 
 
 def is_known(connection: Connection, site: str, device: str) -> bool:
-    """Some inventory has named it, or something was told of it."""
+    """Some inventory has named it, something was told of it, or it is out. What a gateway tells of itself, or
+    of a bus of its own, is no device: nobody may hide that it is silent.
+    """
     named = select(device_table.c.id).where(device_table.c.site == site, device_table.c.id == device)
-    told = select(occurrence.c.device).where(occurrence.c.site == site, occurrence.c.device == device)
-    return any(connection.execute(one.limit(1)).first() is not None for one in (named, told))
+    told = (
+        select(occurrence.c.uid)
+        .join(gateway, gateway.c.id == occurrence.c.gateway_id)
+        .where(occurrence.c.site == site, occurrence.c.device == device, gateway.c.name != device)
+        .where(occurrence.c.component != AGENT_COMPONENT)
+    )
+    out = select(table.c.id).where(table.c.site == site, table.c.device == device, table.c.ended_ms.is_(None))
+    return any(connection.execute(one.limit(1)).first() is not None for one in (named, told, out))
 
 
 def lock(connection: Connection, site: str, device: str) -> None:
@@ -89,9 +97,11 @@ def end(connection: Connection, one: OutOfService, at_ms: int, *, by: str) -> No
 
 
 def open_tickets(connection: Connection, site: str, device: str) -> list[str]:
+    """Without those of a gateway itself, which are never hidden."""
     rows = connection.execute(
         select(ticket.c.id)
         .where(ticket.c.site == site, ticket.c.device == device, ticket.c.closed_ms.is_(None))
+        .where(ticket.c.component != AGENT_COMPONENT)
         .order_by(ticket.c.id)
     )
     return list(rows.scalars())

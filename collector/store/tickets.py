@@ -19,7 +19,7 @@ from collector.store.out_of_service import OutOfService
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
 from collector.store.tables import out_of_service as out_table
 from collector.tickets import Ack, Condition, Reason, Ticket, Work, word
-from edge_agent.wire import Severity
+from edge_agent.wire import AGENT_COMPONENT, Severity
 
 MAX_PAGE = 500
 # Why a ticket is hidden.
@@ -305,7 +305,14 @@ def views(connection: Connection, tickets: Sequence[Ticket]) -> list[TicketView]
         return []
     out = out_of_service.going_on(connection, {one.site for one in tickets})
     pausing = _pausing(connection, [one.id for one in tickets if one.closed_ms is None])
-    return [_view(one, out.get((one.site, one.device)), one.id in pausing) for one in tickets]
+    return [
+        _view(
+            one,
+            None if one.component == AGENT_COMPONENT else out.get((one.site, one.device)),
+            one.id in pausing,
+        )
+        for one in tickets
+    ]
 
 
 def _pausing(connection: Connection, ids: Sequence[str]) -> set[str]:
@@ -384,6 +391,8 @@ def _conditions(wanted: TicketFilter) -> list[ColumnElement[bool]]:
 _IS_OUT = (
     select(out_table.c.id)
     .where(
+        # What a gateway tells of itself, or is told of it here, is never hidden.
+        ticket.c.component != AGENT_COMPONENT,
         out_table.c.site == ticket.c.site,
         out_table.c.device == ticket.c.device,
         out_table.c.ended_ms.is_(None),

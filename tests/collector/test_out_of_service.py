@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
-from rigs.web import House, csrf_in, house
-from sqlalchemy import select
+from rigs.web import House, csrf_in, fields_in, house
+from sqlalchemy import insert, select
 
 from collector.moments import LAST_MS, rfc3339
 from collector.out_of_service import BringBack, TakeOut, carry_out
@@ -218,6 +218,70 @@ async def test_only_a_lead_or_an_installer_takes_it_out(home: House, role: Role,
     assert answer.json()["out_of_service"] == device["out_of_service"]
     assert (await client.post(BACK)).json()["reason"] == "back_in_service"
     assert len((await reader.get("/api/v1/tickets", params={"hidden": "false"})).json()["items"]) == 1
+
+
+async def test_a_gateway_is_no_device_so_nobody_can_hide_that_it_is_silent(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1")
+    gateway.voice.raises(0, "gw1", component="bus-1", fault="down")
+    await home.sync(gateway)
+    home.clock.forward(minutes=5)
+    home.store.write(lambda c: sweep(c, home.clock.now_ms()))
+    dave = home.client(Authorization=f"Bearer {home.add_token(role=Role.INSTALLER)}")
+    answer = await dave.post("/api/v1/devices/north/gw1/out-of-service", json={"reason": "x"})
+    assert (answer.status_code, answer.json()["reason"]) == (404, "no_such_device")
+    # As an earlier version let it be taken out.
+    home.store.write(
+        lambda c: c.execute(
+            insert(tables.out_of_service).values(
+                id="0" * 32, site="north", device="gw1", from_ms=at(1), reason="x", by="dave", ended_by=""
+            )
+        )
+    )
+    assert "silent" in in_hand(home.store)
+    assert tickets(home.store)["silent"].hidden == ()
+    alice = await home.log_in("alice")
+    assert "Gateway gw1 is silent" in (await alice.get("/m")).text
+    # It is shown, and can be undone.
+    assert 'href="/devices/north/gw1"' in (await alice.get("/devices")).text
+    shown = await alice.get("/devices/north/gw1")
+    assert shown.status_code == 200
+    answer = await alice.post(
+        "/devices/north/gw1/in-service", data=fields_in(shown.text, "/devices/north/gw1/in-service")
+    )
+    assert answer.headers["location"] == "/devices?said=back_in_service"
+    assert (await alice.get("/devices/north/gw1")).status_code == 404
+
+
+async def test_a_device_that_nobody_watches_any_more_is_shown_until_it_is_back_in_service(
+    home: House,
+) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches("printer-1", place="hall/line-9")
+    gateway.voice.raises(0)
+    await home.sync(gateway)
+    lead = home.client(Authorization=f"Bearer {home.add_token(role=Role.LEAD)}")
+    assert (await lead.post(OUT, json={"reason": "New head"})).status_code == 200
+    gateway.voice.watches("printer-2")
+    home.clock.forward(minutes=1)
+    await home.sync(gateway)
+    listed = {one["id"]: one for one in (await lead.get("/api/v1/devices")).json()["items"]}
+    assert listed["printer-1"]["gateways"] == []
+    assert (listed["printer-1"]["place"], listed["printer-1"]["state"]) == ("hall/line-9", "unknown")
+    assert listed["printer-1"]["out_of_service"]["reason"] == "New head"
+    bob = await home.log_in("bob")
+    page = await bob.get("/devices/north/printer-1")
+    assert page.status_code == 200
+    assert "nobody any more" in page.text
+    (ticket,) = tickets(home.store).values()
+    assert 'href="/devices/north/printer-1"' in (await bob.get(f"/t/{ticket.id}")).text
+    assert (await bob.get("/api/v1/devices?site=south")).json()["items"] == []
+    carol = await home.log_in("carol")
+    assert (await carol.get("/devices/north/printer-1")).status_code == 404
+    assert "printer-1" not in (await carol.get("/devices")).text
+    assert (await lead.post(BACK)).json()["reason"] == "back_in_service"
+    listed = {one["id"]: one for one in (await lead.get("/api/v1/devices")).json()["items"]}
+    assert set(listed) == {"printer-2"}
 
 
 async def test_the_tables_of_downtime_have_a_column_for_it_when_there_was_any(home: House) -> None:
