@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from collector import moments
+from collector import moments, tickets
 from collector.auth import MAY_TAKE_OUT
 from collector.folding import Change
-from collector.store import audit, ticket_rows
+from collector.store import audit, occurrences, ticket_rows
 from collector.store import out_of_service as store
 from collector.store.out_of_service import OutOfService
 from collector.store.streams import clean
@@ -96,7 +96,7 @@ def _take_out(
     store.save(connection, after)
     detail = {"reason": reason, "until_ms": order.until_ms}
     _audit(connection, actor, "device.out_of_service", after, detail, now_ms)
-    changed = _record(connection, after, Reason.OUT_OF_SERVICE, actor.name, reason, now_ms)
+    changed = _record(connection, after, actor.name, now_ms)
     return Outcome(reason=Reason.OUT_OF_SERVICE, applied=True, out=after, changed=changed)
 
 
@@ -105,7 +105,7 @@ def _bring_back(connection: Connection, actor: Actor, before: OutOfService | Non
         return Outcome(reason=Reason.IN_SERVICE, applied=True, out=None)
     store.end(connection, before, now_ms, by=actor.name)
     _audit(connection, actor, "device.in_service", before, {}, now_ms)
-    changed = _record(connection, before, Reason.BACK_IN_SERVICE, actor.name, "", now_ms)
+    changed = _call_again(connection, before, actor.name, now_ms)
     return Outcome(reason=Reason.BACK_IN_SERVICE, applied=True, out=None, changed=changed)
 
 
@@ -119,20 +119,39 @@ def over(connection: Connection, now_ms: int) -> tuple[Change, ...]:
         if current is None or current.until_ms is None or current.until_ms > now_ms:
             continue
         store.end(connection, current, current.until_ms, by="")
-        changed += _record(connection, current, Reason.BACK_IN_SERVICE, "", "", now_ms)
+        changed += _call_again(connection, current, "", now_ms)
     return tuple(changed)
 
 
-def _record(
-    connection: Connection, out: OutOfService, reason: Reason, actor: str, text: str, now_ms: int
-) -> tuple[Change, ...]:
+def _record(connection: Connection, out: OutOfService, actor: str, now_ms: int) -> tuple[Change, ...]:
     """In the history of what is open of that device."""
-    tickets = store.open_tickets(connection, out.site, out.device)
+    reason = Reason.OUT_OF_SERVICE
+    found = store.open_tickets(connection, out.site, out.device)
     ticket_rows.record(
         connection,
-        [Entry(ticket_id=one, at_ms=now_ms, reason=reason, actor=actor, text=text) for one in tickets],
+        [Entry(ticket_id=one, at_ms=now_ms, reason=reason, actor=actor, text=out.reason) for one in found],
     )
-    return tuple(Change(ticket_id=one, site=out.site) for one in tickets)
+    return tuple(Change(ticket_id=one, site=out.site) for one in found)
+
+
+def _call_again(connection: Connection, out: OutOfService, actor: str, now_ms: int) -> tuple[Change, ...]:
+    """What is open of that device, and not known to be over."""
+    found = store.open_tickets(connection, out.site, out.device)
+    occurrences.lock_conditions(connection, out.site, set(found.values()))
+    # As they are now that nobody else decides on them.
+    own = [ticket for ticket in ticket_rows.by_id(connection, list(found)) if ticket.closed_ms is None]
+    decided = [tickets.back_in_service(ticket, now_ms=now_ms) for ticket in own]
+    moved = [after.ticket for before, after in zip(own, decided, strict=True) if after.ticket != before]
+    ticket_rows.save(connection, [], moved)
+    ticket_rows.record(
+        connection,
+        [
+            Entry(ticket_id=one.ticket.id, at_ms=now_ms, reason=reason, actor=actor)
+            for one in decided
+            for reason in one.reasons
+        ],
+    )
+    return tuple(Change(ticket_id=one.id, site=out.site) for one in own)
 
 
 def _audit(

@@ -466,6 +466,13 @@ def still_reported(ticket: Ticket, *, now_ms: int, policy: Policy) -> Decision:
     return _decided(ticket, _returned(ticket, now_ms), [Reason.STILL_REPORTED], now_ms)
 
 
+def back_in_service(ticket: Ticket, *, now_ms: int) -> Decision:
+    """Its device is: what is not known to be over calls again, whoever had acknowledged it before."""
+    if ticket.condition is Condition.CLEARED:
+        return Decision(ticket=ticket, reasons=(Reason.BACK_IN_SERVICE,))
+    return _decided(ticket, _returned(ticket, now_ms), [Reason.BACK_IN_SERVICE], now_ms)
+
+
 def _told(ticket: Ticket, facts: Facts) -> Ticket:
     by_itself = ticket.work is Work.RESOLVED and ticket.resolved_by is None and facts.last_ms is not None
     return ticket._replace(

@@ -96,15 +96,15 @@ def end(connection: Connection, one: OutOfService, at_ms: int, *, by: str) -> No
     connection.execute(update(table).where(table.c.id == one.id).values(**ended))
 
 
-def open_tickets(connection: Connection, site: str, device: str) -> list[str]:
-    """Without those of a gateway itself, which are never hidden."""
+def open_tickets(connection: Connection, site: str, device: str) -> dict[str, str]:
+    """The dedupe key of each, by id; without those of a gateway itself, which are never hidden."""
     rows = connection.execute(
-        select(ticket.c.id)
+        select(ticket.c.id, ticket.c.dedupe_key)
         .where(ticket.c.site == site, ticket.c.device == device, ticket.c.closed_ms.is_(None))
         .where(ticket.c.component != AGENT_COMPONENT)
         .order_by(ticket.c.id)
     )
-    return list(rows.scalars())
+    return {row.id: row.dedupe_key for row in rows}
 
 
 def spans(connection: Connection, site: str, from_ms: int, to_ms: int, now_ms: int) -> dict[str, list[Span]]:

@@ -11,6 +11,7 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from rigs.web import House, csrf_in, fields_in, house
 from sqlalchemy import insert, select
 
+from collector import command
 from collector.moments import LAST_MS, rfc3339
 from collector.out_of_service import BringBack, TakeOut, carry_out
 from collector.report import By, Item, downtime
@@ -18,7 +19,7 @@ from collector.store import Store, devices, figures, tables
 from collector.store import tickets as ticket_store
 from collector.store.tickets import TicketFilter, TicketView
 from collector.sweep import sweep
-from collector.tickets import Actor, Reason, Role
+from collector.tickets import Ack, Acknowledge, Actor, Command, Reason, Resolve, Role, Start
 
 ALICE = Actor(name="alice", role=Role.LEAD, sites=frozenset({"north"}))
 
@@ -147,6 +148,67 @@ def test_who_extends_it_in_time_is_heard(store: Store, edge: EdgeVoice) -> None:
         ("device.out_of_service", "New head"),
         ("device.out_of_service", "Part is missing"),
     ]
+
+
+@pytest.mark.parametrize("until", [None, 60.0])
+def test_what_is_still_broken_calls_again_when_it_is_back_whoever_had_acknowledged_it(
+    store: Store, edge: EdgeVoice, until: float | None
+) -> None:
+    uids = {
+        fault: edge.raises(1, fault=fault)
+        for fault in ("paper-out", "head-open", "jam", "ribbon-out", "dirty")
+    }
+    edge.sync(store, 1.1)
+    takes_out(store, 2, until=until)
+
+    def bids(fault: str, wanted: Command, minute: float = 3) -> None:
+        seen = tickets(store)[fault].version
+        outcome = store.write(
+            lambda c: command.carry_out(
+                c, ALICE, uids[fault], wanted, idempotency_key=None, if_match=seen, now_ms=at(minute)
+            )
+        )
+        assert outcome.result is command.Result.APPLIED
+
+    for fault in ("paper-out", "dirty"):
+        bids(fault, Acknowledge())
+    bids("jam", Start())
+    bids("ribbon-out", Resolve(override=True, note="It will be mended"))
+    edge.clears(uids["dirty"], 40)
+    edge.sync(store, 41)
+    seen = tickets(store)
+    edge.sync(store, 59.9)
+    if until is None:
+        brings_back(store, 60)
+    else:
+        store.write(lambda c: sweep(c, at(60)))
+    now = tickets(store)
+    assert {fault: (one.ack, one.word) for fault, one in now.items()} == {
+        "paper-out": (Ack.UNACKED, "Unacknowledged"),
+        "head-open": (Ack.UNACKED, "Unacknowledged"),
+        # Somebody is at it.
+        "jam": (Ack.ACKED, "In progress"),
+        "ribbon-out": (Ack.UNACKED, "Unacknowledged"),
+        "dirty": (Ack.ACKED, "Resolved"),
+    }
+    assert (now["ribbon-out"].resolved_ms, now["ribbon-out"].resolved_by) == (None, None)
+    assert now["dirty"].version == seen["dirty"].version
+    # What was on a screen before covers nothing of it.
+    late = store.write(
+        lambda c: command.carry_out(
+            c,
+            ALICE,
+            uids["paper-out"],
+            Acknowledge(),
+            idempotency_key=None,
+            if_match=seen["paper-out"].version,
+            now_ms=at(61),
+        )
+    )
+    assert late.reason is Reason.SEEN_LESS
+    detail = store.read(lambda c: ticket_store.detail(c, uids["paper-out"]))
+    assert detail is not None
+    assert [entry.reason for entry in detail.history][-2:] == ["back_in_service", "acknowledged"]
 
 
 @pytest.mark.parametrize(
