@@ -34,11 +34,14 @@ class TakeOut:
     reason: str
     # When it comes back by itself; None: somebody brings it back.
     until_ms: int | None = None
+    # The id of the time out of service that was on the screen; empty: it was in service. None: not said.
+    seen: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BringBack:
-    pass
+    # As above.
+    seen: str | None = None
 
 
 Order = TakeOut | BringBack
@@ -64,7 +67,7 @@ def carry_out(
     store.lock(connection, site, device)
     before = store.of_device(connection, site, device)
     if isinstance(order, BringBack):
-        return _bring_back(connection, actor, before, now_ms)
+        return _bring_back(connection, actor, before, order, now_ms)
     return _take_out(connection, actor, site, device, before, order, now_ms)
 
 
@@ -93,6 +96,8 @@ def _take_out(
     )
     if after == before:
         return Outcome(reason=Reason.OUT_OF_SERVICE, applied=True, out=before)
+    if _is_stale(order, before):
+        return Outcome(reason=Reason.SERVICE_CHANGED, applied=False, out=before)
     store.save(connection, after)
     detail = {"reason": reason, "until_ms": order.until_ms}
     _audit(connection, actor, "device.out_of_service", after, detail, now_ms)
@@ -100,13 +105,22 @@ def _take_out(
     return Outcome(reason=Reason.OUT_OF_SERVICE, applied=True, out=after, changed=changed)
 
 
-def _bring_back(connection: Connection, actor: Actor, before: OutOfService | None, now_ms: int) -> Outcome:
+def _bring_back(
+    connection: Connection, actor: Actor, before: OutOfService | None, order: BringBack, now_ms: int
+) -> Outcome:
     if before is None:
         return Outcome(reason=Reason.IN_SERVICE, applied=True, out=None)
+    if _is_stale(order, before):
+        return Outcome(reason=Reason.SERVICE_CHANGED, applied=False, out=before)
     store.end(connection, before, now_ms, by=actor.name)
     _audit(connection, actor, "device.in_service", before, {}, now_ms)
     changed = _call_again(connection, before, actor.name, now_ms)
     return Outcome(reason=Reason.BACK_IN_SERVICE, applied=True, out=None, changed=changed)
+
+
+def _is_stale(order: Order, before: OutOfService | None) -> bool:
+    """It was given about another time out of service than there is now."""
+    return order.seen is not None and order.seen != (before.id if before else "")
 
 
 def over(connection: Connection, now_ms: int) -> tuple[Change, ...]:

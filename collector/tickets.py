@@ -108,6 +108,7 @@ class Reason(StrEnum):
     NO_SUCH_DEVICE = "no_such_device"
     IN_SERVICE = "in_service"
     END_IS_PAST = "end_is_past"
+    SERVICE_CHANGED = "service_changed"
 
     @property
     def sentence(self) -> str:
@@ -154,6 +155,7 @@ SENTENCES = {
     Reason.NO_SUCH_DEVICE: "There is no such device, or it is at a site that is not yours.",
     Reason.IN_SERVICE: "The device is in service.",
     Reason.END_IS_PAST: "The end has to lie ahead, and before the year 9999.",
+    Reason.SERVICE_CHANGED: "Somebody took the device out of service, or brought it back, since you looked.",
 }
 
 

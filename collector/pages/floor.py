@@ -103,7 +103,8 @@ async def device(request: Request, site: str, device: str) -> HTMLResponse:
 async def take_out(request: Request, site: str, device: str) -> Response:
     form = form_of(request)
     until_ms = until(form.get("hours", ""), parts_of(request).now_ms())
-    return await _serve(request, site, device, TakeOut(reason=form.get("text", ""), until_ms=until_ms))
+    order = TakeOut(reason=form.get("text", ""), until_ms=until_ms, seen=form.get("seen"))
+    return await _serve(request, site, device, order)
 
 
 def until(asked: str, now_ms: int) -> int | None:
@@ -116,7 +117,7 @@ def until(asked: str, now_ms: int) -> int | None:
 
 @router.post("/devices/{site}/{device}/in-service")
 async def bring_back(request: Request, site: str, device: str) -> Response:
-    return await _serve(request, site, device, BringBack())
+    return await _serve(request, site, device, BringBack(seen=form_of(request).get("seen")))
 
 
 async def _serve(request: Request, site: str, device: str, order: Order) -> Response:

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from rigs.web import House, csrf_in, fields_in, house
@@ -280,6 +281,42 @@ async def test_only_a_lead_or_an_installer_takes_it_out(home: House, role: Role,
     assert answer.json()["out_of_service"] == device["out_of_service"]
     assert (await client.post(BACK)).json()["reason"] == "back_in_service"
     assert len((await reader.get("/api/v1/tickets", params={"hidden": "false"})).json()["items"]) == 1
+
+
+async def test_a_form_from_before_somebody_else_acted_changes_nothing_and_says_so(home: House) -> None:
+    await home.ticket()
+    alice, dave = await home.log_in("alice"), await home.log_in("dave")
+    path = "/devices/north/printer-1"
+    out, back = f"{path}/out-of-service", f"{path}/in-service"
+    fresh = fields_in((await dave.get(path)).text, out)
+
+    async def does(client: httpx.AsyncClient, action: str, **fields: str) -> None:
+        form = fields_in((await client.get(path)).text, action)
+        assert (await client.post(action, data=form | fields)).status_code == 303
+
+    await does(alice, out, text="New head", hours="4")
+    refused = await dave.post(out, data=fresh | {"text": "New belt", "hours": ""})
+    assert refused.status_code == 409
+    assert "since you looked" in refused.text
+    assert "New head" in refused.text
+    shown = (await dave.get(path)).text
+    await does(alice, back)
+    refused = await dave.post(out, data=fields_in(shown, out) | {"text": "New belt", "hours": "24"})
+    assert refused.status_code == 409
+    assert "Back in service" not in refused.text
+    # It is as he wanted it.
+    answer = await dave.post(back, data=fields_in(shown, back))
+    assert answer.headers["location"] == f"{path}?said=in_service"
+    await does(alice, out, text="New motor", hours="")
+    assert (await dave.post(back, data=fields_in(shown, back))).status_code == 409
+    (view,) = home.store.read(lambda c: devices.devices(c, None))
+    assert view.out is not None
+    assert (view.out.reason, view.out.by) == ("New motor", "alice")
+    # Once more the same is the same.
+    again = fields_in((await alice.get(path)).text, out)
+    for _ in range(2):
+        answer = await alice.post(out, data=again | {"text": "New motor, new belt", "hours": ""})
+        assert answer.status_code == 303
 
 
 async def test_a_gateway_is_no_device_so_nobody_can_hide_that_it_is_silent(home: House) -> None:
