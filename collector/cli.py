@@ -231,11 +231,9 @@ def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
 
 
 def _file_of(settings: Settings) -> Path:
-    from sqlalchemy import make_url
-
     if not settings.one_writer:
         _fail("the database is a PostgreSQL: pg_dump or pg_basebackup is its backup (docs/operations.md)")
-    return Path(make_url(settings.database).database or "").absolute()
+    return settings.database_file
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 DATABASE_NAME = "collector.sqlite3"
 LOCK_NAME = "collector.lock"
 SOCKET_NAME = "collector.sock"
+# libpq's own names for it.
+POSTGRESQL = ("postgresql://", "postgres://")
 
 
 class ConfigError(Exception):
@@ -60,6 +62,14 @@ class Settings(BaseSettings):
     gateway_rows_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     evidence_mib: Annotated[int, Field(ge=1, le=16_777_216)] = 2048
     max_live: Annotated[int, Field(ge=1, le=100_000)] = 500
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url_is_of_a_postgresql(cls, given: str) -> str:
+        """The lock that keeps SQLite to one writer belongs to the data directory, so its file lies there."""
+        if given and not given.startswith(POSTGRESQL):
+            raise ValueError("expected postgresql://user@host/name; without it SQLite lies in data_dir")
+        return given
 
     @field_validator("listen")
     @classmethod
@@ -130,8 +140,13 @@ class Settings(BaseSettings):
             return False
 
     @property
+    def database_file(self) -> Path:
+        """Where SQLite's lies, or would."""
+        return self.data_dir.absolute() / DATABASE_NAME
+
+    @property
     def database(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / DATABASE_NAME}"
+        return self.database_url or f"sqlite:///{self.database_file}"
 
     @property
     def database_name(self) -> str:
@@ -141,7 +156,7 @@ class Settings(BaseSettings):
     @property
     def one_writer(self) -> bool:
         """SQLite has exactly one writing process; the lock in the data directory says which."""
-        return self.database.startswith("sqlite")
+        return not self.database_url
 
 
 def load(**given: object) -> Settings:

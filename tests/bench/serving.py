@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -14,10 +15,11 @@ from urllib.parse import urlsplit
 from bench.load import Load
 from bench.rows import Voice
 from rigs import postgres
-from rigs.collector_program import collector_program
+from rigs.collector_program import CollectorProgram, collector_program
 from sqlalchemy import insert
 
 from collector import auth
+from collector.config import DATABASE_NAME
 from collector.store import Store, tables
 
 SITE = "north"
@@ -52,7 +54,9 @@ def database(kind: str) -> Iterator[str]:
     """The URL of an empty one, gone in the end."""
     with tempfile.TemporaryDirectory(prefix="andon-bench-") as folder:
         if kind == "sqlite":
-            yield f"sqlite:///{folder}/collector.sqlite3"
+            data_dir = Path(folder) / "data"
+            data_dir.mkdir(mode=0o700)
+            yield f"sqlite:///{data_dir / DATABASE_NAME}"
         else:
             with postgres.running(Path(folder) / "postgres") as cluster:
                 yield postgres.new_database(cluster)
@@ -79,7 +83,7 @@ def serving(database_url: str) -> Iterator[Serving]:
     with (
         tempfile.TemporaryDirectory(prefix="andon-bench-") as folder,
         patch.dict(os.environ, COLLECTOR_GATEWAY_ROWS_PER_S="1000000"),
-        collector_program(Path(folder) / "data", "--database-url", database_url) as program,
+        _program(database_url, Path(folder) / "data") as program,
     ):
         address = urlsplit(program.url)
         assert address.hostname is not None
@@ -91,6 +95,13 @@ def serving(database_url: str) -> Iterator[Serving]:
             pid=program.process.pid,
             database_url=database_url,
         )
+
+
+def _program(database_url: str, data_dir: Path) -> AbstractContextManager[CollectorProgram]:
+    """SQLite's file lies in the data directory under its usual name."""
+    if database_url.startswith("sqlite:///"):
+        return collector_program(Path(database_url.removeprefix("sqlite:///")).parent)
+    return collector_program(data_dir, "--database-url", database_url)
 
 
 def _credential(name: str) -> str:

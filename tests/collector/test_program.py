@@ -232,7 +232,7 @@ def test_an_order_that_cannot_be_is_refused_in_one_line(
     ("flags", "says"),
     [
         (("--data-dir", "/proc/nowhere"), "data_dir: /proc/nowhere cannot be used"),
-        (("--database-url", "nonsense"), "database_url: this database cannot be used"),
+        (("--database-url", "nonsense:a-password"), "database_url: expected postgresql://user@host/name"),
         (("--database-url", "postgresql://u:a-password@127.0.0.1:1/x"), "database_url: this database cannot"),
         (("--tls-cert", __file__, "--tls-key", __file__), "tls_cert, tls_key:"),
     ],
