@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 from sqlalchemy import Connection
 
 from collector.auth import PERSON_NAME
@@ -44,6 +44,13 @@ class AddPerson(_Order):
     role: Role
     sites: Sites
     password_hash: Annotated[str, Field(pattern=r"^\$argon2id\$")]
+
+    @field_validator("role")
+    @classmethod
+    def _role_is_a_persons(cls, given: Role) -> Role:
+        if given is Role.READ:
+            raise ValueError("read is for API tokens; a person is technician, lead, installer or admin")
+        return given
 
 
 class ListPeople(_Order):
@@ -103,8 +110,6 @@ def perform(connection: Connection, order: AnyOrder, now_ms: int) -> Answer:
 
 
 def _add_person(connection: Connection, order: AddPerson, now_ms: int) -> Answer:
-    if order.role is Role.READ:
-        raise OrderError("the role read is for API tokens; a person is technician, lead, installer or admin")
     new = people.add_person(
         connection,
         name=order.name,

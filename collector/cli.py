@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,7 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from collector import admin, auth, clock, local, log, passwords
-from collector.config import ConfigError, Settings, load
+from collector.config import LOCK_NAME, ConfigError, Settings, load
 from collector.local import DataDirectory, UnreachableError
 from collector.moments import rfc3339
 from collector.tickets import Role
@@ -99,7 +101,7 @@ def user_add(
     order = _order(
         {"do": "add-person", "name": name, "role": role, "sites": site, "password_hash": password_hash}
     )
-    answer = _carry_out(order, data_dir, database_url)
+    answer = _carry_out(order, data_dir, database_url, makes=True)
     done = "added" if answer["new"] else "changed; open sessions have ended"
     print(f"{name} ({role}, {', '.join(site)}) {done}.")
 
@@ -139,7 +141,7 @@ def gateway_add(
     print(f"Enrolment token for {site}/{name}, good once, until {rfc3339(expires_ms)}:")
     print(f"  {one_off}")
     print("On the gateway:")
-    root = url or settings.public_url or answer.get("url") or _own_url(settings)
+    root = url or answer.get("url") or settings.public_url or _own_url(settings)
     print(f"  edge-agent enroll {root} {one_off}")
 
 
@@ -212,7 +214,7 @@ def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
     try:
         directory = DataDirectory(settings.data_dir)
     except OSError as error:
-        _fail(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}")
+        _fail(_unusable(settings.data_dir, error))
     try:
         if not directory.holder:
             _fail(f"data_dir: a collector runs on {settings.data_dir}; stop it first")
@@ -259,20 +261,82 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     yield tell
 
 
-def _carry_out(order: admin.AnyOrder, data_dir: Path | None, database_url: str | None) -> admin.Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where orders go; ``name`` is for the person who gave one."""
+
+    name: str
+    perform: Callable[[admin.AnyOrder], admin.Answer]
+
+
+def _carry_out(
+    order: admin.AnyOrder, data_dir: Path | None, database_url: str | None, *, makes: bool = False
+) -> admin.Answer:
+    """Says where, beside what the command prints. ``makes`` a database where there is none: an order that
+    landed in the wrong place must not seem done.
+    """
     settings = _settings(data_dir=data_dir, database_url=database_url)
     try:
-        directory = DataDirectory(settings.data_dir)
-        try:
-            if not directory.holder and settings.one_writer:
-                return local.ask(settings.data_dir, order)
-            return _directly(settings, order)
-        finally:
-            directory.close()
-    except (admin.OrderError, UnreachableError, ConfigError) as error:
+        with _place(settings, makes=makes) as place:
+            try:
+                answer = place.perform(order)
+            except admin.OrderError as error:
+                _fail(f"{error} (in {place.name})")
+    except (UnreachableError, ConfigError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}")
+        _fail(_unusable(settings.data_dir, error))
+    print(f"In {place.name}.", file=sys.stderr)
+    return answer
+
+
+@contextlib.contextmanager
+def _place(settings: Settings, *, makes: bool) -> Iterator[Place]:
+    if not settings.one_writer:
+        yield Place(name=f"the database {_shown(settings)}", perform=partial(_directly, settings))
+        return
+    file, lock = settings.database_file, settings.data_dir / LOCK_NAME
+    # A collector that keeps its data in a PostgreSQL has the lock alone here.
+    if not makes and not file.exists() and not lock.exists():
+        raise _no_database(settings)
+    directory = DataDirectory(settings.data_dir)
+    try:
+        if not directory.holder:
+            name = f"the collector that runs on {settings.data_dir}"
+            yield Place(name=name, perform=partial(local.ask, settings.data_dir))
+        elif file.exists():
+            yield Place(name=f"the database {file}", perform=partial(_directly, settings))
+        elif makes:
+            yield Place(name=f"the new database {file}", perform=partial(_directly, settings))
+        else:
+            raise _no_database(settings)
+    finally:
+        directory.close()
+
+
+def _shown(settings: Settings) -> str:
+    """The address, without what may be secret in it."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(settings.database_url).set(query={}).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return "of database_url"
+
+
+def _no_database(settings: Settings) -> ConfigError:
+    return ConfigError(
+        f"there is no database at {settings.database_file}; name it with --data-dir or --database-url"
+    )
+
+
+def _unusable(data_dir: Path, error: OSError) -> str:
+    said = f"data_dir: {data_dir} cannot be used: {error.strerror}"
+    with contextlib.suppress(OSError, KeyError):
+        if isinstance(error, PermissionError):
+            said += f"; run this as its owner, {data_dir.owner()}"
+    return said
 
 
 def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
@@ -296,7 +360,7 @@ def _order(fields: dict[str, object]) -> admin.AnyOrder:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "order"
-        _fail(f"{where}: {first['msg']}")
+        _fail(f"{where}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def _rows(answer: admin.Answer, name: str) -> list[dict[str, object]]:

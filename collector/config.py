@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# StateDirectory= of systemd/collector.service.
+UNIT_DATA_DIR = Path("/var/lib/andon-collector")
 DATABASE_NAME = "collector.sqlite3"
 LOCK_NAME = "collector.lock"
 SOCKET_NAME = "collector.sock"
@@ -26,9 +28,13 @@ class ConfigError(Exception):
 
 
 def default_data_dir() -> Path:
-    """systemd's state directory when there is one, else the user's own."""
+    """systemd's state directory: what it tells the service, and for commands typed beside it the one of our
+    unit. The user's own where there is neither.
+    """
     given = os.environ.get("STATE_DIRECTORY")
-    return Path(given) if given else Path.home() / ".local" / "share" / "andon-collector"
+    if given:
+        return Path(given)
+    return UNIT_DATA_DIR if UNIT_DATA_DIR.is_dir() else Path.home() / ".local" / "share" / "andon-collector"
 
 
 class Settings(BaseSettings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -134,7 +135,10 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
     def listening() -> None:
         say(f"Andon collector: {url} (desk), {url}/m (handheld)")
         if not store.read(people.people):
-            say("Nobody can log in yet. The first person: collector user add NAME --role lead --site '*'")
+            say(
+                "Nobody can log in yet. The first person: collector user add NAME --role lead --site '*' "
+                f"--data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
+            )
         log.info("the collector listens", url=url, data_dir=str(settings.data_dir))
         notify("READY=1\nSTATUS=listening")
 

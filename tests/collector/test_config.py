@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from collector import config
 from collector.config import ConfigError, load
+
+DATA_DIR = config.UNIT_DATA_DIR
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr(config, "UNIT_DATA_DIR", tmp_path / "var-lib")
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +29,8 @@ def test_the_data_directory_is_systemds_where_there_is_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert load().data_dir == tmp_path / ".local/share/andon-collector"
+    (tmp_path / "var-lib").mkdir()
+    assert load().data_dir == tmp_path / "var-lib", "typed in a shell beside the unit"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/andon-collector")
     assert load().data_dir == Path("/var/lib/andon-collector")
 
@@ -72,6 +78,12 @@ def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, value: ob
         load(**{setting: value})
     assert str(refused.value).startswith(f"{setting}: ")
     assert says in str(refused.value)
+
+
+def test_the_directory_of_the_unit_is_the_one_that_commands_look_for() -> None:
+    unit = (Path(__file__).parents[2] / "systemd" / "collector.service").read_text(encoding="utf-8")
+    assert f"StateDirectory={DATA_DIR.name}\n" in unit
+    assert f"--data-dir {DATA_DIR}\n" in unit
 
 
 def test_sqlite_has_one_writer_and_lies_in_the_data_directory(tmp_path: Path) -> None:

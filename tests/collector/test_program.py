@@ -22,10 +22,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import trustme
+from rigs import postgres
 from rigs.collector_program import PASSWORD, SpeakingGateway, collector_program, run
 from rigs.web import csrf_in
 
 from collector.config import DATABASE_NAME, LOCK_NAME, SOCKET_NAME
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_orders_work_before_the_server_runs_and_while_it_runs(tmp_path: Path) -> None:
@@ -188,7 +191,7 @@ def test_without_people_it_says_how_to_add_the_first(tmp_path: Path) -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]
         process.terminate()
-    assert "collector user add NAME --role lead --site '*'" in lines[1]
+    assert f"collector user add NAME --role lead --site '*' --data-dir {data_dir}\n" in lines[1]
     assert process.returncode == 0
 
 
@@ -216,6 +219,9 @@ def test_without_people_it_says_how_to_add_the_first(tmp_path: Path) -> None:
             "for API tokens",
         ),
         (("gateway", "add", "north", "gw 1"), "", "name"),
+        (("gateway", "add", "north", "gw1"), "", "there is no database at "),
+        (("gateway", "revoke", "north", "gw1"), "", "name it with --data-dir or --database-url"),
+        (("user", "list"), "", "there is no database at "),
         (("serve", "--listen", "0.0.0.0:1"), "", "not loopback"),
     ],
 )
@@ -226,6 +232,53 @@ def test_an_order_that_cannot_be_is_refused_in_one_line(
         run(tmp_path / "data", *words, text=text)
     assert says in refused.value.stderr
     assert refused.value.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists(), "what was refused makes nothing"
+
+
+def test_an_order_finds_the_data_of_the_unit_and_says_where_it_went(tmp_path: Path) -> None:
+    """As typed in a shell, which knows neither what the unit says nor what collector.env does."""
+    environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    code = """
+import sys
+from pathlib import Path
+from collector import config
+from collector.__main__ import main
+config.UNIT_DATA_DIR = Path(sys.argv.pop(1))
+main()
+"""
+
+    def typed(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(tmp_path / "data"), *words]
+        return subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    nowhere = typed("gateway", "add", "north", "gw1")
+    file = tmp_path / "home" / ".local" / "share" / "andon-collector" / DATABASE_NAME
+    assert (nowhere.returncode, nowhere.stdout) == (1, "")
+    assert f"there is no database at {file}" in nowhere.stderr
+    assert not (tmp_path / "home").exists()
+    with collector_program(tmp_path / "data") as collector:
+        added = typed("gateway", "add", "north", "gw1")
+        assert f"edge-agent enroll {collector.url} enr_" in added.stdout
+        assert added.stderr == f"In the collector that runs on {tmp_path}/data.\n"
+        refused = typed("gateway", "revoke", "north", "gw2")
+        assert f"(in the collector that runs on {tmp_path}/data)" in refused.stderr
+    listed = typed("gateway", "list")
+    assert listed.stderr == f"In the database {tmp_path}/data/{DATABASE_NAME}.\n"
+
+
+def test_a_collector_on_a_postgresql_takes_orders_through_its_data_directory(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    url = postgres.new_database(postgres_url)
+    with collector_program(tmp_path / "data", "--database-url", url) as collector:
+        collector.command("gateway", "add", "north", "gw1")
+        assert not (tmp_path / "data" / DATABASE_NAME).exists()
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        run(tmp_path / "data", "gateway", "add", "north", "gw2")
+    assert "there is no database at " in refused.value.stderr
+    assert not (tmp_path / "data" / DATABASE_NAME).exists()
 
 
 @pytest.mark.parametrize(
