@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector import admin
 from collector.config import LOCK_NAME, SOCKET_NAME
+from collector.owner import hand_over
 
 MAX_LINE_BYTES = 64 << 10
 ANSWER_WITHIN_S = 30.0
@@ -43,6 +44,7 @@ class DataDirectory:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         self._lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        hand_over(self._lock, path)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -67,7 +67,7 @@ class Store:
         """Raises UnusableError."""
         try:
             return cls(Sqlite(url) if url.startswith("sqlite:") else Postgres(url))
-        except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
             said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
             raise UnusableError(f"this database cannot be used: {said}") from error
 

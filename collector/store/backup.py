@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from collector.owner import hand_over
 from collector.store import tables
 from collector.store.migrate import known_versions
 from collector.store.sqlite import Sqlite
@@ -26,7 +28,9 @@ PAGES = 1024
 UNFINISHED = ".unfinished"
 BUSY_TIMEOUT_S = 10.0
 # SQLite's, beside the database.
-COMPANIONS = ("-wal", "-shm")
+COMPANIONS = ("-wal", "-shm", "-journal")
+# What is no database, or broken where it begins.
+UNREADABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 class BackupError(Exception):
@@ -76,10 +80,16 @@ def back_up(database: Path, target: Path, progress: Progress = _unseen) -> Copie
 def restore(
     source: Path, database: Path, stamp: str, progress: Progress = _unseen
 ) -> tuple[Copied, Path | None]:
-    """Nobody may have ``database`` open. Also says where what was there before is kept; ``stamp`` is part of
-    that name. Raises BackupError.
+    """Nobody may have ``database`` open: the caller holds the lock. Also says where what was there before is
+    kept; ``stamp`` is part of that name. Raises BackupError.
+
+    One that is broken off at any point has replaced nothing or all, and may be done again: what is replaced
+    is one file by then, which has a second name, and the copy takes the first from it in one step.
     """
+    # Nobody else restores: it was broken off.
+    _remove(_part_of(database))
     with _unfinished(database) as part:
+        hand_over(part, database.parent)
         with _reading(source) as read:
             read.execute("BEGIN")
             if (verdict := _check(read)) != "ok":
@@ -90,15 +100,16 @@ def restore(
         with _reading(part) as copy:
             rows = _rows(copy)
         _sync(part)
-        kept = _set_aside(database, stamp)
-        _name(part, database)
+        kept = _keep(database, stamp)
+        part.replace(database)
+        _sync(database.parent)
     return Copied(rows=rows, size_bytes=database.stat().st_size), kept
 
 
 @contextlib.contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
     """A file of its own beside ``target``; gone at the end unless it was given its name."""
-    part = target.with_name(target.name + UNFINISHED)
+    part = _part_of(target)
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
@@ -112,8 +123,17 @@ def _unfinished(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise BackupError(f"{part} cannot be written: {error.strerror}") from error
     finally:
-        for end in ("", *COMPANIONS, "-journal"):
-            part.with_name(part.name + end).unlink(missing_ok=True)
+        _remove(part)
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(target.name + UNFINISHED)
+
+
+def _remove(database: Path) -> None:
+    for end in COMPANIONS:
+        database.with_name(database.name + end).unlink(missing_ok=True)
+    database.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -175,23 +195,52 @@ def _migrate(part: Path) -> None:
     """It opens, it is of this version, and nothing of it is left beside it."""
     try:
         Sqlite(f"sqlite:///{part.absolute()}").close()
+        _merge_log(part)
     except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
         raise BackupError(f"it cannot be used: {error}") from error
 
 
-def _set_aside(database: Path, stamp: str) -> Path | None:
-    """The log first: beside another database it would be taken for that one's."""
+def _keep(database: Path, stamp: str) -> Path | None:
+    """A second name for it, after its log has gone into it: beside another database the log would be taken
+    for that one's.
+    """
     kept = database.with_name(f"{database.name}.replaced-{stamp}")
     if kept.exists():
         raise BackupError(f"{kept} is there already")
-    moved = False
-    for end in (*COMPANIONS, ""):
-        file = database.with_name(database.name + end)
-        if file.exists():
-            file.rename(kept.with_name(kept.name + end))
-            moved = True
+    there = database.exists()
+    try:
+        if there:
+            _merge_log(database)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF not in UNREADABLE:
+            raise BackupError(f"{database} cannot be replaced: {error}") from error
+    # Of what is there no more, or is no database any more: no collector starts with that either.
+    for end in COMPANIONS:
+        beside = database.with_name(database.name + end)
+        if beside.exists():
+            beside.rename(kept.with_name(kept.name + end))
+            there = True
+    if database.exists():
+        _link(database, kept)
     _sync(database.parent)
-    return kept if moved else None
+    return kept if there else None
+
+
+def _merge_log(database: Path) -> None:
+    """It is one file then. Refused by SQLite while anybody else has it open, a backup too."""
+    with contextlib.closing(sqlite3.connect(database, BUSY_TIMEOUT_S, isolation_level=None)) as last:
+        last.execute("PRAGMA journal_mode = DELETE")
+
+
+def _link(database: Path, kept: Path) -> None:
+    try:
+        kept.hardlink_to(database)
+    except OSError:
+        # Not every file system has a second name for a file.
+        shutil.copyfile(database, kept)
+        shutil.copymode(database, kept)
+        hand_over(kept, kept.parent)
+        _sync(kept)
 
 
 def _name(part: Path, target: Path) -> None:

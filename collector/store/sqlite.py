@@ -22,6 +22,7 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event, make_url
 
+from collector.owner import hand_over
 from collector.store.migrate import migrate
 
 T = TypeVar("T")
@@ -170,7 +171,8 @@ def _engine(opened: Callable[[], sqlite3.Connection], begin: str, *, writers: in
 
 def _open_writer(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
+    _make(path)
+    fresh = path.stat().st_size == 0
     connection = sqlite3.connect(path, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     # Made under EXTRA, so that the directory entry survives a power cut too; FULL syncs every commit after
     # that.
@@ -184,6 +186,18 @@ def _open_writer(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
     connection.execute("PRAGMA journal_size_limit=16777216")
     return connection
+
+
+def _make(path: Path) -> None:
+    """For its owner alone, as SQLite's files beside it will be."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        hand_over(descriptor, path.parent)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+from multiprocessing import get_context
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from rigs.edge_voice import EdgeVoice, enrol
 
+from collector.config import LOCK_NAME
+from collector.local import DataDirectory
 from collector.store import Store, backup
 from collector.store.backup import BackupError
 
 STAMP = "20260105T060000Z"
+KILLED = 9
+# The id of a user who is not root.
+SERVICE = 1234
 
 
 def filled(database: Path, rows: int = 20) -> EdgeVoice:
@@ -126,22 +136,153 @@ def test_a_restore_puts_the_copy_there_and_keeps_what_it_replaces(tmp_path: Path
     assert uids(database) == uids(kept)
 
 
-def test_the_log_of_what_is_replaced_does_not_leak_into_the_copy(tmp_path: Path) -> None:
-    database = tmp_path / "collector.db"
+def crashed(folder: Path) -> Path:
+    """A database whose last change, that it knows no site, is in its log alone; the backup is from before."""
+    database, crashed = folder / "collector.db", folder / "crashed.db"
     filled(database)
-    backup.back_up(database, tmp_path / "copy.db")
+    backup.back_up(database, folder / "copy.db")
     writer = sqlite3.connect(database)
     writer.execute("DELETE FROM site_number")
     writer.commit()
     for end in ("", "-wal"):
-        (tmp_path / f"crashed.db{end}").write_bytes((tmp_path / f"collector.db{end}").read_bytes())
+        (folder / f"crashed.db{end}").write_bytes((folder / f"collector.db{end}").read_bytes())
     writer.close()
-    _, kept = backup.restore(tmp_path / "copy.db", tmp_path / "crashed.db", STAMP)
+    return crashed
+
+
+def sites(database: Path) -> int:
+    connection = sqlite3.connect(database)
+    try:
+        (number,) = connection.execute("SELECT count(*) FROM site_number").fetchone()
+        return int(number)
+    finally:
+        connection.close()
+
+
+def test_the_log_of_what_is_replaced_goes_into_it_and_not_into_the_copy(tmp_path: Path) -> None:
+    database = crashed(tmp_path)
+    _, kept = backup.restore(tmp_path / "copy.db", database, STAMP)
     assert kept is not None
-    connection = sqlite3.connect(tmp_path / "crashed.db")
-    assert connection.execute("SELECT count(*) FROM site_number").fetchone() == (1,)
-    connection.close()
-    assert kept.with_name(f"{kept.name}-wal").exists()
+    assert (sites(database), sites(kept)) == (1, 0)
+    assert not kept.with_name(f"{kept.name}-wal").exists()
+
+
+def test_what_is_no_database_any_more_is_replaced_and_kept(tmp_path: Path) -> None:
+    database = tmp_path / "collector.db"
+    filled(database)
+    backup.back_up(database, tmp_path / "copy.db")
+    database.write_bytes(b"no database " * 1000)
+    _, kept = backup.restore(tmp_path / "copy.db", database, STAMP)
+    assert kept is not None
+    assert files(tmp_path).isdisjoint({"collector.db-wal", "collector.db-shm"})
+    assert len(uids(database)) == 20
+    assert kept.read_bytes().startswith(b"no database")
+
+
+def test_a_log_that_was_left_alone_does_not_get_another_database(tmp_path: Path) -> None:
+    database = crashed(tmp_path)
+    database.unlink()
+    backup.restore(tmp_path / "copy.db", database, STAMP)
+    assert uids(database) == uids(tmp_path / "copy.db")
+    assert (tmp_path / f"crashed.db.replaced-{STAMP}-wal").exists()
+
+
+def test_nothing_is_replaced_while_somebody_has_it_open(tmp_path: Path) -> None:
+    database = tmp_path / "collector.db"
+    filled(database)
+    backup.back_up(database, tmp_path / "copy.db")
+    reader = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM ticket").fetchone()
+    with pytest.raises(BackupError, match="cannot be replaced: database is locked"):
+        backup.restore(tmp_path / "copy.db", database, STAMP)
+    reader.close()
+    assert {"collector.db", "copy.db"} == {name for name in files(tmp_path) if "db-" not in name}
+
+
+def test_without_second_names_what_is_replaced_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file system of this kind (FAT, many of a network) can be mounted everywhere that this runs."""
+
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    database = crashed(tmp_path)
+    database.chmod(0o640)
+    _, kept = backup.restore(tmp_path / "copy.db", database, STAMP)
+    assert kept is not None
+    assert (sites(kept), sites(database)) == (0, 1)
+    assert kept.stat().st_mode & 0o777 == 0o640
+
+
+def restore_until(number: int, source: Path, database: Path) -> None:
+    """A process that ends before the call with this number that asks the system or SQLite for something."""
+    asked = 0
+
+    def ask(_frame: FrameType, what: str, called: Any) -> None:
+        nonlocal asked
+        if what == "c_call" and (
+            getattr(called, "__module__", "") == "posix" or isinstance(called.__self__, sqlite3.Connection)
+        ):
+            asked += 1
+            if asked == number:
+                os._exit(KILLED)
+
+    sys.setprofile(ask)
+    backup.restore(source, database, STAMP)
+    os._exit(0)
+
+
+def test_a_restore_that_is_killed_anywhere_has_replaced_nothing_or_all(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    crashed(made)
+    seen = set()
+    for number in range(1, 1000):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        database = folder / "crashed.db"
+        for end in ("", "-wal"):
+            shutil.copy(made / f"crashed.db{end}", folder)
+        process = get_context("fork").Process(target=restore_until, args=(number, made / "copy.db", database))
+        process.start()
+        process.join()
+        assert process.exitcode in (0, KILLED)
+        # What the next `serve` finds.
+        Store.open(f"sqlite:///{database}").close()
+        assert len(uids(database)) == 20
+        found = "new" if sites(database) else "old"
+        if found == "new":
+            assert sites(folder / f"crashed.db.replaced-{STAMP}") == 0
+        seen.add(found)
+        backup.restore(made / "copy.db", database, "later")
+        assert sites(database) == 1
+        shutil.rmtree(folder)
+        if process.exitcode == 0:
+            break
+    assert seen == {"old", "new"}
+    assert number > 40
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand over")
+def test_what_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> None:
+    filled(tmp_path / "mine.db")
+    backup.back_up(tmp_path / "mine.db", tmp_path / "copy.db")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, SERVICE, SERVICE)
+    directory = DataDirectory(folder)
+    backup.restore(tmp_path / "copy.db", folder / "collector.db", STAMP)
+    store = Store.open(f"sqlite:///{folder}/fresh.db")
+    found = {file.name: file.stat() for file in folder.iterdir()}
+    store.close()
+    directory.close()
+    assert found.keys() == {LOCK_NAME, "collector.db", "fresh.db", "fresh.db-wal", "fresh.db-shm"}
+    assert {(file.st_uid, file.st_gid, file.st_mode & 0o777) for file in found.values()} == {
+        (SERVICE, SERVICE, 0o600)
+    }
 
 
 @pytest.mark.parametrize(
