@@ -7,6 +7,7 @@ in the command when no server runs; passwords and secrets arrive here only as ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
@@ -26,6 +27,8 @@ PersonName = Annotated[str, Field(pattern=PERSON_NAME)]
 Sites = Annotated[
     list[Annotated[str, Field(pattern=rf"^(\*|{wire.ID_PATTERN.strip('^$')})$")]], Field(min_length=1)
 ]
+# With "token " before it, it is the name of an actor.
+Label = Annotated[str, Field(pattern=r"^[ -~]{1,58}$")]
 
 Answer = dict[str, object]
 
@@ -57,6 +60,16 @@ class ListPeople(_Order):
     do: Literal["list-people"] = "list-people"
 
 
+class DisablePerson(_Order):
+    do: Literal["disable-person"] = "disable-person"
+    name: PersonName
+
+
+class EnablePerson(_Order):
+    do: Literal["enable-person"] = "enable-person"
+    name: PersonName
+
+
 class AddGateway(_Order):
     """``token_hash`` is the SHA-256 of a one-off token that the command printed."""
 
@@ -83,11 +96,32 @@ class AddToken(_Order):
     secret_sha256: Sha256
     role: Role
     sites: Sites
-    # With "token " before it, it is the name of an actor.
-    label: Annotated[str, Field(pattern=r"^[ -~]{1,58}$")]
+    label: Label
 
 
-AnyOrder = AddPerson | ListPeople | AddGateway | RevokeGateway | ListGateways | AddToken
+class ListTokens(_Order):
+    do: Literal["list-tokens"] = "list-tokens"
+
+
+class RevokeToken(_Order):
+    """``name`` is an id or a label."""
+
+    do: Literal["revoke-token"] = "revoke-token"
+    name: Label
+
+
+AnyOrder = (
+    AddPerson
+    | ListPeople
+    | DisablePerson
+    | EnablePerson
+    | AddGateway
+    | RevokeGateway
+    | ListGateways
+    | AddToken
+    | ListTokens
+    | RevokeToken
+)
 Order = Annotated[AnyOrder, Field(discriminator="do")]
 ORDER: TypeAdapter[AnyOrder] = TypeAdapter(Order)
 
@@ -99,6 +133,10 @@ def perform(connection: Connection, order: AnyOrder, now_ms: int) -> Answer:
             return _add_person(connection, order, now_ms)
         case ListPeople():
             return {"people": [_person(person) for person in people.people(connection)]}
+        case DisablePerson():
+            return _let_in(connection, order.name, True, now_ms)
+        case EnablePerson():
+            return _let_in(connection, order.name, False, now_ms)
         case AddGateway():
             return _add_gateway(connection, order, now_ms)
         case RevokeGateway():
@@ -107,6 +145,10 @@ def perform(connection: Connection, order: AnyOrder, now_ms: int) -> Answer:
             return {"gateways": [_gateway(found) for found in gateway_store.gateways(connection, None)]}
         case AddToken():
             return _add_token(connection, order, now_ms)
+        case ListTokens():
+            return {"tokens": [_token(token) for token in people.api_tokens(connection)]}
+        case RevokeToken():
+            return _revoke_token(connection, order, now_ms)
 
 
 def _add_person(connection: Connection, order: AddPerson, now_ms: int) -> Answer:
@@ -122,7 +164,18 @@ def _add_person(connection: Connection, order: AddPerson, now_ms: int) -> Answer
     _audit(
         connection, "user added" if new else "user changed", order.name, _site(order.sites), detail, now_ms
     )
-    return {"new": new}
+    known = people.person(connection, order.name)
+    return {"new": new, "disabled": known is not None and known.disabled}
+
+
+def _let_in(connection: Connection, name: str, disabled: bool, now_ms: int) -> Answer:
+    word = "disabled" if disabled else "enabled"
+    known = people.person(connection, name)
+    if known is None or known.disabled is disabled:
+        raise OrderError(f"there is no user {name} that could be {word}")
+    people.let_in(connection, name, disabled=disabled)
+    _audit(connection, f"user {word}", name, _site(known.sites), None, now_ms)
+    return {}
 
 
 def _add_gateway(connection: Connection, order: AddGateway, now_ms: int) -> Answer:
@@ -148,6 +201,12 @@ def _revoke_gateway(connection: Connection, order: RevokeGateway, now_ms: int) -
 
 
 def _add_token(connection: Connection, order: AddToken, now_ms: int) -> Answer:
+    if any(
+        token.label == order.label and token.revoked_ms is None for token in people.api_tokens(connection)
+    ):
+        raise OrderError(
+            f"there is a token {order.label!r}, and both would be the same actor: take another label"
+        )
     people.add_api_token(
         connection,
         token_id=order.id,
@@ -160,6 +219,19 @@ def _add_token(connection: Connection, order: AddToken, now_ms: int) -> Answer:
     detail: dict[str, object] = {"role": order.role.value, "sites": order.sites, "label": order.label}
     _audit(connection, "API token made", order.id, _site(order.sites), detail, now_ms)
     return {}
+
+
+def _revoke_token(connection: Connection, order: RevokeToken, now_ms: int) -> Answer:
+    """What has the same label is the same actor: databases from before hold several of one."""
+    good = [token for token in people.api_tokens(connection) if token.revoked_ms is None]
+    named = [token for token in good if token.id == order.name]
+    named = named or [token for token in good if token.label == order.name]
+    if not named:
+        raise OrderError(f"there is no token {order.name!r} that could be revoked")
+    for token in named:
+        people.revoke_api_token(connection, token.id, now_ms)
+        _audit(connection, "API token revoked", token.id, _site(token.sites), {"label": token.label}, now_ms)
+    return {"tokens": [_token(token) for token in named]}
 
 
 def _audit(
@@ -175,7 +247,7 @@ def _audit(
     )
 
 
-def _site(sites: list[str]) -> str:
+def _site(sites: Sequence[str]) -> str:
     return sites[0] if len(sites) == 1 else EVERY_SITE
 
 
@@ -185,6 +257,17 @@ def _person(person: people.Person) -> Answer:
         "role": person.role,
         "sites": list(person.sites),
         "disabled": person.disabled,
+    }
+
+
+def _token(token: people.ApiToken) -> Answer:
+    return {
+        "id": token.id,
+        "label": token.label,
+        "role": token.role,
+        "sites": list(token.sites),
+        "created_ms": token.created_ms,
+        "revoked_ms": token.revoked_ms,
     }
 
 

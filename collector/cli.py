@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from collector import admin, auth, clock, local, log, passwords
-from collector.config import LOCK_NAME, ConfigError, Settings, load
+from collector import admin, auth, clock, log, passwords, place
+from collector.config import ConfigError, Settings, load
 from collector.local import DataDirectory, UnreachableError
 from collector.moments import rfc3339
 from collector.tickets import Role
@@ -103,6 +101,8 @@ def user_add(
     )
     answer = _carry_out(order, data_dir, database_url, makes=True)
     done = "added" if answer["new"] else "changed; open sessions have ended"
+    if answer["disabled"]:
+        done += f"; still disabled, until: collector user enable {name}"
     print(f"{name} ({role}, {', '.join(site)}) {done}.")
 
 
@@ -110,9 +110,22 @@ def user_add(
 def user_list(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Everybody who may log in."""
     for person in _rows(_carry_out(admin.ListPeople(), data_dir, database_url), "people"):
-        sites = person["sites"]
-        shown = ", ".join(sites) if isinstance(sites, list) else ""
-        print(f"{person['name']}\t{person['role']}\t{shown}{'  (disabled)' if person['disabled'] else ''}")
+        ends = "  (disabled)" if person["disabled"] else ""
+        print(f"{person['name']}\t{person['role']}\t{_sites_of(person)}{ends}")
+
+
+@user.command("disable")
+def user_disable(name: str, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Let a person in no longer; open sessions end at once."""
+    _carry_out(_order({"do": "disable-person", "name": name}), data_dir, database_url)
+    print(f"{name} is disabled.")
+
+
+@user.command("enable")
+def user_enable(name: str, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Let a person in again who was disabled."""
+    _carry_out(_order({"do": "enable-person", "name": name}), data_dir, database_url)
+    print(f"{name} is enabled.")
 
 
 @gateway.command("add")
@@ -185,6 +198,29 @@ def token_add(
     print(f"{auth.TOKEN_PREFIX}{token_id}.{secret}")
 
 
+@token.command("list")
+def token_list(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Every API token, by its label; never its secret."""
+    for found in _rows(_carry_out(admin.ListTokens(), data_dir, database_url), "tokens"):
+        made, revoked = found["created_ms"], found["revoked_ms"]
+        assert isinstance(made, int)
+        ends = f"\trevoked {rfc3339(revoked)}" if isinstance(revoked, int) else ""
+        shown = f"{found['id']}\t{found['label']}\t{found['role']}\t{_sites_of(found)}"
+        print(f"{shown}\tmade {rfc3339(made)}{ends}")
+
+
+@token.command("revoke")
+def token_revoke(
+    name: Annotated[str, typer.Argument(metavar="ID|LABEL")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Refuse an API token from now on."""
+    answer = _carry_out(_order({"do": "revoke-token", "name": name}), data_dir, database_url)
+    for found in _rows(answer, "tokens"):
+        print(f"{found['id']} ({found['label']}) is revoked.")
+
+
 @app.command("backup")
 def back_up(target: Path, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Copy the database to TARGET, also while the collector runs; checked when it is done."""
@@ -214,7 +250,7 @@ def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
     try:
         directory = DataDirectory(settings.data_dir)
     except OSError as error:
-        _fail(_unusable(settings.data_dir, error))
+        _fail(place.unusable(settings.data_dir, error))
     try:
         if not directory.holder:
             _fail(f"data_dir: a collector runs on {settings.data_dir}; stop it first")
@@ -261,97 +297,23 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     yield tell
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where orders go; ``name`` is for the person who gave one."""
-
-    name: str
-    perform: Callable[[admin.AnyOrder], admin.Answer]
-
-
 def _carry_out(
     order: admin.AnyOrder, data_dir: Path | None, database_url: str | None, *, makes: bool = False
 ) -> admin.Answer:
-    """Says where, beside what the command prints. ``makes`` a database where there is none: an order that
-    landed in the wrong place must not seem done.
-    """
+    """Says where, beside what the command prints."""
     settings = _settings(data_dir=data_dir, database_url=database_url)
     try:
-        with _place(settings, makes=makes) as place:
+        with place.found(settings, makes=makes) as found:
             try:
-                answer = place.perform(order)
+                answer = found.perform(order)
             except admin.OrderError as error:
-                _fail(f"{error} (in {place.name})")
+                _fail(f"{error} (in {found.name})")
     except (UnreachableError, ConfigError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(_unusable(settings.data_dir, error))
-    print(f"In {place.name}.", file=sys.stderr)
+        _fail(place.unusable(settings.data_dir, error))
+    print(f"In {found.name}.", file=sys.stderr)
     return answer
-
-
-@contextlib.contextmanager
-def _place(settings: Settings, *, makes: bool) -> Iterator[Place]:
-    if not settings.one_writer:
-        yield Place(name=f"the database {_shown(settings)}", perform=partial(_directly, settings))
-        return
-    file, lock = settings.database_file, settings.data_dir / LOCK_NAME
-    # A collector that keeps its data in a PostgreSQL has the lock alone here.
-    if not makes and not file.exists() and not lock.exists():
-        raise _no_database(settings)
-    directory = DataDirectory(settings.data_dir)
-    try:
-        if not directory.holder:
-            name = f"the collector that runs on {settings.data_dir}"
-            yield Place(name=name, perform=partial(local.ask, settings.data_dir))
-        elif file.exists():
-            yield Place(name=f"the database {file}", perform=partial(_directly, settings))
-        elif makes:
-            yield Place(name=f"the new database {file}", perform=partial(_directly, settings))
-        else:
-            raise _no_database(settings)
-    finally:
-        directory.close()
-
-
-def _shown(settings: Settings) -> str:
-    """The address, without what may be secret in it."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(settings.database_url).set(query={}).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        return "of database_url"
-
-
-def _no_database(settings: Settings) -> ConfigError:
-    return ConfigError(
-        f"there is no database at {settings.database_file}; name it with --data-dir or --database-url"
-    )
-
-
-def _unusable(data_dir: Path, error: OSError) -> str:
-    said = f"data_dir: {data_dir} cannot be used: {error.strerror}"
-    with contextlib.suppress(OSError, KeyError):
-        if isinstance(error, PermissionError):
-            said += f"; run this as its owner, {data_dir.owner()}"
-    return said
-
-
-def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
-    from collector.store import Store, UnusableError, moment
-
-    try:
-        store = Store.open(settings.database)
-    except UnusableError as error:
-        raise ConfigError(f"{settings.database_name}: {error}") from error
-    try:
-        return store.write(
-            lambda connection: admin.perform(connection, order, moment.now_ms(connection) or clock.now_ms())
-        )
-    finally:
-        store.close()
 
 
 def _order(fields: dict[str, object]) -> admin.AnyOrder:
@@ -367,6 +329,12 @@ def _rows(answer: admin.Answer, name: str) -> list[dict[str, object]]:
     found = answer[name]
     assert isinstance(found, list)
     return found
+
+
+def _sites_of(row: dict[str, object]) -> str:
+    sites = row["sites"]
+    assert isinstance(sites, list)
+    return ", ".join(sites)
 
 
 def _own_url(settings: Settings) -> str:

@@ -48,15 +48,22 @@ class ApiToken:
 def add_person(
     connection: Connection, *, name: str, password_hash: str, role: str, sites: Sequence[str], now_ms: int
 ) -> bool:
-    """New, or changed when the name is known (sessions end). True when new."""
+    """New, or changed when the name is known (sessions end; who is disabled stays so). True when new."""
     known = person(connection, name) is not None
-    values = {"password_hash": password_hash, "role": role, "sites": list(sites), "disabled": False}
+    values = {"password_hash": password_hash, "role": role, "sites": list(sites)}
     if known:
         connection.execute(update(tables.user).where(tables.user.c.name == name).values(**values))
-        connection.execute(delete(tables.session).where(tables.session.c.user == name))
+        end_sessions(connection, name)
     else:
-        connection.execute(insert(tables.user).values(name=name, created_ms=now_ms, **values))
+        connection.execute(insert(tables.user).values(name=name, disabled=False, created_ms=now_ms, **values))
     return not known
+
+
+def let_in(connection: Connection, name: str, *, disabled: bool) -> None:
+    """Or not, and then no longer: sessions end."""
+    connection.execute(update(tables.user).where(tables.user.c.name == name).values(disabled=disabled))
+    if disabled:
+        end_sessions(connection, name)
 
 
 def person(connection: Connection, name: str) -> Person | None:
@@ -124,6 +131,11 @@ def end_session(connection: Connection, id_hash: str) -> None:
     connection.execute(delete(tables.session).where(tables.session.c.id_hash == id_hash))
 
 
+def end_sessions(connection: Connection, name: str) -> None:
+    """Of this person."""
+    connection.execute(delete(tables.session).where(tables.session.c.user == name))
+
+
 def add_api_token(
     connection: Connection,
     *,
@@ -150,9 +162,23 @@ def api_token(connection: Connection, token_id: str) -> ApiToken | None:
     found = connection.execute(
         select(tables.api_token).where(tables.api_token.c.id == token_id)
     ).one_or_none()
-    if found is None:
-        return None
-    row = found._mapping
+    return None if found is None else _api_token(found._mapping)
+
+
+def api_tokens(connection: Connection) -> list[ApiToken]:
+    """By label; those that are revoked too."""
+    token = tables.api_token.c
+    rows = connection.execute(select(tables.api_token).order_by(token.label, token.created_ms, token.id))
+    return [_api_token(row._mapping) for row in rows]
+
+
+def revoke_api_token(connection: Connection, token_id: str, now_ms: int) -> None:
+    connection.execute(
+        update(tables.api_token).where(tables.api_token.c.id == token_id).values(revoked_ms=now_ms)
+    )
+
+
+def _api_token(row: RowMapping) -> ApiToken:
     return ApiToken(
         id=row["id"],
         secret_sha256=row["secret_sha256"],

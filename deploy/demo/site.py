@@ -127,7 +127,9 @@ class Site:
                 "--password-stdin",
             ]
             await supervisor.once(Program(f"user {name}", command), self.passwords[name] + "\n")
-        command = [*self._collector("token", "add"), "--role", "read", "--site", "*", "--label", "demo"]
+        # A first run that was broken off has made one whose secret nobody knows.
+        label = f"demo {secrets.token_hex(4)}"
+        command = [*self._collector("token", "add"), "--role", "read", "--site", "*", "--label", label]
         printed = await supervisor.once(Program("token", command))
         token = next(word for word in printed.split() if word.startswith("atk_"))
         _write_private(self.folder / "token", token)

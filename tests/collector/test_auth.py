@@ -11,11 +11,11 @@ import httpx
 import pytest
 from rigs.web import CAST, House, csrf_in, house
 
-from collector import auth
+from collector import admin, auth
 from collector.app import UnruledRouteError, assemble, build, routes
 from collector.auth import ROUTES, Rule, Table, Who
 from collector.shield import HEADERS
-from collector.store import Store
+from collector.store import Store, tables
 from collector.tickets import Role
 
 NOWHERE = "0" * 32
@@ -184,6 +184,57 @@ async def test_a_wrong_secret_of_a_known_token_is_refused(stage: Stage) -> None:
     public = stage.home.add_token().partition(".")[0]
     client = stage.home.client(Authorization=f"Bearer {public}.{auth.new_secret()}")
     assert (await client.get("/api/v1/me")).status_code == 401
+
+
+def named(token_id: str, label: str) -> admin.AddToken:
+    return admin.AddToken(id=token_id, secret_sha256="0" * 64, role=Role.READ, sites=["north"], label=label)
+
+
+async def test_a_token_is_revoked_by_its_id_or_label_and_refused_at_once(stage: Stage) -> None:
+    home = stage.home
+    tokens = [home.add_token() for _ in range(3)]
+    ids = [token.removeprefix("atk_").partition(".")[0] for token in tokens]
+    clients = [home.client(Authorization=f"Bearer {token}") for token in tokens]
+    home.order(admin.RevokeToken(name=ids[0]))
+    home.order(admin.RevokeToken(name=f"test {ids[1]}"))
+    assert [(await client.get("/api/v1/me")).status_code for client in clients] == [401, 401, 200]
+    with pytest.raises(admin.OrderError, match="there is no token"):
+        home.order(admin.RevokeToken(name=ids[0]))
+    listed = home.order(admin.ListTokens())["tokens"]
+    assert isinstance(listed, list)
+    assert {token["id"]: token["revoked_ms"] for token in listed} == {
+        ids[0]: home.clock.now_ms(),
+        ids[1]: home.clock.now_ms(),
+        ids[2]: None,
+    }
+    audit = home.store.read(lambda connection: connection.execute(tables.audit.select()).all())
+    told = [(line.object, line.site) for line in audit if line.action == "API token revoked"]
+    assert told == [(ids[0], "north"), (ids[1], "north")]
+
+
+async def test_no_two_good_tokens_share_a_label(stage: Stage) -> None:
+    """It is who they are, and where what they may repeat is remembered."""
+    home = stage.home
+    home.order(named("a" * 20, "cmms"))
+    with pytest.raises(admin.OrderError, match="there is a token 'cmms'"):
+        home.order(named("b" * 20, "cmms"))
+    home.order(admin.RevokeToken(name="cmms"))
+    home.order(named("c" * 20, "cmms"))
+
+
+async def test_several_tokens_of_one_label_from_before_are_revoked_together(stage: Stage) -> None:
+    home = stage.home
+    home.order(named("a" * 20, "cmms"))
+    home.store.write(
+        lambda connection: connection.execute(
+            tables.api_token.insert().values(
+                id="b" * 20, secret_sha256="", role="read", sites=["north"], label="cmms", created_ms=1
+            )
+        )
+    )
+    revoked = home.order(admin.RevokeToken(name="cmms"))["tokens"]
+    assert isinstance(revoked, list)
+    assert [token["id"] for token in revoked] == ["b" * 20, "a" * 20]
 
 
 async def test_every_answer_carries_the_security_headers(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from rigs.web import PASSWORD, ROOT, House, csrf_in, house
+from rigs.web import PASSWORD, PASSWORD_HASH, ROOT, House, csrf_in, house
 
 from collector import admin, auth, browsers, passwords
 from collector.guard import MAX_COOKIE_BYTES
@@ -162,6 +162,31 @@ async def test_a_new_password_ends_open_sessions_and_a_new_role_counts_at_once(h
     home.order(order)
     assert (await client.get("/m")).status_code == 303
     assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 403
+
+
+async def test_who_is_disabled_is_out_at_once_until_somebody_enables_him(home: House) -> None:
+    client = await home.log_in("bob")
+    home.order(admin.DisablePerson(name="bob"))
+    assert (await client.get("/m")).status_code == 303
+    assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 403
+    known = home.order(
+        admin.AddPerson(name="bob", role=Role.TECHNICIAN, sites=["north"], password_hash=PASSWORD_HASH)
+    )
+    assert known == {"new": False, "disabled": True}, "a new password lets nobody in"
+    assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 403
+    home.order(admin.EnablePerson(name="bob"))
+    assert (await client.get("/m")).status_code == 303, "what was open stays shut"
+    assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 303
+    for order in (admin.EnablePerson(name="bob"), admin.DisablePerson(name="nobody")):
+        with pytest.raises(admin.OrderError, match="there is no user"):
+            home.order(order)
+    audit = home.store.read(lambda connection: connection.execute(tables.audit.select()).all())
+    told = [(line.action, line.object, line.site) for line in audit if line.actor == admin.OPERATOR]
+    assert told[-3:] == [
+        ("user disabled", "bob", "north"),
+        ("user changed", "bob", "north"),
+        ("user enabled", "bob", "north"),
+    ]
 
 
 async def test_five_wrong_passwords_and_the_door_is_shut_for_that_account_and_address(home: House) -> None:

@@ -53,6 +53,15 @@ def test_orders_work_before_the_server_runs_and_while_it_runs(tmp_path: Path) ->
         atk = collector.command("token", "add", "--role", "read", "--site", "*", "--label", "x").strip()
         answer = httpx.get(f"{collector.url}/api/v1/me", headers={"Authorization": f"Bearer {atk}"})
         assert answer.json() == {"name": "token x", "role": "read", "sites": ["*"]}
+        listed = collector.command("token", "list").split("\t")
+        assert listed[:4] == [atk.removeprefix("atk_").partition(".")[0], "x", "read", "*"]
+        assert collector.command("token", "revoke", "x") == f"{listed[0]} (x) is revoked.\n"
+        answer = httpx.get(f"{collector.url}/api/v1/me", headers={"Authorization": f"Bearer {atk}"})
+        assert answer.status_code == 401
+        assert "\trevoked 20" in collector.command("token", "list")
+        assert collector.command("user", "disable", "alice") == "alice is disabled.\n"
+        assert collector.command("user", "list") == "alice\tlead\tnorth  (disabled)\n"
+        assert collector.command("user", "enable", "alice") == "alice is enabled.\n"
         gateway = SpeakingGateway(collector)
         gateway.sync()
         gateway.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import ssl
 import subprocess
@@ -96,7 +97,8 @@ class People:
     """Somebody with an API token of a role."""
 
     def __init__(self, collector: CollectorProgram, role: str, *, ca_file: Path | None = None) -> None:
-        token = collector.command("token", "add", "--role", role, "--site", SITE, "--label", role).strip()
+        label = f"{role} {secrets.token_hex(4)}"
+        token = collector.command("token", "add", "--role", role, "--site", SITE, "--label", label).strip()
         self._client = httpx.AsyncClient(
             base_url=collector.url,
             headers={"Authorization": f"Bearer {token}"},

@@ -96,7 +96,11 @@ class House:
     def add_token(self, *, role: Role = Role.READ, sites: tuple[str, ...] = ("north",)) -> str:
         token_id, secret = auth.new_id(), auth.new_secret()
         order = admin.AddToken(
-            id=token_id, secret_sha256=auth.sha256(secret), role=role, sites=list(sites), label="test"
+            id=token_id,
+            secret_sha256=auth.sha256(secret),
+            role=role,
+            sites=list(sites),
+            label=f"test {token_id}",
         )
         self.order(order)
         return f"atk_{token_id}.{secret}"
