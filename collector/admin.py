@@ -194,10 +194,13 @@ def _add_gateway(connection: Connection, order: AddGateway, now_ms: int) -> Answ
 
 
 def _revoke_gateway(connection: Connection, order: RevokeGateway, now_ms: int) -> Answer:
-    if not enrolment.revoke(connection, site=order.site, gateway=order.name, now_ms=now_ms):
+    revoked = enrolment.revoke(connection, site=order.site, gateway=order.name, now_ms=now_ms)
+    if not revoked.gateway and not revoked.tokens:
         raise OrderError(f"there is no gateway {order.site}/{order.name} that could be revoked")
-    _audit(connection, "gateway revoked", order.name, order.site, None, now_ms)
-    return {}
+    detail: dict[str, object] = {"tokens": revoked.tokens}
+    action = "gateway revoked" if revoked.gateway else "enrolment token revoked"
+    _audit(connection, action, order.name, order.site, detail, now_ms)
+    return {"gateway": revoked.gateway, "tokens": revoked.tokens}
 
 
 def _add_token(connection: Connection, order: AddToken, now_ms: int) -> Answer:

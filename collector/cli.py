@@ -169,9 +169,13 @@ def gateway_list(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> 
 
 @gateway.command("revoke")
 def gateway_revoke(site: str, name: str, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Refuse a gateway from now on, for a box that was stolen or copied."""
-    _carry_out(_order({"do": "revoke-gateway", "site": site, "name": name}), data_dir, database_url)
-    print(f"{site}/{name} is revoked.")
+    """Refuse a gateway and its unused tokens from now on, for a box that was stolen or copied."""
+    order = _order({"do": "revoke-gateway", "site": site, "name": name})
+    answer = _carry_out(order, data_dir, database_url)
+    if answer["gateway"]:
+        print(f"{site}/{name} is revoked.")
+    if answer["tokens"]:
+        print(f"Enrolment tokens for {site}/{name} that are good no longer: {answer['tokens']}.")
 
 
 @token.command("add")

@@ -21,7 +21,10 @@ REFUSALS: dict[Refusal, tuple[int, str]] = {
         401,
         "this enrolment token is not known here; make a new one with: collector gateway add",
     ),
-    Refusal.EXPIRED: (410, "this enrolment token has expired; make a new one with: collector gateway add"),
+    Refusal.EXPIRED: (
+        410,
+        "this enrolment token is good no longer; make a new one with: collector gateway add",
+    ),
     Refusal.USED: (
         409,
         "this enrolment token was redeemed by another box; if that was not you, revoke that gateway",
@@ -29,6 +32,10 @@ REFUSALS: dict[Refusal, tuple[int, str]] = {
     Refusal.REPLACED: (
         410,
         "this gateway has been enrolled anew since; make a new token with: collector gateway add",
+    ),
+    Refusal.REVOKED: (
+        410,
+        "this gateway has been revoked since; make a new token with: collector gateway add",
     ),
 }
 

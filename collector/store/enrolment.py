@@ -1,7 +1,8 @@
 """Stores one-off enrolment tokens and the credentials that gateways got for them.
 
 A token is good for one secret: the same secret again gets the same answer, another one is refused and
-alarming. The decision is one conditional update, so that of many at the same moment exactly one wins.
+alarming. When one is redeemed, or the gateway revoked, all others of that name are void. The decision is one
+conditional update, so that of many at the same moment exactly one wins.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Refusal(StrEnum):
     USED = "used"
     # It was redeemed with this secret, and the gateway has been enrolled anew since.
     REPLACED = "replaced"
+    # The same, and the gateway is revoked.
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,14 @@ class Refused:
     why: Refusal
     site: str = ""
     gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """Whether there was a gateway that could be revoked, and how many tokens were good for that name."""
+
+    gateway: bool
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +109,7 @@ def redeem(
     if found is None:
         return Refused(why=Refusal.UNKNOWN)
     if won:
+        _void(connection, found.site, found.gateway, now_ms)
         _give(connection, found.site, found.gateway, secret_sha256, new_gateway_id, new_credential_id, now_ms)
         return Enrolled(site=found.site, gateway=found.gateway, credential_id=new_credential_id)
     if found.used_secret_hash is None:
@@ -105,15 +117,17 @@ def redeem(
     if found.used_secret_hash != secret_sha256:
         return Refused(why=Refusal.USED, site=found.site, gateway=found.gateway)
     held = connection.execute(
-        select(tables.gateway.c.credential_id).where(
+        select(tables.gateway.c.credential_id, tables.gateway.c.revoked_ms).where(
             tables.gateway.c.site == found.site,
             tables.gateway.c.name == found.gateway,
             tables.gateway.c.secret_sha256 == secret_sha256,
         )
-    ).scalar_one_or_none()
+    ).one_or_none()
     if held is None:
         return Refused(why=Refusal.REPLACED, site=found.site, gateway=found.gateway)
-    return Enrolled(site=found.site, gateway=found.gateway, credential_id=held)
+    if held.revoked_ms is not None:
+        return Refused(why=Refusal.REVOKED, site=found.site, gateway=found.gateway)
+    return Enrolled(site=found.site, gateway=found.gateway, credential_id=held.credential_id)
 
 
 _CREDENTIALS = select(
@@ -150,19 +164,33 @@ def is_good(connection: Connection, gateway_id: str, credential_id: str) -> bool
     return found.first() is not None
 
 
-def revoke(connection: Connection, *, site: str, gateway: str, now_ms: int) -> bool:
-    """False when there is no such gateway, or it is revoked already."""
-    return bool(
-        connection.execute(
-            update(tables.gateway)
-            .where(
-                tables.gateway.c.site == site,
-                tables.gateway.c.name == gateway,
-                tables.gateway.c.revoked_ms.is_(None),
-            )
-            .values(revoked_ms=now_ms)
-        ).rowcount
-    )
+def revoke(connection: Connection, *, site: str, gateway: str, now_ms: int) -> Revoked:
+    """And the tokens with which it could come back."""
+    changed = connection.execute(
+        update(tables.gateway)
+        .where(
+            tables.gateway.c.site == site,
+            tables.gateway.c.name == gateway,
+            tables.gateway.c.revoked_ms.is_(None),
+        )
+        .values(revoked_ms=now_ms)
+    ).rowcount
+    return Revoked(gateway=bool(changed), tokens=_void(connection, site, gateway, now_ms))
+
+
+def _void(connection: Connection, site: str, gateway: str, now_ms: int) -> int:
+    """How many of its tokens were still good: they end now."""
+    token = tables.enrolment_token
+    return connection.execute(
+        update(token)
+        .where(
+            token.c.site == site,
+            token.c.gateway == gateway,
+            token.c.used_secret_hash.is_(None),
+            token.c.expires_ms > now_ms,
+        )
+        .values(expires_ms=now_ms)
+    ).rowcount
 
 
 def _give(

@@ -88,6 +88,70 @@ async def test_a_revoked_gateway_is_refused_at_once_and_can_be_enrolled_again(ho
     await home.sync(await home.enrol("north", "gw1"))
 
 
+async def test_a_revoked_box_does_not_come_back_by_what_it_was_given_before(home: House) -> None:
+    first, second = home.enrolment_token(), home.enrolment_token()
+    elsewhere = home.enrolment_token("south", "gw1")
+    await enroll(home, first, "mine")
+    third = home.enrolment_token()
+    home.order(admin.RevokeGateway(site="north", name="gw1"))
+    again = await enroll(home, first, "mine")
+    assert (again.status_code, again.json()["reason"]) == (410, "token-revoked")
+    for token in (second, third):
+        answer = await enroll(home, token, "mine")
+        assert (answer.status_code, answer.json()["reason"]) == (410, "token-expired")
+    assert (await enroll(home, elsewhere, "another")).status_code == 200
+    assert (await enroll(home, home.enrolment_token(), "mine")).status_code == 200, "made after that"
+
+
+async def test_a_redeemed_token_voids_the_others_of_its_gateway(home: House) -> None:
+    lost, found = home.enrolment_token(), home.enrolment_token()
+    assert (await enroll(home, found, "mine")).status_code == 200
+    answer = await enroll(home, lost, "finder")
+    assert (answer.status_code, answer.json()["reason"]) == (410, "token-expired")
+    assert (await enroll(home, found, "mine")).status_code == 200
+
+
+async def test_a_token_of_a_gateway_that_never_came_is_revoked_by_its_name(home: House) -> None:
+    token = home.enrolment_token()
+    done = home.order(admin.RevokeGateway(site="north", name="gw1"))
+    assert done == {"gateway": False, "tokens": 1}
+    assert (await enroll(home, token, "finder")).status_code == 410
+    assert audit_of(home) == ["enrolment token made", "enrolment token revoked", "enrolment refused: expired"]
+    with pytest.raises(admin.OrderError, match="there is no gateway north/gw1"):
+        home.order(admin.RevokeGateway(site="north", name="gw1"))
+
+
+def test_of_two_tokens_redeemed_at_once_one_succeeds(store: Store) -> None:
+    for number in range(8):
+        store.write(
+            lambda connection, number=number: enrolment.add_token(  # type: ignore[misc]
+                connection,
+                token_hash=f"t{number}",
+                site="north",
+                gateway="gw1",
+                created_by="test",
+                now_ms=MONDAY_MS,
+                expires_ms=MONDAY_MS + 1000,
+            )
+        )
+
+    def redeem(number: int) -> Enrolled | Refused:
+        return store.write(
+            lambda connection: enrolment.redeem(
+                connection,
+                token_hash=f"t{number}",
+                secret_sha256=f"{number:064d}",
+                new_gateway_id=f"id{number}",
+                new_credential_id=f"agw_{number:08d}",
+                now_ms=MONDAY_MS,
+            )
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(redeem, range(8)))
+    assert sum(isinstance(outcome, Enrolled) for outcome in outcomes) == 1
+
+
 async def test_enrolment_in_parallel_gives_one_credential(home: House) -> None:
     token = home.enrolment_token()
     answers = await asyncio.gather(*(enroll(home, token, f"box {number}") for number in range(8)))
