@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ENVIRONMENT_PREFIX = "COLLECTOR_"
 # StateDirectory= of systemd/collector.service.
 UNIT_DATA_DIR = Path("/var/lib/andon-collector")
 DATABASE_NAME = "collector.sqlite3"
@@ -21,6 +24,8 @@ LOCK_NAME = "collector.lock"
 SOCKET_NAME = "collector.sock"
 # libpq's own names for it.
 POSTGRESQL = ("postgresql://", "postgres://")
+# By which browsers leave the port out.
+USUAL_PORTS = {"https": 443, "http": 80}
 
 
 class ConfigError(Exception):
@@ -41,7 +46,7 @@ class Settings(BaseSettings):
     """Units are in the names. Flags of ``collector serve`` win over the environment, that over the
     defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="COLLECTOR_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
 
     data_dir: Path = Field(default_factory=default_data_dir)
     database_url: str = ""
@@ -88,9 +93,17 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _public_url_is_an_origin(cls, given: str) -> str:
-        if given and not given.startswith(("https://", "http://")):
-            raise ValueError("expected an address that starts with https:// (or http://)")
-        return given.rstrip("/")
+        return _origin(given) if given else given
+
+    @field_validator("tls_cert", "tls_key")
+    @classmethod
+    def _file_is_there(cls, given: Path | None) -> Path | None:
+        try:
+            if given is not None and not given.is_file():
+                raise ValueError(f"{given}: no such file")
+        except OSError as error:
+            raise ValueError(f"{given} cannot be read: {error.strerror}") from error
+        return given
 
     @field_validator("timezone")
     @classmethod
@@ -105,9 +118,6 @@ class Settings(BaseSettings):
     def _transport_is_safe(self) -> Settings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key: give both or neither")
-        for path in (self.tls_cert, self.tls_key):
-            if path is not None and not path.is_file():
-                raise ValueError(f"{path}: no such file")
         if not self.tls and not self.on_loopback and not self.allow_plain_http:
             raise ValueError(
                 f"listen: {self.host} is not loopback and there is no certificate; "
@@ -167,6 +177,7 @@ class Settings(BaseSettings):
 
 def load(**given: object) -> Settings:
     """Settings from flags (``None`` = not given), environment and defaults. Raises ConfigError."""
+    _refuse_unknown_names()
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -175,4 +186,37 @@ def load(**given: object) -> Settings:
         text = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {text}" if where else text) from error
     except UnicodeEncodeError as error:
-        raise ConfigError("COLLECTOR_... in the environment: a value is not UTF-8") from error
+        raise ConfigError(f"{ENVIRONMENT_PREFIX}... in the environment: a value is not UTF-8") from error
+
+
+def _refuse_unknown_names() -> None:
+    """A misspelt one would be a setting that somebody believes in."""
+    for name in os.environ:
+        meant = name.upper().removeprefix(ENVIRONMENT_PREFIX)
+        if meant == name.upper() or meant.lower() in Settings.model_fields:
+            continue
+        from difflib import SequenceMatcher
+
+        known = [setting.upper() for setting in Settings.model_fields]
+        known.sort(key=lambda one: SequenceMatcher(None, meant, one).ratio(), reverse=True)
+        expected = f"after {ENVIRONMENT_PREFIX} expected {', '.join(known)}"
+        raise ConfigError(f"{name} in the environment: no such setting; {expected}")
+
+
+def _origin(given: str) -> str:
+    """As browsers write where a page is from: small letters, no usual port. Raises ValueError."""
+    expected = "expected an address that starts with https:// (or http://), then HOST or HOST:PORT"
+    try:
+        parts = urlsplit(given)
+        port = parts.port
+        host = parts.hostname or ""
+        if ":" in host:
+            host = f"[{ipaddress.IPv6Address(host).compressed}]"
+    except ValueError as error:
+        raise ValueError(f"{expected}: {error}") from error
+    if parts.scheme not in USUAL_PORTS or not re.fullmatch(r"[a-z0-9._-]+|\[.+\]", host):
+        raise ValueError(f"{expected}; a name with other letters as xn--...")
+    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{expected} and nothing else: no user, no path, no query")
+    shown = "" if port in (None, USUAL_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{host}{shown}"

@@ -10,6 +10,35 @@ from collector.config import ConfigError, load
 DATA_DIR = config.UNIT_DATA_DIR
 
 
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://Andon.example", "https://andon.example"),
+        ("HTTPS://andon.example:443/", "https://andon.example"),
+        ("http://andon.example:80", "http://andon.example"),
+        ("https://andon.example:80", "https://andon.example:80"),
+        ("https://andon.example:8443", "https://andon.example:8443"),
+        ("https://[2001:DB8:0::1]:8443", "https://[2001:db8::1]:8443"),
+        ("", ""),
+    ],
+)
+def test_a_public_url_is_the_origin_that_browsers_tell(given: str, origin: str) -> None:
+    assert load(public_url=given).public_url == origin
+
+
+def test_a_misspelt_variable_is_refused_with_what_it_may_have_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLLECTOR_TIMEZON", "Europe/Berlin")
+    with pytest.raises(ConfigError) as refused:
+        load()
+    assert str(refused.value).startswith(
+        "COLLECTOR_TIMEZON in the environment: no such setting; after COLLECTOR_ expected TIMEZONE, "
+    )
+    assert "MAX_LIVE" in str(refused.value)
+    monkeypatch.setenv("COLLECTOR_TIMEZON", "")
+    with pytest.raises(ConfigError, match="COLLECTOR_TIMEZON"):
+        load()
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -52,7 +81,7 @@ def test_a_certificate_needs_its_key_and_both_must_be_there(tmp_path: Path) -> N
     file.touch()
     with pytest.raises(ConfigError, match="both or neither"):
         load(tls_cert=file)
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match=r"^tls_key: .*/other.pem: no such file"):
         load(tls_cert=file, tls_key=tmp_path / "other.pem")
     assert load(listen="0.0.0.0:443", tls_cert=file, tls_key=file).https
 
@@ -64,6 +93,16 @@ def test_a_certificate_needs_its_key_and_both_must_be_there(tmp_path: Path) -> N
         ("listen", "127.0.0.1:99999", "HOST:PORT"),
         ("timezone", "Mars/Olympus", "time zone"),
         ("public_url", "andon.example", "https://"),
+        ("public_url", "ftp://andon.example", "https://"),
+        ("public_url", "https://", "https://"),
+        ("public_url", "https://andon.example/andon", "no path"),
+        ("public_url", "https://andon.example?x", "no query"),
+        ("public_url", "https://ada:secret@andon.example", "no user"),
+        ("public_url", "https://andon.example:https", "HOST:PORT"),
+        ("public_url", "https://andon.example:99999", "HOST:PORT"),
+        ("public_url", "https://[andon]", "HOST:PORT"),
+        ("public_url", "https://lager-süd.example", "xn--"),
+        ("public_url", "https://andon .example", "HOST"),
         ("database_url", "sqlite:////srv/andon.db", "postgresql://"),
         ("database_url", "mysql://andon@db.example/andon", "postgresql://"),
         ("database_url", "sqlite", "postgresql://"),
