@@ -232,8 +232,7 @@ def back_up(target: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
 
     settings = _settings(data_dir=data_dir, database_url=database_url)
     database = _file_of(settings)
-    if not database.is_file():
-        _fail(f"there is no database at {database}")
+    _demand(database, "database")
     try:
         with _progress(f"copying {database}") as progress:
             copied = backup.back_up(database, target, progress)
@@ -249,8 +248,7 @@ def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
 
     settings = _settings(data_dir=data_dir, database_url=database_url)
     database = _file_of(settings)
-    if not source.is_file():
-        _fail(f"there is no backup at {source}")
+    _demand(source, "backup")
     try:
         directory = DataDirectory(settings.data_dir)
     except OSError as error:
@@ -270,6 +268,15 @@ def restore(source: Path, data_dir: DataDir = None, database_url: DatabaseUrl = 
         print(f"What was there before is kept as {kept}.")
     print("Start the collector; agents send again what is missing.")
     print("What was revoked after the backup is good again: revoke it again.")
+
+
+def _demand(file: Path, what: str) -> None:
+    try:
+        if file.is_file():
+            return
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error.strerror}")
+    _fail(f"there is no {what} at {file}")
 
 
 def _file_of(settings: Settings) -> Path:

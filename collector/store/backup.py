@@ -61,8 +61,11 @@ def _unseen(_done: int, _total: int) -> None:
 
 def back_up(database: Path, target: Path, progress: Progress = _unseen) -> Copied:
     """Raises BackupError."""
-    if target.exists():
-        raise BackupError(f"{target} is there already; a backup overwrites nothing")
+    try:
+        if target.exists():
+            raise BackupError(f"{target} is there already; a backup overwrites nothing")
+    except OSError as error:
+        raise BackupError(f"{target} cannot be written: {error.strerror}") from error
     with _unfinished(target) as part:
         with _reading(database) as source:
             source.execute("BEGIN")
@@ -87,7 +90,11 @@ def restore(
     is one file by then, which has a second name, and the copy takes the first from it in one step.
     """
     # Nobody else restores: it was broken off.
-    _remove(_part_of(database))
+    left = _part_of(database)
+    try:
+        _remove(left)
+    except OSError as error:
+        raise BackupError(f"{left} cannot be removed: {error.strerror}") from error
     with _unfinished(database) as part:
         hand_over(part, database.parent)
         with _reading(source) as read:

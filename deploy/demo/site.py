@@ -23,6 +23,7 @@ from deploy.demo.programs import DemoError, Program, Supervisor
 SITE = "demo"
 GATEWAY = "gw-dock-1"
 PREFERRED_PORT = 8420
+MAX_PORT = 65_535
 COLLECTOR_READY_WITHIN_S = 60
 PEOPLE = {"tina": "technician", "leo": "lead", "ada": "admin"}
 # Easy to read aloud and to type with gloves on.
@@ -70,7 +71,7 @@ class Site:
         taken: set[int] = set()
         site = cls(
             folder=folder,
-            port=_port(int(os.environ.get("ANDON_DEMO_PORT", PREFERRED_PORT)), taken),
+            port=_port(_wanted_port(), taken),
             printer_port=_port(19100, taken),
             conveyor_port=_port(15020, taken),
             broker_port=_port(11883, taken),
@@ -210,6 +211,15 @@ def _kept(file: Path) -> dict[str, str]:
 def _write_private(file: Path, text: str) -> None:
     file.touch(mode=0o600)
     file.write_text(text)
+
+
+def _wanted_port() -> int:
+    given = os.environ.get("ANDON_DEMO_PORT", str(PREFERRED_PORT))
+    if not (given.isascii() and given.isdecimal() and len(given) <= 5 and int(given) <= MAX_PORT):
+        raise DemoError(
+            f"ANDON_DEMO_PORT: {given!r} is not a port, expected 1 to {MAX_PORT}, or 0 for a free one"
+        )
+    return int(given)
 
 
 def _port(preferred: int, taken: set[int]) -> int:

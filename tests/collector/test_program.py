@@ -16,6 +16,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -311,6 +312,61 @@ def test_what_it_cannot_start_with_is_said_in_one_line(
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert "a-password" not in done.stderr
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder with files, to which nobody has access."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    for name in ("there.pem", DATABASE_NAME):
+        (folder / name).touch()
+    folder.chmod(0)
+    yield folder
+    folder.chmod(0o700)
+
+
+def refused_like_anybody(*words: str, **environment: str) -> str:
+    """What the command says as it fails; root is let into no closed folder here either."""
+    mortal = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*mortal, sys.executable, "-m", "collector", *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("serve", "--tls-cert", "{}/there.pem", "--tls-key", "{}/there.pem"),
+            "tls_cert: {}/there.pem cannot be read: Permission denied",
+        ),
+        (("restore", "{}/there.pem"), "{}/there.pem cannot be read: Permission denied"),
+        (("backup", "{}/new"), "{}/new cannot be written: Permission denied"),
+        (("backup", "new", "--database-url", "sqlite"), "database_url: expected postgresql://"),
+    ],
+)
+def test_a_file_in_a_closed_folder_is_named(
+    tmp_path: Path, closed: Path, words: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / DATABASE_NAME).touch()
+    told = refused_like_anybody(*(word.format(closed) for word in words), "--data-dir", str(tmp_path))
+    assert told.startswith(says.format(closed))
+
+
+def test_of_a_closed_data_directory_its_owner_is_named(closed: Path) -> None:
+    told = refused_like_anybody("gateway", "list", COLLECTOR_DATA_DIR=str(closed))
+    denied = f"data_dir: {closed} cannot be used: Permission denied"
+    assert told == f"{denied}; run this as its owner, {closed.owner()}\n"
+    told = refused_like_anybody("backup", "new", COLLECTOR_DATA_DIR=str(closed))
+    assert told == f"{closed}/{DATABASE_NAME} cannot be read: Permission denied\n"
 
 
 @pytest.mark.parametrize("broken", ["not a database", "of a later version"])

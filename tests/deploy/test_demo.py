@@ -125,6 +125,22 @@ def test_a_second_run_keeps_the_tickets_and_a_second_demo_on_the_folder_is_refus
             again.process.wait()
 
 
+@pytest.mark.parametrize("port", ["84x", "99999", "", "-1"])
+def test_what_is_no_port_is_said_in_one_line(tmp_path: Path, port: str) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "deploy.demo"],
+        env={**os.environ, "ANDON_DEMO_DIR": str(tmp_path), "ANDON_DEMO_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    assert (
+        refused.stderr
+        == f"ANDON_DEMO_PORT: {port!r} is not a port, expected 1 to 65535, or 0 for a free one\n"
+    )
+
+
 def test_where_mosquitto_is_missing_the_embedded_broker_keeps_a_retained_word() -> None:
     port = free_port()
     broker = subprocess.Popen([sys.executable, "-m", "deploy.demo.broker", str(port)])
