@@ -77,7 +77,6 @@ class AddGateway(_Order):
     site: wire.Id
     name: wire.Id
     token_hash: Sha256
-    hours: Annotated[int, Field(ge=1, le=24)]
 
 
 class RevokeGateway(_Order):
@@ -126,7 +125,7 @@ Order = Annotated[AnyOrder, Field(discriminator="do")]
 ORDER: TypeAdapter[AnyOrder] = TypeAdapter(Order)
 
 
-def perform(connection: Connection, order: AnyOrder, now_ms: int) -> Answer:
+def perform(connection: Connection, order: AnyOrder, now_ms: int, *, enrolment_hours: int) -> Answer:
     """Raises OrderError. The answer is plain JSON."""
     match order:
         case AddPerson():
@@ -138,7 +137,7 @@ def perform(connection: Connection, order: AnyOrder, now_ms: int) -> Answer:
         case EnablePerson():
             return _let_in(connection, order.name, False, now_ms)
         case AddGateway():
-            return _add_gateway(connection, order, now_ms)
+            return _add_gateway(connection, order, now_ms, enrolment_hours)
         case RevokeGateway():
             return _revoke_gateway(connection, order, now_ms)
         case ListGateways():
@@ -178,8 +177,8 @@ def _let_in(connection: Connection, name: str, disabled: bool, now_ms: int) -> A
     return {}
 
 
-def _add_gateway(connection: Connection, order: AddGateway, now_ms: int) -> Answer:
-    expires_ms = now_ms + order.hours * 3_600_000
+def _add_gateway(connection: Connection, order: AddGateway, now_ms: int, hours: int) -> Answer:
+    expires_ms = now_ms + hours * 3_600_000
     enrolment.add_token(
         connection,
         token_hash=order.token_hash,

@@ -139,15 +139,7 @@ def gateway_add(
     """Print a one-off token for a new gateway, or for one whose box is replaced."""
     settings = _settings(data_dir=data_dir, database_url=database_url)
     one_off = f"enr_{auth.new_secret()}"
-    order = _order(
-        {
-            "do": "add-gateway",
-            "site": site,
-            "name": name,
-            "token_hash": auth.sha256(one_off),
-            "hours": settings.enrolment_hours,
-        }
-    )
+    order = _order({"do": "add-gateway", "site": site, "name": name, "token_hash": auth.sha256(one_off)})
     answer = _carry_out(order, data_dir, database_url)
     expires_ms = answer["expires_ms"]
     assert isinstance(expires_ms, int)

@@ -84,7 +84,12 @@ def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
         raise ConfigError(f"{settings.database_name}: {error}") from error
     try:
         return store.write(
-            lambda connection: admin.perform(connection, order, moment.now_ms(connection) or clock.now_ms())
+            lambda connection: admin.perform(
+                connection,
+                order,
+                moment.now_ms(connection) or clock.now_ms(),
+                enrolment_hours=settings.enrolment_hours,
+            )
         )
     finally:
         store.close()

@@ -253,7 +253,10 @@ async def _thin(parts: Parts) -> None:
 def _performer(parts: Parts, url: str) -> local.Perform:
     async def perform(order: admin.AnyOrder) -> admin.Answer:
         now_ms = parts.now_ms()
-        answer = await parts.store.write_soon(lambda connection: admin.perform(connection, order, now_ms))
+        hours = parts.settings.enrolment_hours
+        answer = await parts.store.write_soon(
+            lambda connection: admin.perform(connection, order, now_ms, enrolment_hours=hours)
+        )
         return answer | {"url": url}
 
     return perform

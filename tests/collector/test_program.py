@@ -16,7 +16,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -85,6 +87,28 @@ def test_nobody_else_on_the_machine_can_give_orders_or_read(tmp_path: Path) -> N
         assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
         assert stat.S_IMODE((data_dir / SOCKET_NAME).stat().st_mode) == 0o600
         assert stat.S_IMODE((data_dir / LOCK_NAME).stat().st_mode) == 0o600
+
+
+def test_the_database_is_its_owners_alone_in_a_directory_that_all_may_read(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o755)
+    with collector_program(data_dir):
+        found = {file.name: stat.S_IMODE(file.stat().st_mode) for file in data_dir.iterdir()}
+    assert {DATABASE_NAME, f"{DATABASE_NAME}-wal"} <= found.keys()
+    assert set(found.values()) == {0o600}
+
+
+def test_how_long_a_token_is_good_is_decided_by_the_collector_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLECTOR_ENROLMENT_HOURS", "1")
+    with collector_program(tmp_path / "data") as collector:
+        # A shell does not know what systemd told the collector.
+        monkeypatch.delenv("COLLECTOR_ENROLMENT_HOURS")
+        before = time.time()
+        until = collector.command("gateway", "add", "north", "gw1").partition("until ")[2].partition(":\n")[0]
+    left_s = datetime.fromisoformat(until).timestamp() - before
+    assert 3_500 < left_s < 3_700
 
 
 def test_a_second_collector_on_the_same_directory_is_refused(tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ class House:
         return made
 
     def order(self, order: admin.AnyOrder) -> admin.Answer:
-        return self.store.write(lambda connection: admin.perform(connection, order, self.clock.now_ms()))
+        now_ms, hours = self.clock.now_ms(), self.parts.settings.enrolment_hours
+        return self.store.write(
+            lambda connection: admin.perform(connection, order, now_ms, enrolment_hours=hours)
+        )
 
     def add_cast(self) -> None:
         for name, (role, sites) in CAST.items():
@@ -107,7 +110,7 @@ class House:
 
     def enrolment_token(self, site: str = "north", name: str = "gw1") -> str:
         token = f"enr_{auth.new_secret()}"
-        self.order(admin.AddGateway(site=site, name=name, token_hash=auth.sha256(token), hours=24))
+        self.order(admin.AddGateway(site=site, name=name, token_hash=auth.sha256(token)))
         return token
 
     async def log_in(self, name: str) -> httpx.AsyncClient:

@@ -206,7 +206,8 @@ def enrol(database_url: str, gateways: int) -> Access:
     store = Store.open(database_url)
     try:
         store.write(lambda connection: connection.execute(insert(tables.gateway), rows))
-        store.write(lambda connection: admin.perform(connection, order, int(time.time() * 1000)))
+        now_ms = int(time.time() * 1000)
+        store.write(lambda connection: admin.perform(connection, order, now_ms, enrolment_hours=1))
     finally:
         store.close()
     return Access(bearers=bearers, token=f"atk_{token}.{secret}")
