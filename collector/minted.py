@@ -18,6 +18,9 @@ NO_BOOT = "0" * 32
 SILENT_MS = 60_000
 # When a gateway was last heard of is known to this.
 CONTACT_MS = 5_000
+# Nobody's clock is ahead by so much that is right: what was written down as later than that, a clock was that
+# has been set back since.
+AHEAD_MS = 12_000
 # Why an occurrence is closed that no edge closed.
 RECONCILED = "reconciled"
 RETURNED = "returned"
@@ -34,6 +37,11 @@ def silent_uid(gateway_id: str, last_contact_ms: int) -> str:
 def uid(gateway_id: str, fault: str, since_ms: int) -> str:
     """Of every other fault that is made here; the same at every replica and in every restored backup."""
     return uuid.uuid5(MINTED, f"{gateway_id}|{fault}|{since_ms}").hex
+
+
+def believable(at_ms: int | None, now_ms: int) -> int | None:
+    """None for what was written down by a clock that was ahead."""
+    return None if at_ms is None or at_ms > now_ms + AHEAD_MS else at_ms
 
 
 def silence(

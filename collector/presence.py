@@ -11,7 +11,7 @@ from typing import Any
 from collector import merge
 from collector.exchange import Exchange
 from collector.folding import Pending
-from collector.minted import CONTACT_MS, RECONCILED, REPLACED, RETURNED, ended_here, silence
+from collector.minted import CONTACT_MS, RECONCILED, REPLACED, RETURNED, believable, ended_here, silence
 from collector.store import occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
@@ -91,7 +91,7 @@ def _settle(
     whole = occurrences.whole(exchange.connection, touched)
     for uid in told.missing:
         values = exchange.pending[uid].values if uid in exchange.pending else whole[uid]
-        since_ms = exchange.state.last_contact_ms or exchange.now_ms
+        since_ms = believable(exchange.state.last_contact_ms, exchange.now_ms) or exchange.now_ms
         exchange.pending[uid] = ended_here(values, RECONCILED, exchange.now_ms, since_ms=since_ms)
     for uid in known_again:
         if uid not in exchange.pending:
@@ -113,11 +113,13 @@ def contact(exchange: Exchange) -> None:
         ended = silence(exchange.gateway, state.silent_ms, now_ms, until_ms=end_ms, reason=reason)
         exchange.pending[ended.uid] = ended
         changed["silent_ms"] = None
-    if state.last_contact_ms is None or now_ms - state.last_contact_ms >= CONTACT_MS or changed:
-        changed["last_contact_ms"] = max(now_ms, state.last_contact_ms or 0)
+    last_ms = believable(state.last_contact_ms, now_ms)
+    if last_ms is None or now_ms - last_ms >= CONTACT_MS or changed:
+        changed["last_contact_ms"] = max(now_ms, last_ms or 0)
         changed["health"] = message.health.model_dump(mode="json")
+    caught_up_ms = believable(state.caught_up_ms, now_ms)
     caught_up = exchange.verdict is Verdict.OK and exchange.at_head()
-    if caught_up and (state.caught_up_ms is None or now_ms - state.caught_up_ms >= CONTACT_MS):
+    if caught_up and (caught_up_ms is None or now_ms - caught_up_ms >= CONTACT_MS):
         changed["caught_up_ms"] = now_ms
     if changed:
         streams.save_gateway(exchange.connection, exchange.gateway.id, **changed)

@@ -39,13 +39,16 @@ def judge(was: Standing, skew_ms: int, now_ms: int, limit_ms: int = SKEW_MS) -> 
 def look(exchange: Exchange, limit_ms: int) -> None:
     """To be called for messages of a live stream, once the clock sample of this one has been learnt."""
     gateway, clock, now_ms = exchange.gateway, exchange.message.clock, exchange.now_ms
-    was = Standing(since_ms=exchange.state.clock_ms, told=exchange.state.clock_told)
+    told, stored_ms = exchange.state.clock_told, exchange.state.clock_ms
+    seen_ms = minted.believable(stored_ms, now_ms)
+    # A ticket bears the moment of which it was told, whatever clock it was by.
+    was = Standing(since_ms=stored_ms if told else seen_ms, told=told)
     if was.since_ms is None and abs(clock.wall_ms - now_ms) <= limit_ms // 2:
         return
     hours = {(gateway.id, clock.boot): [dating.hour(clock)]}
     offsets = streams.offsets_near(exchange.connection, hours).get(gateway.id, {})
     sent_ms, _ = dating.date(clock, dating.Clocks(offsets=offsets, estimates={}), floor_ms=0)
-    if was.since_ms is not None and sent_ms < was.since_ms:
+    if seen_ms is not None and sent_ms < seen_ms:
         # Late: what the clock showed before it was seen to be wrong.
         return
     skew_ms = clock.wall_ms - sent_ms

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from collector import clones, out_of_service, redating
 from collector.exchange import GatewayIdentity
 from collector.folding import Change, Pending, fold
-from collector.minted import NOT_WATCHED, REVOKED, SILENT_MS, ended_here, over, silence
+from collector.minted import AHEAD_MS, NOT_WATCHED, REVOKED, SILENT_MS, ended_here, over, silence
 from collector.store import dates_due, moment, occurrences, streams, ticket_rows
 from collector.store.streams import clean
 from collector.store.ticket_rows import Entry
@@ -46,10 +46,13 @@ def sweep(
     alone = _named(streams.cloned(connection, quiet_since_ms=now_ms - clones.QUIET_MS))
     revoked = _named(streams.revoked_but_open(connection))
     undated = _named([one] if (one := dates_due.whose(connection)) else [])
-    if found := {gateway.id for gateway in (*silent, *alone, *revoked, *undated)}:
+    ahead = streams.ahead(connection, of_ms=now_ms + AHEAD_MS)
+    if found := {*ahead, *(gateway.id for gateway in (*silent, *alone, *revoked, *undated))}:
         # All before the first ticket, as messages do: else one that speaks now waits for the sweep, and the
         # sweep for it.
         streams.lock_gateways(connection, found)
+    if ahead:
+        streams.pull_back(connection, ahead, of_ms=now_ms + AHEAD_MS, now_ms=now_ms)
     changed: list[Change] = []
     for gateway in silent:
         changed += _silent(connection, gateway, now_ms, policy)

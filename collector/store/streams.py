@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from collector import dating
@@ -40,6 +40,8 @@ MAX_BELIEVED = 64
 # Hours of one boot that are asked for one by one.
 MAX_NEAR = 50
 _GAP = ("from_seq", "to_seq", "count", "from_ms", "to_ms")
+# Moments of a gateway by which timers run.
+_SINCE = ("last_contact_ms", "caught_up_ms", "switched_ms")
 
 
 class GatewayState(NamedTuple):
@@ -461,6 +463,19 @@ def fallen_silent(connection: Connection, *, before_ms: int, limit: int) -> list
         .limit(limit)
     )
     return [(row.id, row.site, row.name) for row in rows]
+
+
+def ahead(connection: Connection, *, of_ms: int) -> list[str]:
+    """The ids of those of which something was written down as later than that."""
+    late = or_(*(gateway.c[name] > of_ms for name in _SINCE))
+    return list(connection.execute(select(gateway.c.id).where(late)).scalars())
+
+
+def pull_back(connection: Connection, gateway_ids: Collection[str], *, of_ms: int, now_ms: int) -> None:
+    """What is later than ``of_ms`` counts from now on. They are locked."""
+    for name in _SINCE:
+        late = gateway.c.id.in_(gateway_ids) & (gateway.c[name] > of_ms)
+        connection.execute(update(gateway).where(late).values({name: now_ms}))
 
 
 def cloned(connection: Connection, *, quiet_since_ms: int) -> list[tuple[str, str, str]]:

@@ -122,6 +122,22 @@ def test_a_message_from_before_the_clock_went_wrong_does_not_call_it_right_again
     assert ticket.condition is Condition.ACTIVE
 
 
+def test_a_clock_here_that_was_ahead_keeps_no_ticket_open_and_hides_none(
+    store: Store, edge: EdgeVoice
+) -> None:
+    for minute in (0, 0.5, 1.5):
+        edge.hear(send(store, edge.gateway, with_clock(edge.message(minute), minute, 0), 24 * 60 + minute))
+    (ticket,) = clock_tickets(store)
+    assert ticket.condition is Condition.ACTIVE
+    says(store, edge, 2, 0)
+    (ticket,) = clock_tickets(store)
+    assert ticket.condition is Condition.CLEARED
+    edge.hear(send(store, edge.gateway, with_clock(edge.message(3), 3, 0), 24 * 60 + 3))
+    for minute in (3.5, 4, 5):
+        says(store, edge, minute, -DAY_MS)
+    assert [one.condition for one in clock_tickets(store)].count(Condition.ACTIVE) == 1
+
+
 def test_a_boot_that_began_with_a_late_message_is_not_blamed(store: Store, edge: EdgeVoice) -> None:
     send(store, edge.gateway, with_clock(edge.message(0), 0, 0), 5)
     for minute in (6, 6.25, 6.5, 7, 8, 9):

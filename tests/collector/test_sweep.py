@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from rigs import postgres
-from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol, send
 from sqlalchemy import Connection, select, text
 
 from collector.command import Actor, carry_out
@@ -165,6 +165,20 @@ def test_what_a_revoked_gateway_told_is_watched_by_nobody_and_ends(store: Store,
     edge.sync(store, 5.2)
     ticket = tickets(store)["printer-1"]
     assert (ticket.id, ticket.condition) == (uid, Condition.ACTIVE)
+
+
+@pytest.mark.parametrize("speaks_again", [True, False])
+def test_a_heartbeat_that_came_while_the_clock_here_was_ahead_hides_no_silence(
+    store: Store, edge: EdgeVoice, speaks_again: bool
+) -> None:
+    day = 24 * 60.0
+    edge.hear(send(store, edge.gateway, edge.message(0.3), day))
+    if speaks_again:
+        edge.sync(store, 0.5)
+    assert swept(store, 0.6) == ()
+    assert swept(store, 1.4) == ()
+    assert len(swept(store, 1.7)) == 2
+    assert tickets(store)["silent"].occurred_ms == MONDAY_MS + int((0.5 if speaks_again else 0.6) * MINUTE_MS)
 
 
 def test_a_second_silence_soon_after_is_the_same_ticket(store: Store, edge: EdgeVoice) -> None:

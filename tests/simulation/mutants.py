@@ -325,7 +325,7 @@ MUTANTS = [
     ),
     _of(
         "a late message calls a clock right again", "clock", "collector.skew:look",
-        "sent_ms < was.since_ms", "False",
+        "sent_ms < seen_ms", "False",
     ),
     # --- tickets, silence, dates
     _of(
