@@ -63,7 +63,12 @@ class UnruledRouteError(Exception):
 
 
 def assemble_parts(
-    settings: Settings, store: Store, *, now_ms: Callable[[], int], monotonic_s: Callable[[], float]
+    settings: Settings,
+    store: Store,
+    *,
+    now_ms: Callable[[], int],
+    monotonic_s: Callable[[], float],
+    put_forward_ms: Callable[[], tuple[int, ...]] = tuple,
 ) -> Parts:
     metrics = Metrics()
     return Parts(
@@ -89,6 +94,7 @@ def assemble_parts(
         reports=asyncio.Semaphore(MAX_REPORTS),
         now_ms=now_ms,
         monotonic_s=monotonic_s,
+        put_forward_ms=put_forward_ms,
     )
 
 

@@ -31,6 +31,8 @@ WAY_MS = 1_000
 STEP_MS = 250
 # A crystal of 100 ppm drifts this much in an hour.
 DRIFT_MS_PER_HOUR = 360
+# Besides drift: of two offsets of one boot that differ by more one is of a late message, or of another clock.
+AGREE_MS = 4_000
 # Hours on either side of that of a moment that are looked at before all others.
 NEAR = 1
 # How far a wall clock may be off, by what last set it; a source that is not known is not trusted.
@@ -103,6 +105,35 @@ def hour(stamp: Stamp) -> int:
 def sample(sent: Stamp, received_ms: int) -> ClockSample:
     offset_ms = received_ms - mono_ms(sent)
     return ClockSample(boot=sent.boot, hour=hour(sent), offset_ms=offset_ms - offset_ms % STEP_MS)
+
+
+def put_right(
+    hours: Mapping[int, int], sent: Stamp, received_ms: int, behind_ms: Collection[int]
+) -> dict[int, int]:
+    """Offsets of its boot that were learnt while the clock here was behind by one of ``behind_ms``, as they
+    would have been by the clock that it is now; none where this message does not show that they were, or a
+    clock there that a time server sets says that it is here that it is wrong now.
+    """
+    told = sample(sent, received_ms)
+    if sent.source == "ntp" and 2 * abs(sent.wall_ms - received_ms) >= min(behind_ms):
+        return {}
+
+    def allowed_ms(hour: int) -> int:
+        return AGREE_MS + DRIFT_MS_PER_HOUR * (abs(hour - told.hour) + 1)
+
+    def shown(hour: int, by_ms: int) -> bool:
+        off_ms = told.offset_ms - hours[hour] - by_ms
+        return 2 * allowed_ms(hour) <= by_ms and abs(off_ms) <= allowed_ms(hour)
+
+    if not any(shown(hour, by_ms) for hour in hours for by_ms in behind_ms):
+        return {}
+    found: dict[int, int] = {}
+    for hour, offset_ms in hours.items():
+        least_ms = told.offset_ms - allowed_ms(hour)
+        enough = [by_ms for by_ms in behind_ms if offset_ms + by_ms >= least_ms]
+        if offset_ms < least_ms and enough:
+            found[hour] = offset_ms + min(enough) // STEP_MS * STEP_MS
+    return found
 
 
 def link(row: Row, gateway: str) -> Link | None:

@@ -43,6 +43,8 @@ class Sync:
     credential_id: str | None = None
     # Places in its rows of those that the collector stumbles over.
     spoilt: frozenset[int] = frozenset()
+    # By how much the clock here was behind before it was put forward, lately.
+    behind_ms: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Exchange:
     hwm: Boundary
     # As in the sync.
     spoilt: frozenset[int] = frozenset()
+    behind_ms: tuple[int, ...] = ()
     # The newest position of which the stream has told something ahead of its history (C10).
     told_ahead: int = 0
     # What is to be stored, by uid; rows that could not be taken, each with why.

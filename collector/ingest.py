@@ -52,9 +52,10 @@ def apply(
     now_ms: int,
     policy: Policy = Policy(),  # noqa: B008  frozen
     skew_ms: int = skew.SKEW_MS,
+    behind_ms: tuple[int, ...] = (),
 ) -> Applied:
     """``skew_ms``: how far the wall clock of a gateway may be off. Raises StreamRefusedError."""
-    sync = Sync(gateway=gateway, message=message, now_ms=now_ms)
+    sync = Sync(gateway=gateway, message=message, now_ms=now_ms, behind_ms=behind_ms)
     outcome = apply_all(connection, [sync], policy, skew_ms)[0]
     if isinstance(outcome, RefusedError):
         raise outcome
@@ -141,12 +142,15 @@ def _apply_together(
         _judge(connection, sync, states.get(sync.gateway.id), held.get(sync.message.stream)) for sync in syncs
     ]
     exchanges = [one for one in judged if isinstance(one, Exchange)]
+    put_right = redating.put_right(connection, [one for one in exchanges if one.behind_ms])
     learnt = streams.learn_offsets(
         connection, {one.gateway.id: dating.sample(one.message.clock, one.now_ms) for one in exchanges}
     )
     rows.take(connection, [one for one in exchanges if one.verdict in (Verdict.OK, Verdict.SUPERSEDED)])
     for exchange in exchanges:
-        if exchange.gateway.id in learnt:
+        if exchange.gateway.id in put_right:
+            redating.all_of(exchange)
+        elif exchange.gateway.id in learnt:
             redating.again(exchange)
     _advance(connection, [one for one in exchanges if one.verdict is Verdict.OK])
     telling = [one for one in exchanges if presence.tells(one)]
@@ -206,6 +210,7 @@ def _judge(
         message=message,
         now_ms=now_ms,
         spoilt=sync.spoilt,
+        behind_ms=sync.behind_ms,
         held=held,
         verdict=verdict,
         hwm=hwm,

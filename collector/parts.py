@@ -38,6 +38,8 @@ class Parts:
     reports: asyncio.Semaphore
     now_ms: Callable[[], int]
     monotonic_s: Callable[[], float]
+    # By how much the clock was behind before it was put forward (clock.py).
+    put_forward_ms: Callable[[], tuple[int, ...]] = tuple
 
     async def write(self, unit: Callable[[Connection], T], changed: Callable[[T], Iterable[Change]]) -> T:
         """Durable when it returns, and told to the open pages of every collector. ``changed`` says of the

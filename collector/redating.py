@@ -18,7 +18,7 @@ from collector.folding import Pending
 from collector.store import dates_due, occurrences, streams
 from collector.store.dates_due import Stretch
 from collector.store.streams import clean
-from edge_agent.wire import NOT_RUNNING, Row
+from edge_agent.wire import NOT_RUNNING, Row, Verdict
 
 # A transaction dates no more than about so many again: some 20 ms.
 AT_ONCE = 250
@@ -55,6 +55,34 @@ def again(exchange: Exchange) -> None:
     stretch = Stretch(
         boot=told.boot, hour=told.hour, from_ms=(before - 1) * HOUR_MS, to_ms=(after + 1) * HOUR_MS
     )
+    _beside(work, {told.boot}, _now_or_later(work, stretch))
+
+
+def put_right(connection: Connection, exchanges: Sequence[Exchange]) -> set[str]:
+    """The clock here was put forward: of these gateways it is seen now that offsets of their boot were learnt
+    before that, and they are put right.
+    """
+    told = {(one.gateway.id, one.message.clock.boot): one for one in exchanges if one.verdict is Verdict.OK}
+    if not told:
+        return set()
+    near = streams.offsets_near(
+        connection, {boot: [dating.hour(one.message.clock)] for boot, one in told.items()}
+    )
+    done = set()
+    for (own, boot), one in told.items():
+        hours = near.get(own, {}).get(boot, {})
+        right = dating.put_right(hours, one.message.clock, one.now_ms, one.behind_ms)
+        if right:
+            streams.put_offsets(connection, own, boot, right)
+            done.add(own)
+    return done
+
+
+def all_of(exchange: Exchange) -> None:
+    """All of its boot, and with it boots that never spoke."""
+    told, (from_ms, to_ms) = dating.sample(exchange.message.clock, exchange.now_ms), WHOLE
+    stretch = Stretch(boot=told.boot, hour=told.hour, from_ms=from_ms, to_ms=to_ms)
+    work = _of(exchange)
     _beside(work, {told.boot}, _now_or_later(work, stretch))
 
 

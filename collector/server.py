@@ -129,7 +129,13 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
 async def _run(settings: Settings, store: Store, listener: socket.socket, say: Callable[[str], None]) -> None:
     shared_clock = clock.Clock()
     await _follow(store, shared_clock)
-    parts = assemble_parts(settings, store, now_ms=shared_clock.now_ms, monotonic_s=clock.monotonic_s)
+    parts = assemble_parts(
+        settings,
+        store,
+        now_ms=shared_clock.now_ms,
+        monotonic_s=clock.monotonic_s,
+        put_forward_ms=shared_clock.put_forward_ms,
+    )
     url = url_of(settings, listener)
 
     def listening() -> None:
@@ -197,7 +203,7 @@ def loaded(config: uvicorn.Config) -> uvicorn.Config:
 
 
 async def _follow(store: Store, shared_clock: clock.Clock) -> None:
-    """Take the time of the database, if it has one."""
+    """Take the time of the database, if it has one, and notice when a clock was put forward."""
 
     def ask(connection: Connection) -> tuple[int | None, float, float]:
         asked_s = clock.monotonic_s()
@@ -205,7 +211,9 @@ async def _follow(store: Store, shared_clock: clock.Clock) -> None:
         return theirs_ms, asked_s, clock.monotonic_s()
 
     theirs_ms, asked_s, answered_s = await store.read_soon(ask)
-    if theirs_ms is not None:
+    if theirs_ms is None:
+        shared_clock.alone()
+    else:
         shared_clock.follow(theirs_ms, asked_s, answered_s)
 
 

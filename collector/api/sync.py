@@ -100,7 +100,13 @@ async def _take(
         if is_evidence(request):
             # They would pass by the quota of rows and by the turns of history.
             raise Problem(400, f"{wire.LANE_HEADER} says evidence, and here are rows", reason="message")
-        told = Sync(gateway=gateway, message=message, now_ms=now_ms, credential_id=credential_id)
+        told = Sync(
+            gateway=gateway,
+            message=message,
+            now_ms=now_ms,
+            credential_id=credential_id,
+            behind_ms=parts.put_forward_ms(),
+        )
         return await _take_rows(request, parts, told, started_s)
     except CredentialRefusedError as refused:
         parts.identities.forget(credential_id)

@@ -264,6 +264,17 @@ def learn_offsets(connection: Connection, samples: Mapping[str, ClockSample]) ->
     return {gateway_id for gateway_id, _, _ in better}
 
 
+def put_offsets(connection: Connection, gateway_id: str, boot: str, hours: Mapping[int, int]) -> None:
+    """Whatever was known of these hours of this boot."""
+    statement = update(boot_offset).where(
+        boot_offset.c.gateway_id == gateway_id,
+        boot_offset.c.boot == boot,
+        boot_offset.c.hour == bindparam("the_hour"),
+    )
+    told = [{"the_hour": hour, "offset_ms": offset_ms} for hour, offset_ms in hours.items()]
+    connection.execute(statement.values(offset_ms=bindparam("offset_ms")), told)
+
+
 def save_inventory(
     connection: Connection, gateway_id: str, site: str, inventory: Inventory, now_ms: int
 ) -> list[str]:

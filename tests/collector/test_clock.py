@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from collector import clock
-from collector.clock import Clock
+from collector.clock import STEPS_KNOWN_S, Clock
 from collector.store import Store, moment
 from collector.store.moment import BREAK_MS
 
@@ -32,6 +32,38 @@ def test_an_answer_that_took_long_moves_it_only_if_it_must(monkeypatch: pytest.M
     # The database has set its clock.
     shared.follow(1_101_000, 10.0, 12.0)
     assert shared.now_ms() == 1_090_000
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_it_knows_by_how_much_it_was_put_forward(monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+    at_s, wall_ms = 0.0, 1_000_000
+    monkeypatch.setattr(clock, "monotonic_s", lambda: at_s)
+    monkeypatch.setattr(clock, "now_ms", lambda: wall_ms)
+    known = Clock()
+
+    def passes(seconds: float, put_forward_ms: int = 0) -> None:
+        nonlocal at_s, wall_ms
+        at_s += seconds
+        wall_ms += round(seconds * 1000) + put_forward_ms
+        if alone:
+            known.alone()
+        else:
+            known.follow(wall_ms, at_s, at_s)
+
+    passes(0)
+    # It waits, is slewed, is put back.
+    passes(3_600)
+    passes(1, clock.STEP_MS - 1)
+    passes(1, -7_200_000)
+    assert known.put_forward_ms() == ()
+    passes(1, 2_400_000)
+    passes(60)
+    passes(1, 60_000)
+    assert known.put_forward_ms() == (60_000, 2_460_000)
+    passes(STEPS_KNOWN_S - 30)
+    assert known.put_forward_ms() == (60_000,)
+    passes(STEPS_KNOWN_S)
+    assert known.put_forward_ms() == ()
 
 
 def test_only_a_database_that_several_may_use_has_a_clock_and_turns(store: Store) -> None:

@@ -27,6 +27,8 @@ import pytest
 import trustme
 from rigs import postgres
 from rigs.collector_program import PASSWORD, SpeakingGateway, collector_program, run
+from rigs.edge_voice import MINUTE_MS, MONDAY_MS
+from rigs.wall_clock import WallClock
 from rigs.web import csrf_in
 
 from collector.config import DATABASE_NAME, LOCK_NAME, SOCKET_NAME
@@ -473,6 +475,34 @@ def test_what_has_no_end_is_cut_off(tmp_path: Path, begun: bytes) -> None:
             with pytest.raises(ConnectionError):
                 peer.sendall(b"a" * (32 << 20))
         assert httpx.get(f"{collector.url}/healthz").status_code == 200
+
+
+def test_a_clock_that_is_put_right_while_it_runs_puts_right_what_was_dated_by_it(tmp_path: Path) -> None:
+    wall = WallClock(tmp_path)
+    wall.is_off_by(-2_400)
+    with collector_program(tmp_path / "data", environment=wall.environment) as collector:
+        token = collector.command("token", "add", "--role", "read", "--site", "*", "--label", "x").strip()
+        reader = httpx.Client(base_url=collector.url, headers={"Authorization": f"Bearer {token}"})
+
+        def off_s() -> float:
+            (ticket,) = reader.get("/api/v1/tickets?site=north").raise_for_status().json()["items"]
+            begun = datetime.fromisoformat(ticket["occurred_at"])
+            return begun.timestamp() - (MONDAY_MS + raised * MINUTE_MS) / 1000
+
+        gateway = SpeakingGateway(collector)
+        raised = gateway.minute
+        gateway.voice.raises(raised)
+        gateway.sync()
+        assert -2_401 < off_s() < -2_300
+        wall.is_off_by(0)
+        # It looks every second.
+        ends = time.monotonic() + 30
+        while abs(off_s()) > 2 and time.monotonic() < ends:
+            time.sleep(0.5)
+            gateway.sync()
+        assert abs(off_s()) <= 2
+        gateway.close()
+        reader.close()
 
 
 def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol, send
 from sqlalchemy import func, select
 
 from collector import redating
+from collector.ingest import apply
 from collector.store import Store, tables
 from collector.sweep import sweep
 
@@ -95,3 +97,79 @@ def test_more_in_one_millisecond_than_a_slice_holds_go_together(store: Store, fe
     edge.sync(store, 53)
     sweeps_until_all_is_dated(store, 53)
     assert {one[0] for one in dates(store)} == {MONDAY_MS + 5 * MINUTE_MS}
+
+
+# By so much the clock of the collector is behind before a time server puts it right.
+BEHIND_MINUTES = 40.0
+BEHIND_MS = int(BEHIND_MINUTES * MINUTE_MS)
+
+
+def sync_after_a_step(store: Store, edge: EdgeVoice, minute: float, *, source: str = "none") -> None:
+    message = edge.message(minute)
+    if source == "none":
+        message = message.model_copy(update={"clock": replace(message.clock, wall_ms=0, source=source)})
+    at_ms = MONDAY_MS + int(minute * MINUTE_MS)
+    edge.hear(
+        store.write(
+            lambda connection: apply(connection, edge.gateway, message, at_ms, behind_ms=(BEHIND_MS,))
+        )
+    )
+
+
+def starts(store: Store) -> list[float]:
+    return [(one[0] - MONDAY_MS) / MINUTE_MS for one in dates(store)]
+
+
+@pytest.mark.parametrize("source", ["none", "ntp"])
+@pytest.mark.parametrize("heard_before", [True, False])
+def test_what_was_learnt_while_the_clock_here_was_behind_is_put_right(
+    store: Store, heard_before: bool, source: str
+) -> None:
+    edge = EdgeVoice(enrol(store))
+    if heard_before:
+        edge.sync(store, -120)
+    edge.raises(1)
+    for minute in (2, 3, 70):
+        edge.hear(send(store, edge.gateway, edge.message(minute), minute - BEHIND_MINUTES))
+    assert starts(store) == [1 - BEHIND_MINUTES]
+    edge.raises(71, device="printer-2")
+    sync_after_a_step(store, edge, 72, source=source)
+    assert starts(store) == [1, 71]
+    for hour in range(2, 100, 7):
+        edge.sync(store, 60 * hour)
+    edge.raises(60 * 100, device="printer-3")
+    edge.sync(store, 60 * 100 + 1)
+    assert starts(store) == [1, 71, 6000]
+    assert all(one[3] < 2_000 for one in dates(store))
+
+
+def test_a_message_after_a_step_that_shows_nothing_moves_nothing(store: Store) -> None:
+    edge = EdgeVoice(enrol(store))
+    edge.raises(1)
+    edge.sync(store, 2)
+    before = dates(store)
+    # The clock was right when it was learnt; a message was late.
+    sync_after_a_step(store, edge, 10)
+    sync_after_a_step(store, edge, 11 + 0.9 * BEHIND_MINUTES)
+    assert dates(store) == before
+
+
+def test_where_a_time_server_says_that_it_is_here_that_it_is_wrong_now_nothing_moves(store: Store) -> None:
+    edge = EdgeVoice(enrol(store))
+    edge.raises(1)
+    edge.sync(store, 2)
+    before, message = dates(store), edge.message(3)
+    at_ms = MONDAY_MS + 3 * MINUTE_MS + BEHIND_MS
+    store.write(lambda connection: apply(connection, edge.gateway, message, at_ms, behind_ms=(BEHIND_MS,)))
+    assert dates(store) == before
+
+
+def test_what_is_much_is_put_right_slice_by_slice(store: Store, few_at_once: int) -> None:
+    edge = EdgeVoice(enrol(store))
+    for number in range(JAMS):
+        edge.clears(edge.raises(5.0 * number), 5.0 * number + 0.05)
+    edge.hear(send(store, edge.gateway, edge.message(50), 50 - BEHIND_MINUTES))
+    sync_after_a_step(store, edge, 51)
+    assert due(store)
+    sweeps_until_all_is_dated(store, 52)
+    assert starts(store) == [5.0 * number for number in range(JAMS)]

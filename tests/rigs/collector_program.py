@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -53,14 +54,22 @@ def run(data_dir: Path, *words: str, text: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def collector_program(data_dir: Path, *flags: str) -> Iterator[CollectorProgram]:
+def collector_program(
+    data_dir: Path, *flags: str, environment: dict[str, str] | None = None
+) -> Iterator[CollectorProgram]:
     """Stopped by SIGTERM at the end, which it must survive with exit code 0."""
     log = data_dir.parent / f"{data_dir.name}.log"
     command = [sys.executable, "-m", "collector", "serve", "--data-dir", str(data_dir), *flags]
     if "--listen" not in flags:
         command += ["--listen", "127.0.0.1:0"]
     with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
     assert process.stdout is not None
     try:
         first = process.stdout.readline()
