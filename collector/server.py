@@ -203,14 +203,16 @@ def loaded(config: uvicorn.Config) -> uvicorn.Config:
 
 
 async def _follow(store: Store, shared_clock: clock.Clock) -> None:
-    """Take the time of the database, if it has one, and notice when a clock was put forward."""
+    """Take the time of the database, if it has one, and notice when a clock was put forward. Where writes go:
+    nothing that somebody reads is waited for.
+    """
 
     def ask(connection: Connection) -> tuple[int | None, float, float]:
         asked_s = clock.monotonic_s()
         theirs_ms = moment.now_ms(connection)
         return theirs_ms, asked_s, clock.monotonic_s()
 
-    theirs_ms, asked_s, answered_s = await store.read_soon(ask)
+    theirs_ms, asked_s, answered_s = await store.write_soon(ask)
     if theirs_ms is None:
         shared_clock.alone()
     else:

@@ -1,5 +1,6 @@
-"""PostgreSQL: a few threads over a small pool, READ COMMITTED with row locks. What the database asks to try
-again, and what met a connection that died, is tried again for some seconds.
+"""PostgreSQL: a few threads with a connection each for those who write and a few for those who read, so that
+no sync waits behind a report; READ COMMITTED with row locks. What the database asks to try again, and what
+met a connection that died, is tried again for some seconds.
 
 Only a commit whose answer never came is not tried again: whether it happened nobody knows here, and whoever
 asked for it does.
@@ -22,9 +23,10 @@ from collector.store.migrate import migrate
 
 T = TypeVar("T")
 
-CONNECTIONS = 8
-# Units that wait for a connection or have one. More would wait longer than who asked for them.
-MAX_WAITING = 256
+WRITERS, READERS = 4, 4
+# Units that wait for a writer or have one, and as many for a reader. More would wait longer than who asked
+# for them.
+MAX_WAITING = 128
 # 4.3 s in all: a server that restarts is back by then, and a gateway still waits for its answer.
 TRIES = 11
 FIRST_PAUSE_S = 0.01
@@ -68,31 +70,24 @@ class Postgres:
         self._address = address.update_query_dict(
             {name: value for name, value in NETWORK.items() if name not in address.query}
         )
-        self._engine = create_engine(
-            self._address,
-            isolation_level="READ COMMITTED",
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_pre_ping=True,
-        )
-        event.listen(self._engine, "connect", _demand_durability)
-        with self._engine.connect() as connection:
+        self._writing = _Side(self._address, "store-writer", WRITERS)
+        with self._writing.engine.connect() as connection:
             migrate(connection)
-        # A migration may take its time; nothing else may.
-        event.listen(self._engine, "connect", _limit)
-        self._engine.dispose()
-        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="store")
-        self._room = BoundedSemaphore(MAX_WAITING)
+        self._reading = _Side(self._address, "store-reader", READERS)
+        for side in (self._writing, self._reading):
+            # A migration may take its time; nothing else may.
+            event.listen(side.engine, "connect", _limit)
+        self._writing.engine.dispose()
 
     def close(self) -> None:
-        self._threads.shutdown()
-        self._engine.dispose()
+        self._writing.close()
+        self._reading.close()
 
     def write(self, unit: Callable[[Connection], T]) -> Future[T]:
-        return self._submit(lambda: self._write(unit))
+        return self._writing.submit(lambda: self._write(unit))
 
     def read(self, query: Callable[[Connection], T]) -> Future[T]:
-        return self._submit(lambda: self._read(query))
+        return self._reading.submit(lambda: self._read(query))
 
     def listen(self, hear: Callable[[str], None], missed: Callable[[], None]) -> Listener:
         """What every collector tells, this one too; from a thread of its own. ``missed``: something may have
@@ -100,19 +95,8 @@ class Postgres:
         """
         return Listener(lambda: _connected(self._address), hear, missed)
 
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
-        if not self._room.acquire(blocking=False):
-            raise PoolTimeoutError(f"{MAX_WAITING} units wait for the database")
-        try:
-            future = self._threads.submit(_again, work)
-        except RuntimeError:
-            self._room.release()
-            raise
-        future.add_done_callback(lambda _: self._room.release())
-        return future
-
     def _write(self, unit: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as connection, connection.begin() as transaction:
+        with self._writing.engine.connect() as connection, connection.begin() as transaction:
             result = unit(connection)
             try:
                 transaction.commit()
@@ -123,12 +107,43 @@ class Postgres:
             return result
 
     def _read(self, query: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as connection:
+        with self._reading.engine.connect() as connection:
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             with connection.begin():
                 return query(connection)
+
+
+class _Side:
+    """Threads with a connection each, and places for those who wait for one."""
+
+    def __init__(self, address: URL, name: str, connections: int) -> None:
+        self.engine = create_engine(
+            address,
+            isolation_level="READ COMMITTED",
+            pool_size=connections,
+            max_overflow=0,
+            pool_pre_ping=True,
+        )
+        event.listen(self.engine, "connect", _demand_durability)
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix=name)
+        self._room = BoundedSemaphore(MAX_WAITING)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self.engine.dispose()
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        if not self._room.acquire(blocking=False):
+            raise PoolTimeoutError(f"{MAX_WAITING} units wait for the database")
+        try:
+            future = self._threads.submit(_again, work)
+        except RuntimeError:
+            self._room.release()
+            raise
+        future.add_done_callback(lambda _: self._room.release())
+        return future
 
 
 class _UnknownError(Exception):

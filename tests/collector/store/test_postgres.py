@@ -160,6 +160,19 @@ async def test_more_units_than_can_wait_are_sent_away_at_once(store: Store) -> N
     assert sites(store) == ["after"]
 
 
+async def test_who_writes_waits_for_nobody_who_reads(store: Store) -> None:
+    held = threading.Event()
+    reports = [
+        asyncio.ensure_future(store.read_soon(lambda connection: held.wait(60)))
+        for _ in range(store_postgres.MAX_WAITING)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(store.write_soon(lambda connection: put(connection, "beside")), 20)
+    held.set()
+    await asyncio.gather(*reports)
+    assert sites(store) == ["beside"]
+
+
 def test_nothing_waits_for_ever_and_what_a_dead_collector_held_is_let_go(store: Store) -> None:
     names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
     found = store.write(
