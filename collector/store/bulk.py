@@ -30,6 +30,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 Rows = Sequence[Mapping[str, Any]]
 
 
+class RacedError(Exception):
+    """Somebody else has written one of these rows at the same moment: the unit is to be done again."""
+
+
 def insert(
     connection: Connection,
     table: Table,
@@ -38,12 +42,16 @@ def insert(
     *,
     key: str = "",
     change: tuple[str, ...] = (),
+    owner: str = "",
 ) -> None:
     """``key``: the column by which a row may be there already; ``change`` are the columns that then take what
-    is new. In the order of ``rows``, and so are the locks.
+    is new. In the order of ``rows``, and so are the locks. Raises RacedError where a row is there although
+    nothing of it may change, or where it has another ``owner``, the name of a column.
     """
     if rows:
-        _execute(connection, _insert(connection.dialect.name, table, names, key, change), names, rows)
+        statement = _insert(connection.dialect.name, table, names, key, change, owner)
+        if _execute(connection, statement, names, rows) < len(rows):
+            raise RacedError(f"a row of {table.name} is there already")
 
 
 def update(connection: Connection, table: Table, key: str, names: tuple[str, ...], rows: Rows) -> None:
@@ -140,27 +148,31 @@ def _unindexed(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
     return sign + compiler.process(element.clauses, **more)
 
 
-def _execute(connection: Connection, statement: str, names: tuple[str, ...], rows: Rows) -> None:
+def _execute(connection: Connection, statement: str, names: tuple[str, ...], rows: Rows) -> int:
+    """How many rows it wrote."""
     if connection.dialect.name == "postgresql":
         told = [{name: row[name] for name in names} for row in rows]
-        connection.exec_driver_sql(statement, (orjson.dumps(told).decode(),))
-    elif len(names) == 1:
-        connection.exec_driver_sql(statement, [(row[names[0]],) for row in rows])
-    else:
-        connection.exec_driver_sql(statement, list(map(itemgetter(*names), rows)))
+        return connection.exec_driver_sql(statement, (orjson.dumps(told).decode(),)).rowcount
+    if len(names) == 1:
+        return connection.exec_driver_sql(statement, [(row[names[0]],) for row in rows]).rowcount
+    return connection.exec_driver_sql(statement, list(map(itemgetter(*names), rows))).rowcount
 
 
 @cache
-def _insert(dialect: str, table: Table, names: tuple[str, ...], key: str, change: tuple[str, ...]) -> str:
+def _insert(
+    dialect: str, table: Table, names: tuple[str, ...], key: str, change: tuple[str, ...], owner: str
+) -> str:
     columns = ", ".join(map(_quoted, names))
     if dialect == "postgresql":
         source = f"SELECT {columns} FROM {_recordset(table)}"  # noqa: S608  names of our own, here and below
     else:
         source = f"VALUES ({', '.join('?' * len(names))})"
-    conflict = ""
-    if key:
+    conflict = f" ON CONFLICT ({_quoted(key)}) DO NOTHING" if key else ""
+    if change:
         taken = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in change)
         conflict = f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {taken}"
+    if owner:
+        conflict += f" WHERE {_quoted(table.name)}.{_quoted(owner)} = excluded.{_quoted(owner)}"
     return f"INSERT INTO {_quoted(table.name)} ({columns}) {source}{conflict}"
 
 

@@ -215,7 +215,9 @@ def episodes(
 
 
 def save(connection: Connection, told: Iterable[tuple[Mapping[str, Any], str]]) -> None:
-    """New or known: all columns of each but its ticket, and that."""
+    """New or known: all columns of each but its ticket, and that. Raises RacedError where another gateway has
+    told one of these uids at this moment.
+    """
     stored = [
         {
             **values,
@@ -225,7 +227,7 @@ def save(connection: Connection, told: Iterable[tuple[Mapping[str, Any], str]]) 
         }
         for values, ticket_id in told
     ]
-    bulk.insert(connection, occurrence, _COLUMNS, stored, key="uid", change=_CHANGING)
+    bulk.insert(connection, occurrence, _COLUMNS, stored, key="uid", change=_CHANGING, owner="gateway_id")
 
 
 def move(connection: Connection, moved: Iterable[tuple[str, str]]) -> None:

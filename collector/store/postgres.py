@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from collector.store.bulk import RacedError
 from collector.store.listener import Listener
 from collector.store.migrate import migrate
 
@@ -163,6 +164,9 @@ def _again(work: Callable[[], T]) -> T:
             raise unknown.error from None
         except DBAPIError as error:
             if left == 0 or not _may_pass(error):
+                raise
+        except RacedError:
+            if left == 0:
                 raise
         sleep(pause_s)
         pause_s = min(2 * pause_s, MOST_PAUSE_S)

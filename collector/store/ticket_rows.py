@@ -115,12 +115,15 @@ def next_numbers(connection: Connection, site: str, how_many: int) -> int:
 
 
 def save(connection: Connection, new: Sequence[tuple[int, Ticket]], changed: Sequence[Ticket]) -> None:
-    """``new`` with their numbers. Those that close go first: a key is free before another opens on it."""
+    """``new`` with their numbers. Those that close go first: a key is free before another opens on it. Raises
+    RacedError where the occurrence that opens one was told by another gateway at this moment.
+    """
     closing = [_values(one) for one in changed if one.closed_ms is not None]
     going_on = [_values(one) for one in changed if one.closed_ms is None]
     bulk.update(connection, ticket, "id", _CHANGING, closing)
     bulk.update(connection, ticket, "id", _CHANGING, going_on)
-    bulk.insert(connection, ticket, _FIELDS, [_values(one) | {"number": number} for number, one in new])
+    opened = [_values(one) | {"number": number} for number, one in new]
+    bulk.insert(connection, ticket, _FIELDS, opened, key="id")
 
 
 def record(connection: Connection, entries: Sequence[Entry]) -> None:

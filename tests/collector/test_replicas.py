@@ -152,3 +152,42 @@ def test_a_stream_that_two_gateways_begin_at_two_collectors_at_once_belongs_to_o
         assert here.read(lambda c: c.execute(held).scalar_one()) == one.gateway.id
         told = here.read(lambda c: c.execute(select(tables.occurrence.c.device)).scalars().all())
         assert told == ([] if heard_before else ["printer-1"])
+
+
+@pytest.mark.parametrize("opens_a_ticket", [True, False])
+def test_a_uid_that_two_gateways_tell_at_two_collectors_at_once_belongs_to_one(
+    postgres_url: str, made_database: str, opens_a_ticket: bool
+) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    with contextlib.closing(Store.open(url)) as here, contextlib.closing(Store.open(url)) as there:
+        one, thief = (
+            EdgeVoice(enrol(here, name, site), seed=place)
+            for place, (name, site) in enumerate((("gw1", "north"), ("gw2", "south")))
+        )
+        if not opens_a_ticket:
+            thief.raises(0, "printer-2")
+        for voice in (one, thief):
+            voice.sync(here, 0.5)
+        uid = one.raises(1, "printer-1")
+        thief.rows[uid] = thief.rows.pop(thief.raises(1, "printer-2")) | {"uid": uid}
+        taken, waited_for = Event(), Event()
+
+        def first(connection: Connection) -> Applied:
+            applied = apply(connection, one.gateway, one.message(2), MONDAY_MS)
+            taken.set()
+            assert waited_for.wait(60)
+            return applied
+
+        with ThreadPoolExecutor(2) as pool:
+            begun = pool.submit(here.write, first)
+            assert taken.wait(60)
+            second = pool.submit(there.write, lambda c: apply(c, thief.gateway, thief.message(2), MONDAY_MS))
+            waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not here.read(lambda c: c.execute(waits).scalar_one()):
+                assert not second.done()
+            waited_for.set()
+            assert begun.result().quarantined == 0
+            assert second.result().quarantined == 1
+        occurrence = tables.occurrence.c
+        of_it = select(occurrence.site).where(occurrence.uid == uid)
+        assert here.read(lambda c: c.execute(of_it).scalars().all()) == ["north"]
