@@ -4,7 +4,7 @@ reported still, dates that are yet to be set right, devices whose time out of se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,6 +23,9 @@ from collector.tickets import RECURS_MS, Policy, quiet, still_reported
 MAX_SILENCED = 50
 MAX_CLOSED = 200
 MAX_CALLED = 200
+
+# What becomes of the occurrences of a gateway, which is locked, now.
+Work = Callable[[Connection, GatewayIdentity, int], list[Pending]]
 
 __all__ = ["SILENT_MS", "Change", "sweep"]
 
@@ -54,32 +57,55 @@ def sweep(
     if ahead:
         streams.pull_back(connection, ahead, of_ms=now_ms + AHEAD_MS, now_ms=now_ms)
     changed: list[Change] = []
-    for gateway in silent:
-        changed += _silent(connection, gateway, now_ms, policy)
-    for gateway in alone:
-        changed += fold(connection, gateway.site, clones.over(connection, gateway, now_ms), now_ms, policy)
-    for gateway in revoked:
-        changed += _revoked(connection, gateway, now_ms, policy)
-    for gateway in undated:
-        changed += _dated(connection, gateway, now_ms, policy)
-    changed += _by_time(connection, now_ms, policy)
-    changed += out_of_service.over(connection, now_ms)
+    by_site = _pending(connection, now_ms, silent, alone, revoked, undated)
+    for site, pending in by_site.items():
+        changed += fold(connection, site, pending, now_ms, policy)
+    # Each else in the next sweep: keys are locked site by site and in one order, by messages too.
+    if not any(by_site.values()):
+        changed += _by_time(connection, now_ms, policy)
+        if not changed:
+            changed += out_of_service.over(connection, now_ms)
     return tuple(dict.fromkeys(changed))
+
+
+def _pending(
+    connection: Connection,
+    now_ms: int,
+    silent: Iterable[GatewayIdentity],
+    alone: Iterable[GatewayIdentity],
+    revoked: Iterable[GatewayIdentity],
+    undated: Iterable[GatewayIdentity],
+) -> dict[str, list[Pending]]:
+    """By site, in the order in which messages take sites. Of a gateway one thing at a time: two might change
+    the same occurrence.
+    """
+    works: tuple[tuple[Iterable[GatewayIdentity], Work], ...] = (
+        (silent, _silent),
+        (alone, clones.over),
+        (revoked, _revoked),
+        (undated, _dated),
+    )
+    todo: dict[str, tuple[GatewayIdentity, Work]] = {}
+    for gateways, work in works:
+        for gateway in gateways:
+            todo.setdefault(gateway.id, (gateway, work))
+    found: dict[str, list[Pending]] = {}
+    for gateway, work in todo.values():
+        found.setdefault(gateway.site, []).extend(work(connection, gateway, now_ms))
+    return dict(sorted(found.items()))
 
 
 def _named(found: Iterable[tuple[str, str, str]]) -> list[GatewayIdentity]:
     return [GatewayIdentity(id=gateway_id, site=site, name=name) for gateway_id, site, name in found]
 
 
-def _silent(
-    connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
-) -> tuple[Change, ...]:
+def _silent(connection: Connection, gateway: GatewayIdentity, now_ms: int) -> list[Pending]:
     """One ticket for the gateway; what it told to be broken is unknown from now on."""
     state = streams.lock_gateway(connection, gateway.id)
     since_ms = state.last_contact_ms
     if since_ms is None or state.silent_ms is not None or since_ms >= now_ms - SILENT_MS:
         # It spoke, or another collector was quicker, between the question and the lock.
-        return ()
+        return []
     streams.save_gateway(connection, gateway.id, silent_ms=since_ms)
     pending = [silence(gateway, since_ms, now_ms)]
     for values in _open(connection, gateway):
@@ -91,12 +117,10 @@ def _silent(
     if occurrences.held(connection, [pending[0].uid]):
         # A restored backup, or the same silence again: it has been told.
         del pending[0]
-    return fold(connection, gateway.site, pending, now_ms, policy)
+    return pending
 
 
-def _revoked(
-    connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
-) -> tuple[Change, ...]:
+def _revoked(connection: Connection, gateway: GatewayIdentity, now_ms: int) -> list[Pending]:
     """Somebody decided that it is to be heard no more: what it told is watched by nobody, and ends."""
     streams.lock_gateway(connection, gateway.id)
     pending = [
@@ -114,18 +138,15 @@ def _revoked(
         switches=None,
         switched_ms=None,
     )
-    return fold(connection, gateway.site, pending, now_ms, policy)
+    return pending
 
 
-def _dated(
-    connection: Connection, gateway: GatewayIdentity, now_ms: int, policy: Policy
-) -> tuple[Change, ...]:
+def _dated(connection: Connection, gateway: GatewayIdentity, _now_ms: int) -> list[Pending]:
     state = streams.lock_gateway(connection, gateway.id)
     stretch = dates_due.of(connection, gateway.id)
     if stretch is None:
-        return ()
-    pending = redating.go_on(connection, gateway, stretch, floor_ms=state.created_ms)
-    return fold(connection, gateway.site, pending, now_ms, policy)
+        return []
+    return redating.go_on(connection, gateway, stretch, floor_ms=state.created_ms)
 
 
 def _open(connection: Connection, gateway: GatewayIdentity) -> list[dict[str, Any]]:
@@ -146,7 +167,8 @@ def _by_time(connection: Connection, now_ms: int, policy: Policy) -> list[Change
     overridden = ticket_rows.overridden_since(connection, now_ms - policy.realarm_ms, limit=MAX_CALLED)
     due = [(one, quiet) for one in ended] + [(one, still_reported) for one in overridden]
     changed = []
-    for candidate, decide in sorted(due, key=lambda one: one[0].dedupe_key):
+    # In the order in which messages lock them.
+    for candidate, decide in sorted(due, key=lambda one: (one[0].site, one[0].dedupe_key)):
         occurrences.lock_conditions(connection, candidate.site, [candidate.dedupe_key])
         ticket = ticket_rows.load(connection, candidate.id)
         if ticket is None:

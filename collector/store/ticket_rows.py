@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, or_, select, union_all
 
 from collector.grouping import Outline
 from collector.store import bulk
-from collector.store.bulk import among, unindexed
+from collector.store.bulk import among
 from collector.store.streams import clean, insert_for
 from collector.store.tables import (
     document,
@@ -174,8 +174,6 @@ def quiet_since(
             ticket.c.resolved_ms <= quiet_ms,
             or_(ticket.c.last_ms <= given_up_ms, ~behind),
         )
-        # So that no two sweeps wait in a ring; sorted here, for an index in that order has every ticket.
-        .order_by(unindexed(ticket.c.dedupe_key))
         .limit(limit)
     )
     return [from_row(row) for row in rows.all()]

@@ -6,13 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from rigs import postgres
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol, send
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from collector.command import Actor, carry_out
+from collector.exchange import GatewayIdentity
 from collector.folding import Change
 from collector.ingest import Applied, apply
 from collector.minted import silent_uid
-from collector.store import Store, moment, streams, tables
+from collector.store import Store, moment, occurrences, streams, tables
 from collector.store import tickets as ticket_store
 from collector.store.devices import devices
 from collector.store.figures import figures
@@ -20,6 +21,7 @@ from collector.store.gateways import gateways
 from collector.store.tickets import State, TicketFilter, TicketView
 from collector.sweep import sweep
 from collector.tickets import EVERY_SITE, Ack, Condition, Policy, Resolve, Role, Work
+from edge_agent.wire import dedupe_key
 
 
 def swept(store: Store, minute: float, started: float = 0) -> tuple[Change, ...]:
@@ -232,7 +234,9 @@ def test_what_a_silent_gateway_may_still_tell_keeps_a_ticket_open_for_a_day(
     again = list(edge.rows)[-1]
     edge.clears(again, 6)
     edge.sync(store, 301, head=False)
-    swept(store, 24 * 60 + 7)
+    # One sweep calls the gateway silent, the next closes.
+    for minute in (7, 7.1):
+        swept(store, 24 * 60 + minute)
     assert tickets(store, State.CLOSED)["printer-1"].id == uid
 
 
@@ -386,3 +390,61 @@ def test_a_gateway_that_speaks_while_it_is_called_silent_and_the_sweep_do_not_wa
     assert [one.state for one in store.read(lambda c: gateways(c, None))] == ["silent", "ok"]
     store.close()
     other.close()
+
+
+# In the order in which messages take them, which is not that of their keys.
+SITES = ("north", "north-2")
+
+
+@pytest.mark.parametrize("what", ["silent", "quiet"])
+def test_messages_of_two_sites_and_the_sweep_do_not_wait_for_each_other(
+    made_database: str, postgres_url: str, what: str
+) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    store, other = Store.open(url), Store.open(url)
+    # The first gateway by its id is of the last site.
+    voices = [
+        EdgeVoice(enrol_as(store, gateway_id, site), seed=seed)
+        for seed, (gateway_id, site) in enumerate(zip("ba", SITES, strict=True))
+    ]
+    for voice in voices:
+        voice.clears(voice.raises(0), 1)
+        voice.sync(store, 2)
+    tries: list[str] = []
+
+    def sweeps(connection: Connection) -> tuple[Change, ...]:
+        tries.append("sweep")
+        # After the last: who could be silent is not asked.
+        started_ms = MONDAY_MS if what == "silent" else MONDAY_MS + 10_000 * MINUTE_MS
+        return sweep(connection, MONDAY_MS + 2_000 * MINUTE_MS, started_ms=started_ms)
+
+    def is_held_up(connection: Connection) -> bool:
+        waits = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+        return connection.execute(waits).first() is not None
+
+    def keys(site: str) -> list[str]:
+        names = ("gw", "agent", "silent"), ("printer-1", "media", "paper-out")
+        return [dedupe_key(site, *one) for one in names]
+
+    def messages(connection: Connection) -> None:
+        tries.append("messages")
+        occurrences.lock_conditions(connection, SITES[0], keys(SITES[0]))
+        if not sweeping:
+            sweeping.append(pool.submit(other.write, sweeps))
+        while not other.read(is_held_up):
+            time.sleep(0.01)
+        occurrences.lock_conditions(connection, SITES[1], keys(SITES[1]))
+
+    sweeping: list[Future[tuple[Change, ...]]] = []
+    with ThreadPoolExecutor(1) as pool:
+        store.write(messages)
+        assert len(sweeping[0].result()) == len(SITES)
+    assert sorted(tries) == ["messages", "sweep"]
+    store.close()
+    other.close()
+
+
+def enrol_as(store: Store, gateway_id: str, site: str) -> GatewayIdentity:
+    values = {"id": gateway_id, "site": site, "name": "gw", "created_ms": MONDAY_MS}
+    store.write(lambda connection: connection.execute(insert(tables.gateway).values(**values)))
+    return GatewayIdentity(id=gateway_id, site=site, name="gw")
