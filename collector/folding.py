@@ -86,23 +86,21 @@ def fold(
     """Stores ``pending``, all of one site, and brings the tickets of their keys up to date."""
     if not pending:
         return ()
-    pending = [*pending, *_explained(connection, site, pending)]
+    looked_at = [*pending, *_explained(connection, site, pending)]
     by_key: dict[str, list[Pending]] = {}
-    for one in pending:
+    for one in looked_at:
         by_key.setdefault(one.key, []).append(one)
     occurrences.lock_conditions(connection, site, by_key.keys())
-    was = occurrences.tickets_of(connection, [one.uid for one in pending if not one.new])
+    was = occurrences.tickets_of(connection, [one.uid for one in looked_at if not one.new])
     known = _outlines(connection, by_key, was.values(), policy)
     near = {key: _neighbours(by_key[key], known.get(key, []), was, policy.reopen_window_ms) for key in by_key}
     own = _whole(connection, near, known)
     held, stored = _episodes(connection, [own[one.id] for found in near.values() for one in found])
     own |= _opened_by(connection, pending, stored, known, own)
-    places = streams.places(connection, site, {str(one.values["device"]) for one in pending})
-    members = {
-        key: {episode.uid: episode for episode in held.get(key, [])}
-        | {one.uid: one.episode for one in by_key[key]}
-        for key in by_key
-    }
+    places = streams.places(connection, site, {str(one.values["device"]) for one in looked_at})
+    members = {key: {episode.uid: episode for episode in held.get(key, [])} for key in by_key}
+    for one in pending:
+        members[one.key][one.uid] = one.episode
     causes = _causes(connection, site, pending, members.values())
 
     work = _Work()
@@ -117,7 +115,9 @@ def fold(
 
 
 def _explained(connection: Connection, site: str, pending: Sequence[Pending]) -> list[Pending]:
-    """What is stored and says that one of these explains it: it depends on whether that goes on."""
+    """What is stored and says that one of these explains it: it depends on whether that goes on. As it was
+    before its key was locked: it tells where to look, and is not what is stored.
+    """
     changing = {one.uid for one in pending}
     found = occurrences.explained_by(connection, site, changing)
     return [

@@ -191,3 +191,40 @@ def test_a_uid_that_two_gateways_tell_at_two_collectors_at_once_belongs_to_one(
         occurrence = tables.occurrence.c
         of_it = select(occurrence.site).where(occurrence.uid == uid)
         assert here.read(lambda c: c.execute(of_it).scalars().all()) == ["north"]
+
+
+def test_what_its_gateway_closes_while_another_closes_its_cause_stays_closed(
+    postgres_url: str, made_database: str
+) -> None:
+    url = postgres.new_database(postgres_url, made_database)
+    with contextlib.closing(Store.open(url)) as here, contextlib.closing(Store.open(url)) as there:
+        one, other = (EdgeVoice(enrol(here, name), seed=place) for place, name in enumerate(("gw1", "gw2")))
+        cause = one.raises(0, "bus-1", "down")
+        one.sync(here, 0.1)
+        explained = other.raises(0.2, "scanner-1", "unreachable")
+        other.explains(explained, cause)
+        other.sync(here, 0.3)
+        one.clears(cause, 1)
+        other.clears(explained, 1)
+        taken, waited_for = Event(), Event()
+
+        def first(connection: Connection) -> Applied:
+            applied = apply(connection, other.gateway, other.message(2), MONDAY_MS)
+            taken.set()
+            assert waited_for.wait(60)
+            return applied
+
+        with ThreadPoolExecutor(2) as pool:
+            closed = pool.submit(here.write, first)
+            assert taken.wait(60)
+            second = pool.submit(there.write, lambda c: apply(c, one.gateway, one.message(2), MONDAY_MS))
+            waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not here.read(lambda c: c.execute(waits).scalar_one()):
+                assert not second.done()
+            waited_for.set()
+            assert [told.result().answer.verdict for told in (closed, second)] == ["ok", "ok"]
+        occurrence = tables.occurrence.c
+        held = here.read(lambda c: c.execute(select(occurrence.uid, occurrence.open, occurrence.rev)).all())
+        assert {tuple(row) for row in held} == {(cause, False, 2), (explained, False, 3)}
+        open_tickets = select(func.count()).where(tables.ticket.c.condition != "cleared")
+        assert here.read(lambda c: c.execute(open_tickets).scalar_one()) == 0
