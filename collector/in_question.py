@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from collector.exchange import Exchange, uids_in
-from collector.store import streams
+from collector.store import aside, streams
 from collector.store.occurrences import Held
 from edge_agent.wire import Lane, Verdict
 
@@ -28,9 +28,7 @@ def look(exchange: Exchange, open_here: Mapping[str, Held]) -> None:
     before = exchange.state.in_question or []
     asked = before
     if arises(exchange):
-        in_vain = before and streams.were_put_aside(
-            exchange.connection, exchange.gateway.id, _nameless(exchange)
-        )
+        in_vain = before and aside.were_put(exchange.connection, exchange.gateway.id, _nameless(exchange))
         asked = [] if in_vain else sorted(open_here)
     if asked:
         told = set(uids_in(exchange.message.rows))
@@ -46,4 +44,4 @@ def look(exchange: Exchange, open_here: Mapping[str, Held]) -> None:
 
 
 def _nameless(exchange: Exchange) -> list[object]:
-    return [raw for raw, _ in exchange.bad if streams.legible_uid(raw) is None]
+    return [raw for raw, _ in exchange.bad if aside.legible_uid(raw) is None]

@@ -23,7 +23,7 @@ from collector.exchange import (
 )
 from collector.folding import Change, fold
 from collector.minted import MINTED
-from collector.store import occurrences, streams
+from collector.store import aside, occurrences, streams
 from collector.store.outage import DATABASE_AWAY
 from collector.store.streams import GatewayState, StreamState
 from collector.tickets import Policy
@@ -166,9 +166,7 @@ def _apply_together(
             skew.look(exchange, skew_ms)
         if exchange.begins or exchange.verdict is Verdict.SUPERSEDED:
             clones.look(exchange, begun=exchange.begins)
-        streams.put_aside(
-            connection, exchange.gateway.id, exchange.message.stream, exchange.bad, exchange.now_ms
-        )
+        aside.put(connection, exchange.gateway.id, exchange.message.stream, exchange.bad, exchange.now_ms)
     changed = _fold(connection, exchanges, policy)
     return [
         one

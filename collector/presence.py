@@ -5,14 +5,14 @@ spoke at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from collector import merge
 from collector.exchange import Exchange
 from collector.folding import Pending
 from collector.minted import CONTACT_MS, RECONCILED, REPLACED, RETURNED, believable, ended_here, silence
-from collector.store import occurrences, streams
+from collector.store import aside, occurrences, streams
 from collector.store.occurrences import Held
 from collector.store.streams import clean
 from edge_agent.wire import ID_PATTERN, Head, Lane, Verdict, condition_key
@@ -49,22 +49,18 @@ def present(exchange: Exchange, open_here: Mapping[str, Held]) -> merge.Reconcil
         head,
         held_open=held_open,
         held_closed=(stored.keys() - foreign.keys()) | {uid for uid in elsewhere if uid in exchange.pending},
-        unreadable=foreign | _unreadable(exchange, elsewhere),
+        unreadable=foreign | _unreadable(exchange, set(elsewhere) - stored.keys()),
         in_question=exchange.in_question,
     )
     _settle(exchange, head, told, open_here)
     return told
 
 
-def _unreadable(exchange: Exchange, uids: Sequence[str]) -> dict[str, str | None]:
+def _unreadable(exchange: Exchange, uids: Collection[str]) -> dict[str, str | None]:
     """By uid: the condition that each is about, as far as that can be read."""
-    now = [raw for raw, _ in exchange.bad]
-    before = streams.unreadable(exchange.connection, exchange.gateway.id, uids)
-    return {
-        str(raw.get("uid")): _told_key(raw)
-        for raw in (*before, *now)
-        if isinstance(raw, dict) and raw.get("uid") in uids
-    }
+    before = aside.about(exchange.connection, exchange.gateway.id, uids)
+    now = (raw for raw, _ in exchange.bad if isinstance(raw, dict) and aside.legible_uid(raw) in uids)
+    return {str(raw["uid"]): _told_key(raw) for raw in (*before, *now)}
 
 
 def _told_key(raw: Mapping[str, object]) -> str | None:

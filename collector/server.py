@@ -25,7 +25,7 @@ from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
 from collector.protocol import Protocol
-from collector.store import DATABASE_AWAY, Store, UnusableError, is_full, moment, people
+from collector.store import DATABASE_AWAY, Store, UnusableError, aside, is_full, moment, people
 from collector.sweep import Change, sweep
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ SWEEP_EVERY_S = 1.0
 SWEEP_ON_S = 0.05
 # After a sweep that failed.
 SWEEP_AGAIN_S = 5.0
-# How often the cap of the evidence is looked at, and after one look that found too much.
+# How often the caps of evidence and of what was put aside are looked at, and after one look of too much.
 THIN_EVERY_S = 60.0
 THIN_ON_S = 0.2
 FINISH_WITHIN_S = 2
@@ -255,6 +255,7 @@ async def _thin(parts: Parts) -> None:
     while True:
         try:
             given_up = await parts.store.write_soon(partial(evidence.thin, cap_bytes=cap_bytes))
+            given_up += await parts.store.write_soon(aside.thin)
         except DATABASE_AWAY:
             given_up = 0
         await asyncio.sleep(THIN_ON_S if given_up else THIN_EVERY_S)

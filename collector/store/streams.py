@@ -1,13 +1,8 @@
-"""Gateways as they speak: contact, streams and their positions, clock offsets, inventory, what could not be
-read.
-"""
+"""Gateways as they speak: contact, streams and their positions, clock offsets, inventory."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,14 +22,11 @@ from collector.store.tables import (
     loss,
     occurrence,
     orphan,
-    quarantine,
     stream,
     ticket,
 )
-from edge_agent.wire import HEX128_PATTERN, ORIGIN, Boundary, Inventory, Stamp, mono_ms
+from edge_agent.wire import ORIGIN, Boundary, Inventory, Stamp, mono_ms
 
-# No more of an unreadable row is kept than this; a row that can be read is far smaller.
-MAX_RAW_CHARS = 64 << 10
 # Two boxes with one disk begin streams without end.
 MAX_BELIEVED = 64
 # Hours of one boot that are asked for one by one.
@@ -343,65 +335,6 @@ def places(connection: Connection, site: str, devices: Collection[str]) -> dict[
     """The place of each device, by the newest inventory that names it."""
     rows = connection.execute(_PLACES, {"site": site, "devices": devices}).all()
     return dict(map(tuple, rows))
-
-
-def put_aside(
-    connection: Connection,
-    gateway_id: str,
-    stream_id: str,
-    bad: Sequence[tuple[object, str]],
-    now_ms: int,
-) -> None:
-    """Rows that could not be taken, each with why. The same row again is not kept twice."""
-    if not bad:
-        return
-    rows = [
-        {
-            "gateway_id": gateway_id,
-            "stream": stream_id,
-            "uid": legible_uid(raw),
-            "received_ms": now_ms,
-            "error": clean(error),
-            "digest": _digest(raw),
-            "raw": json.dumps(raw)[:MAX_RAW_CHARS],
-        }
-        for raw, error in bad
-    ]
-    connection.execute(insert_for(connection)(quarantine).on_conflict_do_nothing(), rows)
-
-
-def were_put_aside(connection: Connection, gateway_id: str, raws: Iterable[object]) -> bool:
-    """All of these, before now."""
-    digests = {_digest(raw) for raw in raws}
-    found = connection.execute(
-        select(quarantine.c.digest).where(
-            quarantine.c.gateway_id == gateway_id, quarantine.c.digest.in_(digests)
-        )
-    )
-    return set(found.scalars()) == digests
-
-
-def legible_uid(raw: object) -> str | None:
-    uid = raw.get("uid") if isinstance(raw, dict) else None
-    return uid if isinstance(uid, str) and re.fullmatch(HEX128_PATTERN, uid) else None
-
-
-def _digest(raw: object) -> str:
-    """Sent again at a new position it is the same row."""
-    told = {**raw, "mod_seq": None} if isinstance(raw, dict) else raw
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def unreadable(connection: Connection, gateway_id: str, uids: Collection[str]) -> list[object]:
-    """What was put aside of these, as far as it is whole; in the order in which it came."""
-    if not uids:
-        return []
-    found = connection.execute(
-        select(quarantine.c.uid, quarantine.c.raw)
-        .where(quarantine.c.gateway_id == gateway_id, quarantine.c.uid.in_(uids))
-        .order_by(quarantine.c.received_ms)
-    )
-    return [json.loads(row.raw) if len(row.raw) < MAX_RAW_CHARS else {"uid": row.uid} for row in found]
 
 
 def keep_orphans(
