@@ -120,7 +120,7 @@ def contact(exchange: Exchange) -> None:
     if changed:
         streams.save_gateway(exchange.connection, exchange.gateway.id, **changed)
     told = message.inventory if exchange.verdict is Verdict.OK else None
-    if told is not None and told.hash != state.inventory_hash:
+    if told is not None and clean(told.hash) != state.inventory_hash:
         gateway = exchange.gateway
         exchange.moved += streams.save_inventory(exchange.connection, gateway.id, gateway.site, told, now_ms)
 
@@ -130,5 +130,5 @@ def wants_inventory(exchange: Exchange) -> bool:
     if head is None or exchange.verdict is not Verdict.OK:
         return False
     inventory = exchange.message.inventory
-    known = exchange.state.inventory_hash if inventory is None else inventory.hash
-    return head.inventory_hash != known
+    known = exchange.state.inventory_hash if inventory is None else clean(inventory.hash)
+    return clean(head.inventory_hash) != known

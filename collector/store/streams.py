@@ -305,7 +305,7 @@ def save_inventory(
             ),
             named,
         )
-    save_gateway(connection, gateway_id, inventory_hash=inventory.hash)
+    save_gateway(connection, gateway_id, inventory_hash=clean(inventory.hash))
     return _moved(connection, site, {str(one["id"]): str(one["place"]) for one in named})
 
 

@@ -614,3 +614,14 @@ def test_counts_that_are_monstrous_together_keep_nobody_elses_rows_out(store: St
     assert other.sync(store, 6).answer.verdict == "ok"
     (ticket,) = listed(store)
     assert (detail(store, ticket.id).ticket.count, ticket.condition) == (MAX_INT, Condition.ACTIVE)
+
+
+def test_a_nul_in_the_hash_of_an_inventory_is_no_reason_to_refuse_it(store: Store, edge: EdgeVoice) -> None:
+    edge.watches("printer-1")
+    assert edge.inventory is not None
+    edge.inventory["hash"] = edge.inventory_hash = "of\0it"
+    assert edge.sync(store, 0).answer.want_inventory is False
+    edge.inventory = None
+    assert edge.sync(store, 1).answer.want_inventory is False
+    edge.inventory_hash = "of it"
+    assert edge.sync(store, 2).answer.want_inventory is True
