@@ -148,9 +148,16 @@ def _outlines(
     connection: Connection, by_key: Mapping[str, list[Pending]], was: Iterable[str], policy: Policy
 ) -> dict[str, list[Outline]]:
     """By key: what may have a say in where these belong."""
-    earliest_ms = min(one.values["start_ms"] for found in by_key.values() for one in found)
     reach_ms = max(RECURS_MS, policy.reopen_window_ms)
-    found = {one.id: one for one in ticket_rows.since(connection, by_key, earliest_ms - reach_ms)}
+    earliest_ms = {key: min(one.values["start_ms"] for one in found) for key, found in by_key.items()}
+    newest_ms = max(earliest_ms.values())
+    # What is old is asked for by itself: else of all the others, too, much of what ever was would be read.
+    recent = [key for key in by_key if earliest_ms[key] >= newest_ms - reach_ms]
+    old = [key for key in by_key if earliest_ms[key] < newest_ms - reach_ms]
+    found: dict[str, Outline] = {}
+    for keys in (recent, old):
+        since_ms = min((earliest_ms[key] for key in keys), default=0) - reach_ms
+        found |= {one.id: one for one in ticket_rows.since(connection, keys, since_ms)}
     found |= {one.id: one for one in ticket_rows.outlines(connection, set(was) - found.keys())}
     grouped: dict[str, list[Outline]] = {}
     for one in found.values():

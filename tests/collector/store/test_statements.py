@@ -180,5 +180,25 @@ def test_a_sweep_costs_no_more_when_much_is_open(sqlite_store: Store) -> None:
     assert cost(2, 2_000) <= few + 5
 
 
+def test_an_old_row_in_a_batch_has_nothing_old_of_other_conditions_read(sqlite_store: Store) -> None:
+    voice = EdgeVoice(enrol(sqlite_store, "gw-1", "north"), seed=1)
+    minute = 30.0
+    for _ in range(400):
+        voice.clears(voice.raises(minute, "belt-1", "jam"), minute + 1)
+        minute += 30
+    told(sqlite_store, voice, minute)
+
+    def cost(*old: float) -> int:
+        nonlocal minute
+        minute += 60
+        for at in old:
+            voice.clears(voice.raises(at, "belt-2", "jam"), at + 1)
+        voice.clears(voice.raises(minute, "belt-1", "jam"), minute + 1)
+        return told(sqlite_store, voice, minute + 2)
+
+    cost()
+    assert cost(0) <= cost(minute) + 20
+
+
 def grown(few: dict[str, int], many: dict[str, int]) -> dict[str, tuple[int, int]]:
     return {name: (few[name], many[name]) for name in few if many[name] > 1.3 * few[name] + 5}
