@@ -134,6 +134,8 @@ class Collector:
 
     number: int
     clock_error_ms: int = 0
+    # By how much it was behind before it was put right.
+    behind_ms: tuple[int, ...] = ()
     down_until: float = 0.0
     version: Version = Version.SAME
     # Messages that wait for the writer.
@@ -173,12 +175,15 @@ class Hub:
         return answer
 
     def syncs(
-        self, group: Sequence[tuple[GatewayIdentity, bytes]], now_ms: int
+        self,
+        group: Sequence[tuple[GatewayIdentity, bytes]],
+        now_ms: int,
+        behind_ms: tuple[int, ...] = (),
     ) -> list[wire.SyncAnswer | BaseException]:
         """Several messages in one transaction. Raises Killed."""
         messages = [wire.decode_sync(body) for _, body in group]
         syncs = [
-            Sync(gateway=gateway, message=message, now_ms=now_ms)
+            Sync(gateway=gateway, message=message, now_ms=now_ms, behind_ms=behind_ms)
             for (gateway, _), message in zip(group, messages, strict=True)
         ]
         before = self.database.raw.total_changes

@@ -399,6 +399,10 @@ MUTANTS = [
         "told.from_ms < dates_due.c.from_ms", "told.from_ms > told.to_ms",
     ),
     _of(
+        "what was learnt while the clock here was behind is the least for ever", "time",
+        "collector.redating:put_right", "if right:", "if False:",
+    ),
+    _of(
         "durations are differences of wall clocks", "time", "collector.dating:dates",
         "lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))",
         "lasted_ms = max(0, stamp.wall_ms - first.wall_ms)",

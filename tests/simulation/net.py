@@ -141,7 +141,9 @@ class Net:
             hub.database.fuse = -1 if dies_after else world.rng.randrange(60 * len(jobs))
         try:
             answers = hub.syncs(
-                [(job.box.gateway, job.body) for job in jobs], world.now_ms + collector.clock_error_ms
+                [(job.box.gateway, job.body) for job in jobs],
+                world.now_ms + collector.clock_error_ms,
+                collector.behind_ms,
             )
         except Killed:
             self.dies(collector, "within a transaction")

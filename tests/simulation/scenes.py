@@ -650,6 +650,26 @@ class LateClock(Scene):
 
 
 @dataclass(slots=True)
+class BehindAtFirst(Scene):
+    """The collector's own clock is 40 minutes behind until its time server answers. What had begun by then
+    goes on, and nobody is heard in that hour again for long.
+    """
+
+    async def play(self) -> None:
+        behind_ms = 2_400_000
+        (collector,) = self.collectors
+        collector.clock_error_ms = -behind_ms
+        await self.turn([(5.0, "belt-1", "jam"), (15.0, "belt-1", "jam"), (20.0, "belt-1", "jam")])
+        await self.until(self.laws.settled)
+        await asyncio.sleep(20.0)
+        collector.clock_error_ms, collector.behind_ms = 0, (behind_ms,)
+        await asyncio.sleep(60.0)
+        await self.pass_quietly(3_700.0, stretch=100.0)
+        await self.turn([(self.now + 5.0, "belt-1", "jam"), (self.now + 15.0, "belt-2", "jam")])
+        await asyncio.sleep(60.0)
+
+
+@dataclass(slots=True)
 class BetterAndBetter(Scene):
     """Much has happened in an hour of which there are only late messages; then there is a better one, and
     while what it moves is dated slice by slice there is a still better one.
@@ -806,6 +826,7 @@ SCENES = (
     SilentBoots,
     LateHour,
     LateClock,
+    BehindAtFirst,
     BetterAndBetter,
     FewerBelts,
     LossToldAgain,
