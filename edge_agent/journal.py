@@ -20,12 +20,11 @@ import structlog
 from edge_agent import occurrence
 from edge_agent.journal_caps import Caps
 from edge_agent.journal_disk import Disk, Space
-from edge_agent.journal_file import JournalError, lock_file, open_file
+from edge_agent.journal_file import FILE, JournalError, MakeWay, lock_file, open_file
 from edge_agent.ledger import FEW_ROWS, Batch, Ledger, Moved, Present, Settle, Unit
 from edge_agent.occurrence import Change
 from edge_agent.wire import Row, Stamp, SyncAnswer
 
-FILE = "journal.db"
 LOCK = "journal.lock"
 ANCHOR_EVERY_S = 60.0
 PRUNE_EVERY_ANCHORS = 60
@@ -38,7 +37,7 @@ WAITING = 16_384
 # So often a group is tried again after something was given up for it.
 TRIES = 64
 
-__all__ = ["FEW_ROWS", "Batch", "Journal", "JournalError", "Moved", "Present", "Writer"]
+__all__ = ["FEW_ROWS", "FILE", "Batch", "Journal", "JournalError", "Moved", "Present", "Writer"]
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -110,7 +109,9 @@ class Journal:
             now_ms = stamp().wall_ms
             if disk is not None:
                 disk.before_opening()
-            writer = _Thread(lambda: open_file(data_dir / FILE, now_ms=now_ms), new_id, caps)
+            make_way: MakeWay = (lambda _: None) if disk is None else disk.make_way
+            file = data_dir / FILE
+            writer = _Thread(lambda: open_file(file, now_ms=now_ms, make_way=make_way), new_id, caps)
             await writer
         except BaseException:
             os.close(lock)
@@ -320,7 +321,9 @@ class Journal:
     async def _make_room(self) -> bool:
         disk = self._disk
         if disk is not None and await self._writer.run(disk.make_room):
-            log.error("the disk is full: the ballast is let go, and what happens is still written down")
+            log.error(
+                "the disk is full: room that was kept is let go, and what happens is still written down"
+            )
             return True
         (made,) = await self._write([Ledger.make_room])
         return made is True

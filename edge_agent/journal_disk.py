@@ -14,6 +14,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
+from edge_agent import journal_salvage
+from edge_agent.journal_file import FILE as JOURNAL
 from edge_agent.ledger import Ledger
 
 FILE = "ballast"
@@ -21,8 +25,13 @@ FILE = "ballast"
 BALLAST_PART = 8
 # Less than this is no room, whatever the ballast.
 LOW_BYTES = 64 << 10
+# What is left for the log at least while a file grows, or half of what there is.
+LOG_BYTES = 1 << 20
 # Four times the length at which SQLite moves the log into the file: somebody who reads keeps it from that.
 LONG_LOG_BYTES = 16 << 20
+
+
+log = structlog.get_logger()
 
 
 class Ballast(StrEnum):
@@ -57,6 +66,7 @@ class Disk:
     def __init__(self, folder: Path, *, ballast_bytes: int) -> None:
         self._folder = folder
         self._file = folder / FILE
+        self._journal = folder / JOURNAL
         self._ballast_bytes = ballast_at_most(ballast_bytes, self._total())
         self._low_bytes = max(self._ballast_bytes, LOW_BYTES)
         self._short = False
@@ -91,15 +101,23 @@ class Disk:
         if self._free() >= self._low_bytes and not self._short:
             return False
         self._short = True
+        if self._forget_broken():
+            return True
         let_go = self._let_go()
         ledger.hold(self._growth_bytes if let_go else 0)
         return let_go
 
     def before_opening(self) -> None:
-        """To open a journal takes some room; on a full disk there is none but the ballast's."""
-        if self._free() < self._low_bytes:
-            self._short = True
-            self._let_go()
+        """To open a journal takes some room; on a full disk there is none but what is kept for this."""
+        self.make_way(0)
+        self._short = self._free() < self._low_bytes or self._released
+
+    def make_way(self, wanted_bytes: int) -> int:
+        """Let go of what is kept as far as so many bytes need it; how many may be taken now."""
+        for let_go in (self._forget_broken, self._let_go):
+            if self._free() < self._low_bytes + wanted_bytes:
+                let_go()
+        return max(self._free() // 2, self._free() - max(self._low_bytes // 4, LOG_BYTES))
 
     def tend(self, ledger: Ledger) -> Space:
         """From time to time: cut off a log that has grown long, make the ballast again when there is room,
@@ -111,6 +129,8 @@ class Disk:
 
     def _tend(self, ledger: Ledger) -> Space:
         space = self.look()
+        if space.is_short and self._forget_broken():
+            space = self.look()
         if space.is_short:
             if self._released and not ledger.economy.held:
                 ledger.hold(self._growth_bytes)
@@ -121,6 +141,13 @@ class Disk:
         ledger.let_go()
         ledger.reserve()
         return self.look()
+
+    def _forget_broken(self) -> bool:
+        """A broken journal of which all that can be read is in the new one."""
+        if not journal_salvage.forget_done(self._journal):
+            return False
+        log.error("the disk is short: the broken journal that was set aside is removed")
+        return True
 
     def _let_go(self) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edge_agent.journal_salvage import Salvaged
 # All rows of a file that is mended are in memory at once; systemd gives the agent 256 MiB. A larger one is
 # salvaged, a few rows at a time.
 MENDED_AT_MOST_BYTES = 32 << 20
+FILE = "journal.db"
 SCHEMA = Path(__file__).parent / "schema"
 
 log = structlog.get_logger()
@@ -25,17 +27,22 @@ class JournalError(Exception):
     """The journal cannot be used; the text says which file and why."""
 
 
-def open_file(path: Path, *, now_ms: int) -> sqlite3.Connection:
+# Makes room for so many bytes on the disk, as far as it can; how many may be taken, None for any.
+MakeWay = Callable[[int], int | None]
+
+
+def open_file(path: Path, *, now_ms: int, make_way: MakeWay = lambda _: None) -> sqlite3.Connection:
     """That file, made if there is none. One that is broken is set aside, and what of it can be read is moved
-    into a new one.
+    into a new one, as far as there is room for it.
 
     Raises JournalError.
     """
     journal_salvage.complete_moves(path)
     try:
-        connection = _open_or_begin_anew(path, now_ms)
+        connection = _open_or_begin_anew(path, now_ms, make_way)
         for aside in journal_salvage.pending(path):
-            found = journal_salvage.salvage(aside, connection)
+            most_bytes = make_way(journal_salvage.file_bytes(aside))
+            found = journal_salvage.salvage(aside, connection, most_bytes)
             journal_salvage.done(aside)
             _sync_folder(path.parent)
             log.error(
@@ -44,6 +51,7 @@ def open_file(path: Path, *, now_ms: int) -> sqlite3.Connection:
                 rows=found.rows_salvaged,
                 rows_damaged=found.rows_damaged,
                 places_unreadable=found.places_unreadable,
+                rows_given_up=found.rows_given_up,
             )
     except sqlite3.DatabaseError as error:
         raise JournalError(f"{path}: cannot be opened: {error}") from error
@@ -57,18 +65,19 @@ def in_memory() -> sqlite3.Connection:
     return connection
 
 
-def _open_or_begin_anew(path: Path, now_ms: int) -> sqlite3.Connection:
+def _open_or_begin_anew(path: Path, now_ms: int, make_way: MakeWay) -> sqlite3.Connection:
     try:
-        return _open(path)
+        return _open(path, make_way)
     except journal_salvage.UNREADABLE as error:
         if not _is_broken(error):
             raise
+        make_way(journal_salvage.file_bytes(path))
         journal_salvage.set_aside(path, now_ms)
         _sync_folder(path.parent)
         log.error(
             "the journal is broken; it was set aside and a new one begins", file=str(path), why=str(error)
         )
-    return _open(path)
+    return _open(path, make_way)
 
 
 def lock_file(path: Path) -> int:
@@ -82,7 +91,7 @@ def lock_file(path: Path) -> int:
     return descriptor
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, make_way: MakeWay) -> sqlite3.Connection:
     # Readable by its owner only; SQLite gives its other files the same mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
@@ -95,7 +104,7 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _migrate(path, connection)
-        _check(path, connection)
+        _check(path, connection, make_way)
         # Last, for by now each of its files is there under its name; nothing was confirmed yet.
         _sync_folder(path.parent)
     except BaseException:
@@ -104,7 +113,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check(path: Path, connection: sqlite3.Connection) -> None:
+def _check(path: Path, connection: sqlite3.Connection, make_way: MakeWay) -> None:
     """Raises _Broken unless the file is consistent; rows and indices that have parted are mended."""
 
     def verdict(check: str) -> str:
@@ -118,10 +127,14 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
         raise _Broken(broken)
     if path.stat().st_size > MENDED_AT_MOST_BYTES:
         raise _Broken(found)
+    # All of it goes through the log once more.
+    make_way(path.stat().st_size)
     try:
         given_up = mend.rows(connection)
-    except sqlite3.IntegrityError as error:
-        raise _Broken(f"{found}; {error}") from error
+    except sqlite3.Error as error:
+        if isinstance(error, sqlite3.IntegrityError) or error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise _Broken(f"{found}; {error}") from error
+        raise
     if (broken := verdict("integrity_check")) != "ok":
         raise _Broken(broken)
     if given_up:

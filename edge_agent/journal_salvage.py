@@ -1,7 +1,8 @@
 """Moves what can still be read of a broken journal into a new one: row by row, the checksum of each decides.
 
 A broken file is renamed to ``.salvage-…``, and to ``.broken-…`` once all of it that can be read is durable in
-the new one. Whoever is killed in between begins again: a row that is there already is not moved twice.
+the new one. Whoever is killed in between begins again: a row that is there already is not moved twice. What
+finds no room beside the broken file stays behind (``journal_mover``).
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import itertools
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import structlog
 
 from edge_agent import mend, stored
+from edge_agent.journal_mover import Mover
 
 # In one transaction: what a kill in the middle costs.
 ROWS_AT_ONCE = 500
@@ -28,17 +30,17 @@ MAX_PLACES = 10_000
 SIDE_FILES = ("", "-wal", "-shm")
 # SQLite's error quotes a broken definition, and may be no text itself.
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+# Not the file's fault: to read one with a log SQLite makes an index of that beside it.
+WANT_OF_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 PENDING, DONE = ".salvage-", ".broken-"
 
 log = structlog.get_logger()
-
-_INSERT = f"INSERT INTO occurrence ({mend.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salvaged:
     """``rows_damaged`` were seen and are not what was written; what lay in a place that cannot be read is not
-    known.
+    known. What was given up found no room.
     """
 
     file: str
@@ -46,6 +48,13 @@ class Salvaged:
     rows_salvaged: int = 0
     rows_damaged: int = 0
     places_unreadable: int = 0
+    evidence_given_up: int = 0
+    rows_given_up: int = 0
+    occurrences_given_up: int = 0
+
+
+_NAMES = tuple(field.name for field in fields(Salvaged))
+_COLUMNS = ", ".join(_NAMES)
 
 
 def set_aside(path: Path, now_ms: int) -> None:
@@ -72,9 +81,15 @@ def set_aside_files(path: Path) -> list[Path]:
     return [*pending(path), *_aside(path, DONE)]
 
 
-def salvage(aside: Path, into: sqlite3.Connection) -> Salvaged:
-    """Raises sqlite3.Error when ``into`` cannot be written; ``done`` has to follow."""
-    reader = _Reader()
+def file_bytes(path: Path) -> int:
+    """With its log."""
+    files = (path.with_name(path.name + suffix) for suffix in SIDE_FILES)
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def salvage(aside: Path, into: sqlite3.Connection, most_bytes: int | None) -> Salvaged:
+    """``most_bytes``: see ``Mover``. Raises sqlite3.Error when it cannot write; ``done`` has to follow."""
+    reader, mover = _Reader(), Mover(into, most_bytes)
     damaged = 0
     with closing(sqlite3.connect(f"{aside.resolve().as_uri()}?mode=ro", uri=True)) as source:
         source.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
@@ -83,24 +98,31 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvaged:
         anchor, head_seq = _anchor(source), _head_seq(source)
         age_ms = anchor[-1] if anchor else 0
         for turn, some in enumerate(_in_groups(reader.rows(source)), 1):
-            into.execute("BEGIN IMMEDIATE")
-            for body, crc in some:
-                told = _as_told(body, crc, age_ms)
-                if told is None:
-                    damaged += 1
-                else:
-                    _take(into, told)
-            into.execute("COMMIT")
+            whole = [told for body, crc in some if (told := _as_told(body, crc, age_ms)) is not None]
+            damaged += len(some) - len(whole)
+            mover.move(whole)
             if turn % TOLD_EVERY == 0:
                 log.info("moving what can be read of the broken journal", rows=turn * ROWS_AT_ONCE)
-    found = Salvaged(
-        file=aside.name.replace(PENDING, DONE),
-        head_seq=head_seq,
-        rows_salvaged=int(into.execute("SELECT count(*) FROM occurrence").fetchone()[0]),
-        rows_damaged=damaged,
-        places_unreadable=reader.unreadable,
-    )
-    into.execute("BEGIN IMMEDIATE")
+
+    def found() -> Salvaged:
+        return Salvaged(
+            file=aside.name.replace(PENDING, DONE),
+            head_seq=head_seq,
+            rows_salvaged=int(into.execute("SELECT count(*) FROM occurrence").fetchone()[0]),
+            rows_damaged=damaged,
+            places_unreadable=reader.unreadable,
+            evidence_given_up=mover.evidence_given_up,
+            rows_given_up=mover.rows_given_up,
+            occurrences_given_up=mover.occurrences_given_up,
+        )
+
+    mover.end(lambda: _conclude(into, found(), anchor))
+    return found()
+
+
+def _conclude(
+    into: sqlite3.Connection, found: Salvaged, anchor: tuple[str, int, int, str, int] | None
+) -> None:
     if anchor:
         into.execute(
             "INSERT OR IGNORE INTO anchor (only, boot, mono_ns, wall_ms, source, age_ms, crc)"
@@ -108,33 +130,22 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvaged:
             (*anchor, stored.checksum(*anchor)),
         )
     record(into, found)
-    into.execute("COMMIT")
-    return found
 
 
 def record(into: sqlite3.Connection, found: Salvaged) -> None:
     """So that the agent reports it once it runs."""
-    into.execute(
-        "INSERT OR REPLACE INTO salvage (file, head_seq, rows_salvaged, rows_damaged, places_unreadable)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (found.file, found.head_seq, found.rows_salvaged, found.rows_damaged, found.places_unreadable),
-    )
+    places = ", ".join("?" for _ in _NAMES)
+    into.execute(f"INSERT OR REPLACE INTO salvage ({_COLUMNS}) VALUES ({places})", astuple(found))  # noqa: S608  # constants
 
 
 def recorded(connection: sqlite3.Connection) -> list[Salvaged]:
-    found = connection.execute(
-        "SELECT file, head_seq, rows_salvaged, rows_damaged, places_unreadable FROM salvage ORDER BY file"
-    ).fetchall()
-    names = ("file", "head_seq", "rows_salvaged", "rows_damaged", "places_unreadable")
-    return [Salvaged(**dict(zip(names, row, strict=True))) for row in found]
+    found = connection.execute(f"SELECT {_COLUMNS} FROM salvage ORDER BY file").fetchall()  # noqa: S608
+    return [Salvaged(**dict(zip(_NAMES, row, strict=True))) for row in found]
 
 
 def done(aside: Path) -> None:
-    """It is kept for whoever wants to look into it, until the next one comes."""
-    path = aside.with_name(aside.name.partition(PENDING)[0])
-    for older in _aside(path, DONE):
-        for suffix in SIDE_FILES:
-            older.with_name(older.name + suffix).unlink(missing_ok=True)
+    """It is kept for whoever wants to look into it, until the next one comes or the disk is short."""
+    forget_done(aside.with_name(aside.name.partition(PENDING)[0]))
     # What only the reading of it has made.
     aside.with_name(f"{aside.name}-shm").unlink(missing_ok=True)
     log_of_it = aside.with_name(f"{aside.name}-wal")
@@ -142,6 +153,15 @@ def done(aside: Path) -> None:
         log_of_it.unlink()
     # The main file last: as long as it is there under its name, nothing is done.
     _rename(aside, aside.with_name(aside.name.replace(PENDING, DONE)), SIDE_FILES[::-1])
+
+
+def forget_done(path: Path) -> bool:
+    """Whether there was a broken one that was kept only for whoever wants to look into it; it is gone."""
+    kept = _aside(path, DONE)
+    for one in kept:
+        for suffix in SIDE_FILES:
+            one.with_name(one.name + suffix).unlink(missing_ok=True)
+    return bool(kept)
 
 
 class _Reader:
@@ -160,7 +180,9 @@ class _Reader:
                     " WHERE rowid > ? ORDER BY rowid LIMIT ?",
                     (after, at_once),
                 ).fetchall()
-            except UNREADABLE:
+            except UNREADABLE as error:
+                if getattr(error, "sqlite_errorcode", 0) in WANT_OF_ROOM:
+                    raise
                 if at_once > 1:
                     # What comes before the place that cannot be read, one by one.
                     at_once = 1
@@ -226,18 +248,6 @@ def _as_told(body: object, crc: object, age_ms: int) -> mend.Columns | None:
     if not isinstance(body, str) or not isinstance(crc, int):
         return None
     return mend.as_told(body, crc, age_ms)
-
-
-def _take(into: sqlite3.Connection, told: mend.Columns) -> None:
-    """Of two forms of one row, and of two rows in one place, the newer counts."""
-    uid, key, is_open, mod_seq, *_ = told
-    rivals = into.execute(
-        "SELECT uid, mod_seq FROM occurrence WHERE uid = ? OR mod_seq = ? OR (? AND open = 1 AND key = ?)",
-        (uid, mod_seq, is_open, key),
-    ).fetchall()
-    if all(other < mod_seq for _, other in rivals):
-        into.executemany("DELETE FROM occurrence WHERE uid = ?", [(rival,) for rival, _ in rivals])
-        into.execute(_INSERT, told)
 
 
 def _anchor(source: sqlite3.Connection) -> tuple[str, int, int, str, int] | None:

@@ -225,9 +225,13 @@ class Ledger:
                 "rows_salvaged": found.rows_salvaged,
                 "rows_damaged": found.rows_damaged,
                 "places_unreadable": found.places_unreadable,
+                "rows_given_up": found.rows_given_up,
             }
             self.write(occurrence.journal_damaged(gateway, evidence, now=now), now=now)
             self.economy.count(Given.ROWS_DAMAGED, found.rows_damaged)
+            self.economy.count(Given.EVIDENCE_THINNED, found.evidence_given_up)
+            self.economy.count(Given.ROWS_DROPPED, found.rows_given_up)
+            self.economy.count(Given.OCCURRENCES_DROPPED, found.occurrences_given_up)
         self._sql.execute("DELETE FROM salvage")
 
     def report_damage(self, gateway: str, rows: int, *, now: Stamp) -> None:

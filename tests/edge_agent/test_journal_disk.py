@@ -242,6 +242,101 @@ def test_a_disk_that_was_always_full_refuses_and_says_so_and_recovers(disk: Smal
     asyncio.run(run())
 
 
+async def a_large_journal(disk: SmallDisk, evidence_bytes: int = 0) -> Site:
+    """As large as it may be, nothing of it sent, and its oldest row open."""
+    async with site(disk) as floor:
+        floor.jammed.add("belt-0")
+        await floor.journal.commit([opening(floor.clock, "belt-0")])
+        floor.written += 1
+        while (disk.folder / FILE).stat().st_size < 6.4 * MIB:
+            for _ in range(100):
+                floor.clock.go(1)
+                belt = f"belt-{floor.written}"
+                evidence = {"seen": "x" * evidence_bytes} if evidence_bytes else None
+                changes = [opening(floor.clock, belt, evidence=evidence), closing(floor.clock, belt)]
+                await floor.journal.commit(changes)
+                floor.written += 2
+        return floor
+
+
+def break_a_page(disk: SmallDisk) -> None:
+    with (disk.folder / FILE).open("r+b") as file:
+        file.seek(200 * 4096)
+        file.write(bytes(4096))
+
+
+async def after_a_salvage(disk: SmallDisk) -> tuple[dict[str, int], list[str], Any]:
+    """What was given up, the devices in order, and what the agent tells of it."""
+    async with site(disk) as floor:
+        await floor.journal.tend()
+        batch = await floor.journal.batch(max_rows=1_000_000, max_bytes=1 << 40)
+        rows = [Row.model_validate(row) for row in batch.rows]
+        (report,) = [row for row in rows if row.fault == "journal"]
+        assert batch.pruned_through
+        return floor.journal.given_up, [row.device for row in rows if row.fault == "jam"], report.evidence
+
+
+@with_a_disk_of(16)
+def test_a_broken_journal_that_does_not_fit_on_its_disk_twice_stops_no_agent(disk: SmallDisk) -> None:
+    before = asyncio.run(a_large_journal(disk))
+    disk.fill(leave=2 * MIB)
+    break_a_page(disk)
+    given_up, devices, report = asyncio.run(after_a_salvage(disk))
+    # What was open from the start, and the newest.
+    assert devices[0] == "belt-0"
+    assert devices[-1] == f"belt-{before.written - 2}"
+    assert report["rows_given_up"] == given_up["rows_dropped"] == given_up["occurrences_dropped"] > 100
+    lost = before.written // 2 + 1 - len(devices)
+    # Some may lie in the page that cannot be read.
+    assert 0 <= lost - report["rows_given_up"] < 40
+    assert len(devices) > 1_000
+    # It is room for others, now that all that could be had of it is in the new one.
+    assert not list(disk.folder.glob("*.broken-*"))
+    assert ballast(disk).exists()
+
+
+@with_a_disk_of(16)
+def test_of_a_broken_journal_evidence_stays_behind_before_any_row_does(disk: SmallDisk) -> None:
+    before = asyncio.run(a_large_journal(disk, evidence_bytes=350))
+    disk.fill(leave=5 * MIB)
+    break_a_page(disk)
+    given_up, devices, report = asyncio.run(after_a_salvage(disk))
+    assert report["rows_given_up"] == given_up["rows_dropped"] == 0
+    assert given_up["evidence_thinned"] > 100
+    assert len(devices) > before.written // 2 - 40
+
+
+@with_a_disk_of(40)
+def test_a_broken_journal_that_was_set_aside_goes_before_the_ballast_does(disk: SmallDisk) -> None:
+    async def run() -> None:
+        await a_large_journal(disk)
+        break_a_page(disk)
+        async with site(disk) as floor:
+            (aside,) = disk.folder.glob("*.broken-*")
+            await floor.turn(50)
+            disk.fill()
+            await floor.turn(FURTHER)
+            assert floor.refused == 0
+            await floor.journal.tend()
+            assert not aside.exists()
+            assert ballast(disk).exists()
+
+    asyncio.run(run())
+
+
+@with_a_disk_of(8)
+def test_a_broken_journal_on_a_disk_with_hardly_any_room_stops_no_agent(disk: SmallDisk) -> None:
+    async def run() -> None:
+        async with site(disk, ballast_bytes=0) as floor:
+            await floor.turn(2_000, evidence_bytes=300)
+        break_a_page(disk)
+        disk.fill(leave=400 << 10)
+        async with site(disk, ballast_bytes=0) as again:
+            assert floor.jammed <= {row.device for row in await again.open_rows()}
+
+    asyncio.run(run())
+
+
 def test_no_ballast_larger_than_an_eighth_of_the_disk(tmp_path: Path) -> None:
     disk = Disk(tmp_path, ballast_bytes=1 << 60)
     total = os.statvfs(tmp_path)
