@@ -11,6 +11,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -126,7 +127,13 @@ class Journal:
             log.error("the journal could not be closed in order", why=str(error))
         await self._waiting.put(None)
         await self._task
+        last: sqlite3.Connection | None = None
+        if self._disk is not None:
+            with suppress(sqlite3.Error):
+                last = await self._writer.run(self._disk.before_closing)
         await self._writer.close()
+        if last is not None:
+            last.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -9,6 +9,7 @@ Once there is room again, all of it is as before.
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -118,6 +119,12 @@ class Disk:
             if self._free() < self._low_bytes + wanted_bytes:
                 let_go()
         return max(self._free() // 2, self._free() - max(self._low_bytes // 4, LOG_BYTES))
+
+    def before_closing(self, ledger: Ledger) -> sqlite3.Connection | None:
+        """On a full disk the log is the room that the journal lives in, and with the last connection that can
+        write SQLite removes it. It stays if the one that is given here is closed after that.
+        """
+        return ledger.reader() if self.look().is_short else None
 
     def tend(self, ledger: Ledger) -> Space:
         """From time to time: cut off a log that has grown long, make the ballast again when there is room,

@@ -152,6 +152,7 @@ class Ledger:
             for unit in units:
                 outcomes.append(self._alone(unit))
             state = self._state()
+            # On a full disk a start that changes nothing must not need to write.
             if state != self._sealed:
                 self._sql.execute("UPDATE stream SET crc = ?", (checksum(*state),))
             self._sql.execute("COMMIT")
@@ -277,6 +278,17 @@ class Ledger:
     def _move_log(self) -> None:
         with suppress(sqlite3.Error):
             self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def reader(self) -> sqlite3.Connection | None:
+        """One more connection to the file, which cannot write; for any thread."""
+        self._move_log()
+        file = Path(self._sql.execute("PRAGMA database_list").fetchone()[2])
+        with suppress(sqlite3.Error):
+            reader = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            # Only now it holds the file.
+            reader.execute("SELECT 1 FROM stream").fetchone()
+            return reader
+        return None
 
     def let_go(self) -> None:
         """There is room on the disk again."""
@@ -424,8 +436,10 @@ class Ledger:
         self._give_up("boundary", "seq, nonce")
         self._give_up("counter", "name, count")
         self._give_up("loss", losses.COLUMNS)
-        crc = self._sql.execute("SELECT crc FROM stream").fetchone()[0]
-        if crc not in (None, checksum(*self._state())):
+        crc, state = self._sql.execute("SELECT crc FROM stream").fetchone()[0], self._state()
+        if crc == checksum(*state):
+            self._sealed = state
+        elif crc is not None:
             self._damaged("stream")
             # All is sent again under a new name, from positions that no row has.
             self._sql.execute(

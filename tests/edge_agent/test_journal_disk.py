@@ -207,6 +207,35 @@ def test_an_agent_starts_on_a_full_disk(disk: SmallDisk) -> None:
 
 
 @with_a_disk_of(8)
+def test_an_agent_that_stops_on_a_full_disk_keeps_the_room_that_it_lives_in(disk: SmallDisk) -> None:
+    async def run() -> None:
+        async with site(disk) as floor:
+            await floor.turn(400, evidence_bytes=300)
+            for _ in range(2):
+                disk.fill()
+                await floor.turn(500)
+                await floor.journal.tend()
+            assert not ballast(disk).exists()
+        for _ in range(3):
+            # Whatever it gives back another program takes.
+            disk.fill()
+            async with site(disk) as again:
+                again.jammed, again.written = floor.jammed, floor.written
+                await again.turn(100)
+                assert again.refused == 0
+                await again.check()
+                floor = again
+        disk.empty()
+        async with site(disk) as again:
+            again.jammed, again.written = floor.jammed, floor.written
+            await again.check()
+        # With room the file is whole by itself.
+        assert not (disk.folder / f"{FILE}-wal").exists()
+
+    asyncio.run(run())
+
+
+@with_a_disk_of(8)
 def test_on_a_full_disk_what_equipment_said_is_left_out_first(disk: SmallDisk) -> None:
     async def run() -> None:
         async with site(disk) as floor:
