@@ -75,6 +75,7 @@ class Journal:
         self._stamp = stamp
         self._lock = lock
         self._waiting: asyncio.Queue[_Job | None] = asyncio.Queue(WAITING)
+        self._in_hand: list[_Job | None] = []
         self._failure: Exception | None = None
         self._closing = False
         self._full = False
@@ -87,7 +88,7 @@ class Journal:
         self.on_written: Callable[[Sequence[Row]], None] = lambda _: None
         # Set whenever there are new rows to send; who sends them clears it.
         self.changed = asyncio.Event()
-        self._task = asyncio.create_task(self._commit_groups(), name="journal")
+        self._task = asyncio.create_task(self._work(), name="journal")
 
     @property
     def broken(self) -> bool:
@@ -264,10 +265,24 @@ class Journal:
             raise JournalError(f"{WAITING} changes wait for the disk; this one is refused") from error
         return cast(T, await outcome)
 
+    async def _work(self) -> None:
+        """What goes wrong here is a bug: nobody may wait for a journal that does nothing any more."""
+        try:
+            await self._commit_groups()
+        except Exception as error:  # noqa: BLE001  # as in _commit
+            self._failed(error)
+            self._failure = error
+            outcome = JournalError(f"the journal is closed: {error}")
+            while not self._waiting.empty():
+                self._in_hand.append(self._waiting.get_nowait())
+            for job in self._in_hand:
+                if job is not None:
+                    _settle(job[1], outcome)
+
     async def _commit_groups(self) -> None:
         more = True
         while more:
-            group = [await self._waiting.get()]
+            group = self._in_hand = [await self._waiting.get()]
             while len(group) < GROUP and not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
             jobs = [job for job in group if job is not None]

@@ -253,6 +253,29 @@ async def test_after_an_error_of_the_disk_the_file_is_used_no_more(tmp_path: Pat
             await journal.commit([opening(clock)])
 
 
+async def test_nobody_waits_for_a_journal_whose_task_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = HandClock()
+
+    async def fails(*_: object) -> None:
+        raise OSError("no room for a line of log")
+
+    async with opened(tmp_path, clock) as journal:
+        await journal.start("gw-1")
+        monkeypatch.setattr(Journal, "_commit", fails)
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(
+                *(journal.commit([opening(clock, f"belt-{number}")]) for number in range(ledger.FEW_ROWS)),
+                return_exceptions=True,
+            )
+            assert {type(outcome) for outcome in outcomes} == {JournalError}
+            with pytest.raises(JournalError, match="no room for a line"):
+                await journal.commit([opening(clock)])
+        # What systemd's watchdog looks at.
+        assert journal.broken
+
+
 async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
     clock = HandClock()
     async with opened(tmp_path, clock) as journal:
