@@ -19,7 +19,7 @@ import aiosqlite
 import structlog
 
 from edge_agent import occurrence
-from edge_agent.journal_caps import Caps
+from edge_agent.journal_caps import Caps, Relief
 from edge_agent.journal_disk import Disk, Space
 from edge_agent.journal_file import FILE, JournalError, MakeWay, lock_file, open_file
 from edge_agent.ledger import FEW_ROWS, Batch, Ledger, Moved, Present, Settle, Unit
@@ -115,6 +115,10 @@ class Journal:
             file = data_dir / FILE
             writer = _Thread(lambda: open_file(file, now_ms=now_ms, make_way=make_way), new_id, caps)
             await writer
+            if disk is not None:
+                # Where there is no room for that either, changes are refused as on any full disk.
+                with suppress(sqlite3.Error):
+                    await writer.run(disk.after_opening)
         except BaseException:
             os.close(lock)
             raise
@@ -347,8 +351,10 @@ class Journal:
                 "the disk is full: room that was kept is let go, and what happens is still written down"
             )
             return True
-        (made,) = await self._write([Ledger.make_room])
-        return made is True
+        made: object = Relief.LOOKED
+        while made is Relief.LOOKED:
+            (made,) = await self._write([Ledger.make_room])
+        return made is Relief.GAVE
 
     async def _write(self, units: Sequence[Unit]) -> Sequence[object | Exception]:
         outcomes, head_seq, self._pressed, self._unreported = await self._writer.run(

@@ -26,9 +26,12 @@ DAY_MS = 86_400_000
 GIVE_WAY_BELOW, GIVE_WAY_UNTIL = 0.15, 0.20
 # Rows are dropped when there is less room than this part of the limit, and than so many pages.
 DROP_BELOW, DROP_BELOW_PAGES = 0.05, 256
-# How many rows one step, which is one transaction, looks at.
+# How many rows one step, which is one transaction, reads; and of how many only position and condition.
 THINNED_AT_ONCE, PRUNED_AT_ONCE, ROLLED_AT_ONCE = 64, 200, 400
-LOOKED_AT_FOR_ROLLING = 5_000
+LOOKED_AT_ONCE = 5_000
+# Rows that were tried and became no roll-up are tried again with those that came after them: so many of the
+# newest, after so many new ones and when it is pressed anew.
+LOOKED_BACK_AT, ROLLED_AGAIN_AFTER = 5_000, 32
 # Of the largest roll-up, and some for the indices.
 ROLL_UP_PAGES = 8
 # Pages that a row has a part in: of the table, of each index, overflow.
@@ -67,6 +70,15 @@ class Caps:
         )
 
 
+class Relief(StrEnum):
+    """What one step came to."""
+
+    GAVE = "gave"
+    # Nothing of what it looked at can go; there is more to be looked at.
+    LOOKED = "looked"
+    NOTHING = "nothing"
+
+
 class Given(StrEnum):
     """What is counted when it is given up."""
 
@@ -97,7 +109,10 @@ class Room:
 
 
 class Economy:
-    """What is kept in memory here is only where to go on; a step that is rolled back is made again."""
+    """What is kept in memory here is only where to go on; a step that is rolled back is made again.
+
+    What can never be given up is not read again each time: of what was once looked at, only the newest part.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *, new_id: Callable[[], str], caps: Caps) -> None:
         self._sql = connection
@@ -110,7 +125,14 @@ class Economy:
         self._in_vain: Room | None = None
         # Where the steps go on: what is at or before them was looked at.
         self._thinned_through = self._pruned_through = self._rolled_through = self._dropped_through = 0
-        self._newest: dict[str, int] | None = None
+        # Cursor and newest row as of then; what is tried next, up to where, and whether any of it became one.
+        self._rolled_from = self._rolled_as_of = self._rolled_furthest = 0
+        self._few: Iterator[list[int]] = iter(())
+        self._few_through, self._few_gave = 0, False
+        self._newest: dict[str, int] = {}
+        self._newest_through = 0
+        # Whether a step was made that may be rolled back yet.
+        self._uncommitted = False
         self._limit()
         self._sql.execute(f"PRAGMA wal_autocheckpoint = {caps.wal_pages}")
 
@@ -182,11 +204,12 @@ class Economy:
         evidence_bytes = self.caps.evidence_bytes * (9 if self._relieving else 10) // 10
         return room.free < room.limit * part or room.evidence_bytes > evidence_bytes
 
-    def relieve(self, *, full: bool = False) -> bool:
-        """Give up a little, in the caller's transaction; False when there is nothing to be done (any more).
+    def relieve(self, *, full: bool = False) -> Relief:
+        """Give up a little, in the caller's transaction; NOTHING when nothing is to be done (any more).
 
         ``full``: something could not be written; what is left to give up is given up for it.
         """
+        self._uncommitted = True
         # On a full disk nothing beyond the file is anybody's.
         self._limit(spare=0 if self.held else SPARE_PAGES)
         try:
@@ -194,19 +217,27 @@ class Economy:
         finally:
             self._limit()
 
-    def _relieve(self, *, full: bool) -> bool:
+    def _relieve(self, *, full: bool) -> Relief:
         room = self.room()
         if not full and not self.is_pressed(room):
-            self.begin_anew()
-            return False
-        if not self._relieving:
-            self.begin_anew()
-            self._relieving = True
-        if any(step() for step in self._steps(room, full=full)):
-            return True
-        self.begin_anew()
+            self._rest()
+            return Relief.NOTHING
+        self._relieving = True
+        for step in self._steps(room, full=full):
+            if (outcome := step()) is not Relief.NOTHING:
+                return outcome
+        self._rest()
         self._in_vain = room
-        return False
+        return Relief.NOTHING
+
+    def committed(self) -> None:
+        self._uncommitted = False
+
+    def rolled_back(self) -> None:
+        """Something could not be written, or a step was not made."""
+        if self._uncommitted:
+            self._forget()
+        self._rest()
 
     def count(self, what: Given, by: int) -> None:
         if by:
@@ -237,9 +268,9 @@ class Economy:
 
     # --- steps --------------------------------------------------------------------------------------------
 
-    def _steps(self, room: Room, *, full: bool) -> list[Callable[[], bool]]:
+    def _steps(self, room: Room, *, full: bool) -> list[Callable[[], Relief]]:
         cursor, head = self._total("cursor_seq"), self._total("head_seq")
-        steps: list[Callable[[], bool]] = [lambda: self._thin(cursor), lambda: self._thin(head)]
+        steps = [self._look_for_newest, lambda: self._thin(cursor), lambda: self._thin(head)]
         if full or room.free < room.limit * GIVE_WAY_UNTIL:
             steps.append(lambda: self._prune(cursor))
             # A roll-up takes room before it makes some; without it the next step makes that room.
@@ -249,7 +280,18 @@ class Economy:
             steps.append(lambda: self._drop(cursor))
         return steps
 
-    def _thin(self, through: int) -> bool:
+    def _look_for_newest(self) -> Relief:
+        """Which row of each condition is: as of the first steps, what comes later is newer still."""
+        found = self._sql.execute(
+            "SELECT key, mod_seq FROM occurrence WHERE mod_seq > ? ORDER BY mod_seq LIMIT ?",
+            (self._newest_through, LOOKED_AT_ONCE),
+        ).fetchall()
+        self._newest.update(found)
+        if found:
+            self._newest_through = found[-1][1]
+        return Relief.LOOKED if len(found) == LOOKED_AT_ONCE else Relief.NOTHING
+
+    def _thin(self, through: int) -> Relief:
         found: list[Stored] = self._sql.execute(
             f"SELECT {stored.COLUMNS} FROM occurrence"  # noqa: S608  # a constant
             " WHERE open = 0 AND evidence_bytes > 0 AND mod_seq > ? AND mod_seq <= ?"
@@ -261,9 +303,9 @@ class Economy:
             self._replace(row.model_copy(update={"evidence": THINNED}))
         self.count(Given.EVIDENCE_THINNED, len(rows))
         self._thinned_through = found[-1][3] if found else max(through, self._thinned_through)
-        return bool(found)
+        return _relief(rows, found)
 
-    def _prune(self, cursor: int) -> bool:
+    def _prune(self, cursor: int) -> Relief:
         found = self._sql.execute(
             "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ? AND mod_seq <= ?"
             " ORDER BY mod_seq LIMIT ?",
@@ -276,35 +318,49 @@ class Economy:
             self.count(Given.PRUNED_EARLY, sum(count for *_, count in gone))
         if found:
             self._pruned_through = found[-1][2]
-        return bool(found)
+        return _relief(gone, found)
 
-    def _roll_up(self, cursor: int) -> bool:
-        """The oldest conditions with several rows; False when there is none left."""
-        while True:
-            after = max(cursor, self._rolled_through)
-            found = self._sql.execute(
-                "SELECT key, mod_seq FROM occurrence WHERE open = 0 AND count < ? AND mod_seq > ?"
-                " ORDER BY mod_seq LIMIT ?",
-                (MAX_MEMBERS, after, LOOKED_AT_FOR_ROLLING),
-            ).fetchall()
-            by_key: dict[str, list[int]] = defaultdict(list)
-            for key, mod_seq in found:
-                if mod_seq < self._newest_of(key):
-                    by_key[key].append(mod_seq)
-            if any(map(self._roll_up_these, _few_at_once(by_key.values(), self._at_once(ROLLED_AT_ONCE)))):
-                return True
-            if not found:
-                return False
-            self._rolled_through = found[-1][1]
+    def _roll_up(self, cursor: int) -> Relief:
+        """A few of the oldest conditions with several rows."""
+        if cursor < self._rolled_from:
+            self._rolled_furthest = 0
+            self._look_back()
+        self._rolled_from = cursor
+        few = next(self._few, None)
+        if few is not None:
+            gave = self._roll_up_these(few, cursor)
+            self._few_gave |= gave
+            return Relief.GAVE if gave else Relief.LOOKED
+        if not self._few_gave:
+            self._rolled_through = max(self._rolled_through, self._few_through)
+            self._rolled_furthest = max(self._rolled_furthest, self._rolled_through)
+        found = self._sql.execute(
+            "SELECT key, mod_seq FROM occurrence WHERE open = 0 AND count < ? AND mod_seq > ?"
+            " ORDER BY mod_seq LIMIT ?",
+            (MAX_MEMBERS, max(cursor, self._rolled_through), LOOKED_AT_ONCE),
+        ).fetchall()
+        if not found:
+            if self._newest_through < self._rolled_as_of + ROLLED_AGAIN_AFTER:
+                return Relief.NOTHING
+            self._look_back()
+            return Relief.LOOKED
+        by_key: dict[str, list[int]] = defaultdict(list)
+        for key, mod_seq in found:
+            if mod_seq < self._newest_of(key):
+                by_key[key].append(mod_seq)
+        self._few = _few_at_once(by_key.values(), self._at_once(ROLLED_AT_ONCE))
+        self._few_through, self._few_gave = found[-1][1], False
+        return Relief.LOOKED
 
-    def _roll_up_these(self, seqs: list[int]) -> bool:
+    def _roll_up_these(self, seqs: list[int], cursor: int) -> bool:
         kinds: dict[rollup.Kind, list[Row]] = defaultdict(list)
         for mod_seq in sorted(seqs):
-            one: Stored = self._sql.execute(
-                f"SELECT {stored.COLUMNS} FROM occurrence WHERE mod_seq = ?",  # noqa: S608  # a constant
-                (mod_seq,),
+            # It may have gone, or have been sent, since the step before.
+            one: Stored | None = self._sql.execute(
+                f"SELECT {stored.COLUMNS} FROM occurrence WHERE mod_seq = ? AND mod_seq > ?",  # noqa: S608  # a constant
+                (mod_seq, cursor),
             ).fetchone()
-            row = stored.row(one)
+            row = None if one is None else stored.row(one)
             if row is not None and (kind := rollup.kind(row)) is not None:
                 kinds[kind].append(row)
         chunks = [few for rows in kinds.values() for few in rollup.together(rows) if len(few) > 1]
@@ -324,22 +380,22 @@ class Economy:
     def _made_of(self, rows: Sequence[Row]) -> Row:
         return rollup.rolled_up(rows, uid=self._new_id())
 
-    def _drop(self, cursor: int) -> bool:
-        """The oldest that is not the newest of its condition; False when there is none."""
-        oldest = self._sql.execute(
-            "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ? ORDER BY mod_seq",
-            (max(cursor, self._dropped_through),),
-        )
-        for uid, key, mod_seq, count in oldest:
+    def _drop(self, cursor: int) -> Relief:
+        """The oldest that is not the newest of its condition."""
+        found = self._sql.execute(
+            "SELECT uid, key, mod_seq, count FROM occurrence WHERE open = 0 AND mod_seq > ?"
+            " ORDER BY mod_seq LIMIT ?",
+            (max(cursor, self._dropped_through), LOOKED_AT_ONCE),
+        ).fetchall()
+        for uid, key, mod_seq, count in found:
             self._dropped_through = mod_seq
             if mod_seq < self._newest_of(key):
-                oldest.close()
                 self.remove([uid])
                 self.count(Given.ROWS_DROPPED, 1)
                 self.count(Given.OCCURRENCES_DROPPED, count)
                 self.lose(mod_seq, count)
-                return True
-        return False
+                return Relief.GAVE
+        return Relief.LOOKED if found else Relief.NOTHING
 
     def _at_once(self, rows: int) -> int:
         """On a full disk what a step changes has to fit into the log; a row lies on several pages."""
@@ -348,15 +404,25 @@ class Economy:
 
     # --- inside -------------------------------------------------------------------------------------------
 
-    def begin_anew(self) -> None:
-        """Also after a step that was rolled back."""
-        self._relieving, self._in_vain, self._newest = False, None, None
-        self._thinned_through = self._pruned_through = self._rolled_through = self._dropped_through = 0
+    def _forget(self) -> None:
+        self._thinned_through = self._rolled_through = self._rolled_furthest = self._newest_through = 0
+        self._newest = {}
+        self._uncommitted = False
+
+    def _rest(self) -> None:
+        """Until it is pressed again: what is no more the newest of its condition may go then."""
+        self._relieving, self._in_vain = False, None
+        self._pruned_through = self._dropped_through = 0
+        self._look_back()
+
+    def _look_back(self) -> None:
+        """Rows become one with those that come after them, if these come soon."""
+        back = max(0, self._rolled_furthest - LOOKED_BACK_AT)
+        self._rolled_through = min(self._rolled_through, back)
+        self._rolled_as_of = self._newest_through
+        self._few, self._few_through, self._few_gave = iter(()), 0, False
 
     def _newest_of(self, key: str) -> int:
-        """As of the first step: what came since is newer still."""
-        if self._newest is None:
-            self._newest = dict(self._sql.execute("SELECT key, max(mod_seq) FROM occurrence GROUP BY key"))
         return self._newest.get(key, 0)
 
     def _replace(self, row: Row) -> None:
@@ -387,6 +453,10 @@ class Economy:
 
     def _pragma(self, name: str) -> int:
         return int(self._sql.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _relief(given: Sequence[object], found: Sequence[object]) -> Relief:
+    return Relief.GAVE if given else Relief.LOOKED if found else Relief.NOTHING
 
 
 def _few_at_once(conditions: Iterable[list[int]], at_once: int) -> Iterator[list[int]]:

@@ -113,6 +113,11 @@ class Disk:
         self.make_way(0)
         self._short = self._free() < self._low_bytes or self._released
 
+    def after_opening(self, ledger: Ledger) -> None:
+        """Before anything is written: the file must have no page that its disk has not."""
+        if self._short:
+            ledger.hold(self._growth_bytes if self._released else 0)
+
     def make_way(self, wanted_bytes: int) -> int:
         """Let go of what is kept as far as so many bytes need it; how many may be taken now."""
         for let_go in (self._forget_broken, self._let_go):

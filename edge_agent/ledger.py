@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from edge_agent import journal_salvage, losses, occurrence, stored
-from edge_agent.journal_caps import Caps, Economy, Given
+from edge_agent.journal_caps import Caps, Economy, Given, Relief
 from edge_agent.journal_salvage import Salvaged
 from edge_agent.occurrence import Change, Explaining, Opening, Pausing
 from edge_agent.stored import COLUMNS, Stored, checksum
@@ -159,8 +159,9 @@ class Ledger:
         except BaseException:
             with suppress(sqlite3.Error):
                 self._sql.execute("ROLLBACK")
-            self.economy.begin_anew()
+            self.economy.rolled_back()
             raise
+        self.economy.committed()
         self._sealed, self.head_seq = state, state[1]
         self._until_measured -= 1
         if self._until_measured <= 0 or self.pressed:
@@ -260,9 +261,9 @@ class Ledger:
 
     def relieve(self) -> bool:
         """Give up a little, oldest first, if a cap is near; whether there may be more to do."""
-        return self.economy.relieve()
+        return self.economy.relieve() is not Relief.NOTHING
 
-    def make_room(self) -> bool:
+    def make_room(self) -> Relief:
         """The same when something could not be written for want of room."""
         return self.economy.relieve(full=True)
 

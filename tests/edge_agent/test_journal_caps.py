@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rigs.journals import InMemory, at_ledger, closing, opened, opening
 from rigs.moments import HandClock, ids
 
-from edge_agent import journal_caps, losses
+from edge_agent import journal_caps, losses, stored
 from edge_agent.journal import FILE, Journal
-from edge_agent.journal_caps import MIB, Caps, Given
+from edge_agent.journal_caps import MIB, Caps, Given, Relief
 from edge_agent.ledger import Batch, Ledger
 from edge_agent.wire import MAX_ROWS, ORIGIN, Row, SyncAnswer, read_row, unpacked
 
@@ -208,12 +208,62 @@ def test_rows_that_can_never_become_one_keep_no_others_from_it(monkeypatch: pyte
 
         await jams("belt-0", 9, reboots=True)
         await jams("belt-1", 9, reboots=False)
-        while await at_ledger(floor.journal, lambda ledger: ledger.economy._roll_up(0)):
+        await at_ledger(floor.journal, lambda ledger: ledger.economy._look_for_newest())
+        while await at_ledger(floor.journal, lambda ledger: ledger.economy._roll_up(0)) is not Relief.NOTHING:
             pass
         # All but the newest, which stays as it is.
         assert await floor.counted(Given.ROWS_ROLLED_UP) == 8
 
     on_a_floor(SMALL, day)
+
+
+def test_what_can_never_become_one_is_read_a_little_at_a_time_and_not_for_ever_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A journal of 256 MiB whose rows pause held up its writer for 9 s, after every 64 KiB that came."""
+    monkeypatch.setattr(journal_caps, "ROLLED_AT_ONCE", 8)
+    monkeypatch.setattr(journal_caps, "LOOKED_AT_ONCE", 50)
+    monkeypatch.setattr(journal_caps, "LOOKED_BACK_AT", 50)
+    read = []
+    real = stored.row
+
+    def counted(found: stored.Stored) -> Row | None:
+        read.append(found[3])
+        return real(found)
+
+    monkeypatch.setattr(stored, "row", counted)
+
+    async def day(floor: Floor) -> None:
+        async def jams(times: int) -> None:
+            for _ in range(times):
+                floor.clock.reboot()
+                floor.clock.go(1)
+                for change in (opening(floor.clock, "belt-0"), closing(floor.clock, "belt-0")):
+                    for row in await floor.journal.commit([change]):
+                        floor.produced[row.uid] = row
+
+        async def look_at_all() -> int:
+            before = len(read)
+            while True:
+                so_far = len(read)
+                outcome = await at_ledger(floor.journal, look)
+                assert len(read) - so_far <= 8
+                if outcome is Relief.NOTHING:
+                    await at_ledger(floor.journal, lambda ledger: ledger.economy._rest())
+                    return len(read) - before
+
+        def look(ledger: Ledger) -> Relief:
+            if ledger.economy._look_for_newest() is Relief.NOTHING:
+                return ledger.economy._roll_up(0)
+            return Relief.LOOKED
+
+        await jams(140)
+        assert 139 <= await look_at_all() < 200
+        for _ in range(3):
+            await jams(5)
+            assert await look_at_all() < 70
+
+    on_a_floor(Caps(journal_bytes=4 * MIB, evidence_bytes=MIB), day)
 
 
 def test_only_when_nothing_else_is_left_the_oldest_are_dropped_counted_and_declared() -> None:
