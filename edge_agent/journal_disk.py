@@ -114,9 +114,9 @@ class Disk:
         self._short = self._free() < self._low_bytes or self._released
 
     def after_opening(self, ledger: Ledger) -> None:
-        """Before anything is written: the file must have no page that its disk has not."""
-        if self._short:
-            ledger.hold(self._growth_bytes if self._released else 0)
+        """Before anything is written: a file that has all its pages must get none that a full disk has not."""
+        if self._short and not self._released and ledger.is_all_there():
+            ledger.hold(0)
 
     def make_way(self, wanted_bytes: int) -> int:
         """Let go of what is kept as far as so many bytes need it; how many may be taken now."""

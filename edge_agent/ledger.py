@@ -280,12 +280,18 @@ class Ledger:
         with suppress(sqlite3.Error):
             self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def is_all_there(self) -> bool:
+        """Whether the file has each of its pages, and none that lies in the log alone."""
+        pages, page_bytes = (
+            int(self._sql.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size")
+        )
+        return self._path().stat().st_size >= pages * page_bytes
+
     def reader(self) -> sqlite3.Connection | None:
         """One more connection to the file, which cannot write; for any thread."""
         self._move_log()
-        file = Path(self._sql.execute("PRAGMA database_list").fetchone()[2])
         with suppress(sqlite3.Error):
-            reader = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            reader = sqlite3.connect(f"{self._path().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             # Only now it holds the file.
             reader.execute("SELECT 1 FROM stream").fetchone()
             return reader
@@ -299,11 +305,13 @@ class Ledger:
         """Outside of any transaction; raises sqlite3.Error."""
         self.economy.reserve()
 
+    def _path(self) -> Path:
+        return Path(self._sql.execute("PRAGMA database_list").fetchone()[2])
+
     def log_bytes(self) -> int:
         """Of the write-ahead log."""
-        file = self._sql.execute("PRAGMA database_list").fetchone()[2]
         try:
-            return Path(f"{file}-wal").stat().st_size
+            return Path(f"{self._path()}-wal").stat().st_size
         except FileNotFoundError:
             return 0
 
