@@ -114,7 +114,7 @@ class Disk:
         self._short = self._free() < self._low_bytes or self._released
 
     def after_opening(self, ledger: Ledger) -> None:
-        """Before anything is written: a file that has all its pages must get none that a full disk has not."""
+        """Before anything is written: a file that has all its pages gets none that a full disk has not."""
         if self._short and not self._released and ledger.is_all_there():
             ledger.hold(0)
 

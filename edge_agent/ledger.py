@@ -452,7 +452,8 @@ class Ledger:
             self._damaged("stream")
             # All is sent again under a new name, from positions that no row has.
             self._sql.execute(
-                "UPDATE stream SET head_seq = (SELECT coalesce(max(mod_seq), 0) FROM occurrence)"
+                "UPDATE stream SET (head_seq, evidence_bytes) ="
+                " (SELECT coalesce(max(mod_seq), 0), coalesce(sum(evidence_bytes), 0) FROM occurrence)"
             )
             self.new_stream()
         self._declare(salvaged)

@@ -10,6 +10,7 @@ import sqlite3
 from edge_agent import stored
 
 COLUMNS = "uid, key, open, mod_seq, body, crc, count, evidence_bytes, changed_ms"
+_STREAM = "id, head_seq, cursor_seq, cursor_nonce, pruned_through, evidence_bytes"
 # Of COLUMNS.
 Columns = tuple[str, str, int, int, str, int, int, int, int]
 
@@ -27,12 +28,27 @@ def rows(connection: sqlite3.Connection) -> int:
             whole,
         )
         connection.execute("REINDEX")
+        _sum_evidence(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
     return len(found) - len(whole)
+
+
+def _sum_evidence(connection: sqlite3.Connection) -> None:
+    """As the rows have it; a stream that is not what was written is mended later."""
+    found = connection.execute(f"SELECT {_STREAM}, crc FROM stream").fetchone()  # noqa: S608  # a constant
+    if found is None or stored.checksum(*found[:-1]) != found[-1]:
+        return
+    (evidence_bytes,) = connection.execute(
+        "SELECT coalesce(sum(evidence_bytes), 0) FROM occurrence"
+    ).fetchone()
+    connection.execute(
+        "UPDATE stream SET evidence_bytes = ?, crc = ?",
+        (evidence_bytes, stored.checksum(*found[:-2], evidence_bytes)),
+    )
 
 
 def as_told(text: str, crc: int, changed_ms: int) -> Columns | None:

@@ -714,6 +714,50 @@ async def test_a_damaged_stream_begins_anew_and_nothing_of_it_is_lost(tmp_path: 
         assert row.mod_seq == 3
 
 
+async def test_a_damaged_sum_of_the_evidence_costs_no_evidence(tmp_path: Path) -> None:
+    """One flipped bit in it, and all evidence of closed rows would be given up, for ever."""
+    clock, new_id = HandClock(), ids()
+
+    async def jams(journal: Journal) -> dict[str, int]:
+        for _ in range(20):
+            await journal.commit([opening(clock, evidence={"seen": "x" * 300}), closing(clock)])
+        await journal.tend()
+        return await at_ledger(journal, Ledger.given_up)
+
+    async with opened(tmp_path, clock, new_id) as journal:
+        await jams(journal)
+    change_file(tmp_path, "UPDATE stream SET evidence_bytes = evidence_bytes | (1 << 40)")
+    for _ in range(2):
+        async with opened(tmp_path, clock, new_id) as journal:
+            assert not any((await jams(journal)).values())
+            told, true = await at_ledger(journal, evidence_sums)
+            assert told == true > 0
+
+
+async def test_rows_that_are_stored_anew_bring_the_sum_of_their_evidence(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.commit([opening(clock, "belt-1", evidence={"seen": "x" * 300})])
+        await journal.commit([opening(clock, "belt-2", evidence={"seen": "x" * 300})])
+        before = await whole_batch(journal)
+    change_file(
+        tmp_path, "UPDATE occurrence SET body = replace(body, 'Clear it', 'Clear ut') WHERE mod_seq = 1"
+    )
+    flip_in_index(tmp_path, b"belt-2|belt|jam")
+    async with opened(tmp_path, clock, new_id) as journal:
+        assert (await whole_batch(journal)).stream == before.stream
+        told, true = await at_ledger(journal, evidence_sums)
+        assert told == true > 0
+
+
+def evidence_sums(ledger: Ledger) -> tuple[int, int]:
+    """As the stream and as the rows have it."""
+    found: tuple[int, int] = ledger._sql.execute(
+        "SELECT evidence_bytes, (SELECT sum(evidence_bytes) FROM occurrence) FROM stream"
+    ).fetchone()
+    return found
+
+
 async def test_a_damaged_anchor_is_none(tmp_path: Path) -> None:
     """Else the agent would not start, or would believe no clock."""
     clock, new_id = HandClock(), ids()
