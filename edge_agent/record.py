@@ -35,7 +35,8 @@ from edge_agent.transports import Transport
 
 # So often what came is moved to the disk: a recording that is killed lacks no more.
 MOVE_EVERY_S = 1.0
-# For so long the agent may take to tell the rest.
+# For so long the agent may take to begin, and to tell the rest.
+HEADER_WITHIN_S = 30.0
 REST_WITHIN_S = 5.0
 # Of the disk, of what the user may have of it, of a file.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -98,7 +99,7 @@ async def record(
     try:
         async with tap.listening(settings.agent.data_dir, devices) as agent:
             progress.live = agent is not None
-            opened = _heard(*agent) if agent is not None else _buses(settings, devices)
+            opened = _heard(*agent, told) if agent is not None else _buses(settings, devices)
             async with opened as source:
                 room = _Room(settings, path)
                 await _move(
@@ -238,8 +239,10 @@ class _Heard:
 
 
 @asynccontextmanager
-async def _heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[Source]:
-    header = await reader.readline()
+async def _heard(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: asyncio.Event
+) -> AsyncIterator[Source]:
+    header = await _header(reader, told)
     if not header.endswith(b"\n"):
         raise RecordError("the agent has stopped; start it, or try again to open the buses without it")
     if "error" in (answer := json.loads(header)):
@@ -247,6 +250,26 @@ async def _heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     source = _Heard(header, reader, writer)
     async with _running([source.run()]):
         yield source
+
+
+async def _header(reader: asyncio.StreamReader, told: asyncio.Event) -> bytes:
+    """Raises RecordError when it does not come in time, or before somebody wants the recording to end."""
+    line, end = asyncio.ensure_future(reader.readline()), asyncio.ensure_future(told.wait())
+    try:
+        await asyncio.wait((line, end), timeout=HEADER_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        if line.done():
+            with suppress(ConnectionError):
+                return line.result()
+            return b""
+    finally:
+        line.cancel()
+        end.cancel()
+    raise RecordError(
+        "stopped before the agent that runs had answered; nothing is recorded"
+        if told.is_set()
+        else f"the agent that runs has not answered for {HEADER_WITHIN_S:.0f} s: it hangs or is busy. "
+        "Try again, or restart it"
+    )
 
 
 # --- from the buses themselves ------------------------------------------------------------------------------

@@ -127,6 +127,46 @@ async def test_a_recording_that_is_killed_keeps_what_came_and_the_agent_goes_on(
     assert recorded(file)
 
 
+async def test_an_agent_that_does_not_answer_keeps_no_recording_from_being_stopped(tmp_path: Path) -> None:
+    file = tmp_path / "printer.gz"
+    async with printer(tmp_path) as (_, agent):
+        agent.start()
+        await wait_until(lambda: is_heard(agent), what="the agent")
+        with agent.suspended():
+            async with recording_of(agent, file) as recorder:
+                await wait_until(recorder.hears_signals, what="the command")
+                recorder.press_ctrl_c()
+                async with asyncio.timeout(10):
+                    assert "stopped before the agent" in await recorder.ends(2)
+    assert not file.exists()
+
+
+async def test_an_agent_that_never_answers_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "HEADER_WITHIN_S", 0.5)
+    async with printer(tmp_path) as (_, agent):
+        agent.start()
+        await wait_until(lambda: is_heard(agent), what="the agent")
+        with agent.suspended(), pytest.raises(record.RecordError, match="has not answered"):
+            await record.record(
+                config.load(agent.config),
+                tmp_path / "printer.gz",
+                seconds=1,
+                max_bytes=MIB,
+                told=asyncio.Event(),
+                tell=lambda _: None,
+            )
+
+
+def is_heard(agent: Agent) -> bool:
+    try:
+        tap._connected(agent.data_dir).close()
+    except OSError:
+        return False
+    return True
+
+
 def recording_of(agent: Agent, *words: object) -> AbstractAsyncContextManager[Command]:
     return command("record", *words, "--config", agent.config)
 

@@ -38,6 +38,12 @@ class Command:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    def hears_signals(self) -> bool:
+        """Before that a SIGTERM just ends it."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
     def press_ctrl_c(self) -> None:
         self._process.send_signal(signal.SIGINT)
 

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,16 @@ class Agent:
                 stderr=log,
                 env=os.environ | self.environment,
             )
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """It has its sockets and does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As a pulled plug would, but for what the kernel has not written yet."""
