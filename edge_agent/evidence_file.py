@@ -14,7 +14,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,9 @@ _WAITING = """
     SELECT seq, uid, part, body FROM part WHERE sent = 0
     UNION ALL SELECT seq, uid, part, NULL FROM mark
     ORDER BY seq LIMIT ?"""
+_LEFT = """
+    SELECT seq, uid, part FROM part WHERE sent = 0 UNION ALL SELECT seq, uid, part FROM mark
+    ORDER BY seq DESC LIMIT ?"""
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -85,6 +88,16 @@ class Figures:
     used_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Left:
+    """What is to be told of a file that is given up: parts that the collector has neither got nor heard of as
+    marks (seq, uid, part), and how many were given up in all.
+    """
+
+    marks: Sequence[tuple[int, str, str]] = field(default_factory=list)
+    given_up: int = 0
+
+
 def read(path: Path) -> Figures:
     """What the file holds, while its agent runs or not, writing nothing. Raises FileNotFoundError,
     sqlite3.Error.
@@ -105,9 +118,11 @@ class EvidenceFile:
         self._path = path
         self._max_bytes = max_bytes
         self._sql: sqlite3.Connection | None = None
-        # What could not even be counted in the file.
+        # What could not even be counted in the file, and what it held as of the last look.
         self._uncounted = 0
-        self._waiting = 0
+        self._held = Figures()
+        # Of what was handed out. No other part gets one of these: an answer may be under way.
+        self._highest_seq = 0
         self._told_away = False
 
     def write(self, parts: Sequence[NewPart], closed: Collection[str] = ()) -> None:
@@ -135,6 +150,7 @@ class EvidenceFile:
             except (zlib.error, TypeError, ValueError):
                 self._try(lambda sql, seq=seq: _give_up(sql, [(seq, 0)]))  # type: ignore[misc]
                 continue
+            self._highest_seq = max(self._highest_seq, seq)
             room -= len(text or b"")
             if room < 0 and chosen:
                 break
@@ -169,8 +185,7 @@ class EvidenceFile:
             self._begin_anew(error)
 
     def figures(self) -> Figures:
-        found = self._ask(_figures, Figures())
-        self._waiting = found.waiting
+        found = self._held = self._ask(_figures, Figures())
         return Figures(
             waiting=found.waiting,
             given_up=found.given_up + self._uncounted,
@@ -249,15 +264,18 @@ class EvidenceFile:
         return self._sql
 
     def _begin_anew(self, error: Exception) -> None:
-        """What was in the file is lost."""
+        """What was in the file is lost; of what can still be read of it marks stay."""
+        left = _left(self._path) or _Left(given_up=self._held.given_up + self._held.waiting)
+        self._held = Figures()
         self.close()
         for end in ("", "-wal", "-shm"):
             with suppress(OSError):
                 Path(f"{self._path}{end}").unlink()
-        self._uncounted, self._waiting = self._uncounted + self._waiting, 0
         try:
             self._sql = _open(self._path, self._max_bytes)
+            _together(self._sql, lambda sql: _go_on(sql, left, self._highest_seq))
         except (sqlite3.Error, OSError) as again:
+            self._uncounted += left.given_up
             if not self._told_away:
                 log.error("evidence cannot be kept; faults are recorded as before", why=str(again))
             self._told_away = True
@@ -286,6 +304,28 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
         sql.close()
         raise
     return sql
+
+
+def _left(path: Path) -> _Left | None:
+    """None: nothing of it can be read."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as sql:
+            if sql.execute("PRAGMA user_version").fetchone() != (FORMAT,):
+                return None
+            figures = _figures(sql)
+            marks = sql.execute(_LEFT, (MAX_MARKS,)).fetchall()
+    except (sqlite3.Error, UnicodeDecodeError):
+        return None
+    sound = [one for one in marks if list(map(type, one)) == [int, str, str]]
+    return _Left(marks=sound, given_up=figures.given_up + figures.waiting)
+
+
+def _go_on(sql: sqlite3.Connection, left: _Left, highest_seq: int) -> None:
+    """In the place of another file."""
+    highest = max((highest_seq, *(seq for seq, _, _ in left.marks)))
+    sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('part', ?)", (highest,))
+    sql.executemany("INSERT OR IGNORE INTO mark VALUES (?, ?, ?)", left.marks)
+    _count(sql, left.given_up)
 
 
 def _together(sql: sqlite3.Connection, work: Callable[[sqlite3.Connection], object]) -> None:

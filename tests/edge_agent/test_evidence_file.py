@@ -187,6 +187,36 @@ def test_a_full_disk_takes_the_evidence_and_gives_its_room_to_others(tmp_path: P
         file.close()
 
 
+def test_what_was_given_up_is_told_although_the_file_begins_anew_on_a_full_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", mib=2) as disk:
+        file = EvidenceFile(disk.folder / "evidence.db", max_bytes=MIB)
+        file.write([NewPart(uid=f"none-{number}", part="before", evidence=None) for number in range(300)])
+        file.write([part(f"some-{number}", evidence=noise()) for number in range(60)])
+        disk.fill()
+        for _ in range(3):
+            file.make_room_on_the_disk()
+        told = waiting(file)
+        assert len(told) == 360
+        assert file.figures().given_up == sum(not is_there for _, _, is_there in told) >= 300
+        file.close()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_late_answer_takes_nothing_else_for_told(file: EvidenceFile, tmp_path: Path, broken: bool) -> None:
+    """The file has begun anew while parts of it were on their way."""
+    file.write([part(f"old-{number}") for number in range(5)])
+    on_their_way = [one.seq for one in file.waiting(max_bytes=MIB, at_most=9)]
+    file.close()
+    if broken:
+        (tmp_path / "evidence.db").write_bytes(b"hello" * 1_000)
+    else:
+        (tmp_path / "evidence.db").unlink()
+        file._begin_anew(sqlite3.DatabaseError("for want of room"))
+    file.write([part(f"new-{number}") for number in range(5)])
+    file.sent(on_their_way)
+    assert [uid for uid, _, _ in waiting(file)] == [f"new-{number}" for number in range(5)]
+
+
 def test_evidence_is_packed(file: EvidenceFile, tmp_path: Path) -> None:
     said = {"readings": [{"at_ms": -number, "frames": ["0,1.0"]} for number in range(500)]}
     file.write([part("a", evidence=said)])
