@@ -37,8 +37,8 @@ def open_file(path: Path, *, now_ms: int, make_way: MakeWay = lambda _: None) ->
 
     Raises JournalError.
     """
-    journal_salvage.complete_moves(path)
     try:
+        journal_salvage.complete_moves(path)
         connection = _open_or_begin_anew(path, now_ms, make_way)
         for aside in journal_salvage.pending(path):
             most_bytes = make_way(journal_salvage.file_bytes(aside))
@@ -55,6 +55,8 @@ def open_file(path: Path, *, now_ms: int, make_way: MakeWay = lambda _: None) ->
             )
     except sqlite3.DatabaseError as error:
         raise JournalError(f"{path}: cannot be opened: {error}") from error
+    except OSError as error:
+        raise JournalError(_refused(path, error)) from error
     return connection
 
 
@@ -81,14 +83,24 @@ def _open_or_begin_anew(path: Path, now_ms: int, make_way: MakeWay) -> sqlite3.C
 
 
 def lock_file(path: Path) -> int:
-    """Held until the process ends, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Held until the process ends, however it ends. Raises JournalError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(_refused(path, error)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise JournalError(f"{path.parent}: another edge-agent uses this data folder") from error
     return descriptor
+
+
+def _refused(path: Path, error: OSError) -> str:
+    return (
+        f"{path}: cannot be opened: {error.strerror or error}; the folder and what is in it have to belong "
+        "to the agent's user, and may not be read-only"
+    )
 
 
 def _open(path: Path, make_way: MakeWay) -> sqlite3.Connection:

@@ -44,7 +44,7 @@ class View:
     # The collector holds all up to here, and the oldest rows may be gone up to there.
     cursor_seq: int
     pruned_through: int
-    ran_until: datetime | None
+    ran_until: str
     file_bytes: int
     log_bytes: int
     evidence_bytes: int
@@ -58,12 +58,14 @@ class View:
 def read(data_dir: Path) -> View:
     """Raises JournalError."""
     file = data_dir / FILE
-    if not file.exists():
-        raise JournalError(f"{file}: there is no journal; the agent makes it at its first start")
     try:
+        if not file.exists():
+            raise JournalError(f"{file}: there is no journal; the agent makes it at its first start")
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as sql:
             sql.execute("BEGIN")
             return _view(file, sql)
+    except PermissionError as error:
+        raise JournalError(f"{file}: may not be read; run this as root or as the agent's user") from error
     except UNREADABLE as error:
         raise JournalError(
             f"{file}: cannot be read: {error}; the agent puts right what it can when it starts"
@@ -85,8 +87,7 @@ def lines(view: View, caps: Caps, ballast_bytes: int, recorded_bytes: int) -> It
     where = f"newest {view.head_seq}, collector holds {view.cursor_seq}, pruned through {view.pruned_through}"
     yield f"  {'positions':<18}{where}"
     yield f"  {'stream':<18}{view.stream}"
-    ran = view.ran_until.isoformat(" ", "seconds") if view.ran_until else "never"
-    yield f"  {'ran until':<18}{ran}"
+    yield f"  {'ran until':<18}{view.ran_until}"
     yield f"  {'file':<18}{_of(view.file_bytes, caps.journal_bytes)}, its log {_mib(view.log_bytes)}"
     yield f"  {'evidence':<18}{_of(view.evidence_bytes, caps.evidence_bytes)}"
     yield f"  {'ballast':<18}{_of(view.ballast_bytes, ballast_bytes)}"
@@ -113,7 +114,7 @@ def _view(file: Path, sql: sqlite3.Connection) -> View:
         head_seq=head_seq,
         cursor_seq=cursor_seq,
         pruned_through=pruned_through,
-        ran_until=datetime.fromtimestamp(anchor[0] / 1000, UTC) if anchor else None,
+        ran_until=_moment(anchor[0]) if anchor else "never",
         file_bytes=file.stat().st_size,
         log_bytes=_size(file.with_name(f"{file.name}-wal")),
         evidence_bytes=evidence_bytes,
@@ -122,6 +123,13 @@ def _view(file: Path, sql: sqlite3.Connection) -> View:
         set_aside={one.name: _size(one) for one in set_aside_files(file)},
         recorded=_recorded(file.with_name(evidence_file.FILE)),
     )
+
+
+def _moment(wall_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(wall_ms / 1000, UTC).isoformat(" ", "seconds")
+    except (ValueError, OverflowError):
+        return "damaged; the agent forgets it when it starts"
 
 
 def _recorded(file: Path) -> Figures | str:

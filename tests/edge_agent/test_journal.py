@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from rigs import journal_writer
 from rigs.journals import at_ledger, change_file, closing, limit_pages, opened, opening
 from rigs.moments import HandClock, ids
+from rigs.small_disk import SmallDisk, with_a_disk_of
 
 from edge_agent import journal_file, ledger
-from edge_agent.journal import FILE, Journal, JournalError, Moved, Present
+from edge_agent.journal import FILE, LOCK, Journal, JournalError, Moved, Present
 from edge_agent.ledger import Batch, Ledger
 from edge_agent.wire import LINEAGE_MAX, MAX_ROWS, ORIGIN, SyncAnswer
 
@@ -630,6 +632,26 @@ async def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> N
             await Journal.open(tmp_path, new_id=ids(), stamp=clock.stamp)
     async with opened(tmp_path, clock):
         pass
+
+
+@pytest.mark.parametrize("file", [LOCK, FILE])
+async def test_a_file_that_the_agent_may_not_open_is_named(tmp_path: Path, file: str) -> None:
+    """In the folder of another user, or on a disk that has become read-only; here a folder, root may all."""
+    (tmp_path / file).mkdir()
+    clock = HandClock()
+    for _ in range(2):
+        with pytest.raises(JournalError, match=f"{file}: cannot be opened: Is a directory; the folder"):
+            await Journal.open(tmp_path, new_id=ids(), stamp=clock.stamp)
+
+
+@with_a_disk_of(2)
+def test_a_folder_on_a_disk_that_is_read_only_is_named(disk: SmallDisk) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk.folder)], check=True)
+    clock = HandClock()
+    with pytest.raises(
+        JournalError, match=r"journal\.lock: cannot be opened: Read-only file system; the folder"
+    ):
+        asyncio.run(Journal.open(disk.folder, new_id=ids(), stamp=clock.stamp))
 
 
 async def test_a_damaged_row_is_left_out_and_its_condition_can_be_raised_anew(tmp_path: Path) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rigs.journals import change_file, closing, opened, opening
 from rigs.moments import HandClock
 from typer.testing import CliRunner
 
-from edge_agent import evidence_file
+from edge_agent import evidence_file, journal_view
 from edge_agent.cli import app
 from edge_agent.evidence_file import EvidenceFile, NewPart
-from edge_agent.journal import FILE, Journal
+from edge_agent.journal import FILE, Journal, JournalError
 from edge_agent.journal_caps import MIB
 from edge_agent.journal_disk import Disk
 from edge_agent.wire import SyncAnswer
+
+NOBODY = 65_534
 
 
 def configured(folder: Path) -> Path:
@@ -159,3 +163,36 @@ def test_a_folder_without_a_journal_and_a_file_that_is_none_are_said_plainly(tmp
     broken = refused()
     assert broken.exit_code == 2
     assert "cannot be read: file is not a database" in broken.output
+
+
+@pytest.mark.parametrize("wall_ms", [1 << 62, -(1 << 62), 1 << 50])
+def test_a_damaged_moment_is_called_that(tmp_path: Path, wall_ms: int) -> None:
+    clock = HandClock()
+
+    async def run() -> None:
+        async with opened(tmp_path, clock) as journal:
+            await some_hours(journal, clock)
+
+    asyncio.run(run())
+    change_file(tmp_path, "UPDATE anchor SET wall_ms = ?", wall_ms)
+    assert "ran until damaged; the agent forgets it" in shown(tmp_path)
+
+
+def test_somebody_else_is_told_who_may_look(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    reader, writer = os.pipe()
+    if not os.fork():
+        try:
+            if os.geteuid() == 0:
+                os.setuid(NOBODY)
+            else:
+                folder.chmod(0)
+            journal_view.read(folder)
+        except JournalError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert said.read() == f"{folder / FILE}: may not be read; run this as root or as the agent's user"
