@@ -191,7 +191,6 @@ def overridden_since(connection: Connection, before_ms: int, *, limit: int) -> l
             ticket.c.last_ms.is_(None),
             ticket.c.resolved_ms <= before_ms,
         )
-        .order_by(unindexed(ticket.c.dedupe_key))
         .limit(limit)
     )
     return [from_row(row) for row in rows.all()]
