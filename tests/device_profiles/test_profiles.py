@@ -12,12 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent import decode, plain_yaml, proof
+from edge_agent import decode, plain_yaml, proof, verdict
 from edge_agent.device import Device
 from edge_agent.profile import (
     Example,
+    ExamplePayload,
+    ModbusRead,
+    Step,
     json_schema,
     parse,
+    steps,
 )
 from edge_agent.sample import Payload, Quality, Reading, Trouble
 from edge_agent.wire import Stamp
@@ -80,6 +84,50 @@ def test_the_json_schema_for_editors_takes_every_profile(name: str) -> None:
 
 def test_the_json_schema_in_the_folder_is_the_one_of_the_models() -> None:
     assert (FOLDER / "profile.schema.json").read_text(encoding="utf-8") == json_schema()
+
+
+# Drives whose last fault is a request of its own: the read of it. It outlives a reset.
+LAST_FAULT = {"abb-acs": "fault", "altivar-320-340": "fault", "cia402-drive": "error"}
+RUNS, TRIPPED = 0x0237, 0x0238
+
+
+@pytest.mark.parametrize(("name", "last_fault"), LAST_FAULT.items())
+def test_a_drive_that_trips_raises_nothing_of_its_trip_before(name: str, last_fault: str) -> None:
+    profile = PROFILES[name]
+    status = profile.reads["status"]
+    assert isinstance(status, ModbusRead)
+    codes = {example.condition: code for example in profile.examples if (code := _code(example, last_fault))}
+    assert len(codes) > 10
+    for before, now in zip(codes, [*codes][1:] + [*codes][:1], strict=True):
+        trial = proof.Trial(profile)
+
+        trial.play((Step(reads={"status": {status.address: RUNS}, last_fault: codes[before]}),))
+        trial.wait(0.5)
+        trial.play((Step(reads={"status": {status.address: TRIPPED}}),))
+        # The next poll of the code is up to a second away, and may take its time.
+        for _ in range(3):
+            trial.wait(0.5)
+            assert trial.active() == set(), (before, now)
+        trial.play((Step(reads={last_fault: codes[now]}),))
+        assert trial.active() == set(), (before, now)
+        trial.wait(2)
+        assert trial.active() == {now}
+
+
+@every_profile
+def test_what_counts_only_while_a_drive_is_faulted_is_read_with_it_or_waited_for(name: str) -> None:
+    """Else a trip raises what the one before left behind."""
+    profile = PROFILES[name]
+    for condition in profile.conditions:
+        of = verdict.signals(condition.when)
+        reads = {profile.signals[signal].read for signal in of if signal in profile.signals}
+        if "faulted" in of and len(reads) > 1:
+            polls = [read.every_s for key in reads if isinstance(read := profile.reads[key], ModbusRead)]
+            assert condition.on_delay_s > max(polls), condition.key
+
+
+def _code(example: Example, last_fault: str) -> ExamplePayload | None:
+    return next((step.reads[last_fault] for step in steps(example.trips) if last_fault in step.reads), None)
 
 
 ANY_PAYLOAD = st.one_of(
