@@ -24,7 +24,7 @@ ERRORS = {
     "unknown_level": ("somethingNew", "DISASTER"),
 }
 CONNECTIONS = {"offline": "OFFLINE", "unknown_connection": "DOZING"}
-STOPS = {"emergency_stop": "MANUAL", "unknown_stop": "PERHAPS"}
+STOPS = {"emergency_stop": "MANUAL", "automatic_stop": "AUTOACK", "unknown_stop": "PERHAPS"}
 ACTIONS = {"action_failed": "FAILED", "unknown_action": "PONDERING"}
 
 

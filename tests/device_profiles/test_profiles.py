@@ -126,6 +126,23 @@ def test_what_counts_only_while_a_drive_is_faulted_is_read_with_it_or_waited_for
             assert condition.on_delay_s > max(polls), condition.key
 
 
+# Besides what looks at nothing but no_data_s and no_answer.
+GONE = {
+    "homie": {"presence/lost"},
+    "mqtt-presence": {"presence/offline"},
+    "sparkplug-b": {"node/offline", "device/offline"},
+    "vda5050": {"presence/connection-broken", "presence/no-state"},
+    "zebra-rfd40": {"presence/offline"},
+    "zigbee2mqtt": {"presence/offline", "bridge/offline"},
+}
+
+
+@every_profile
+def test_what_tells_only_that_a_device_is_gone_can_be_explained_by_what_it_hangs_on(name: str) -> None:
+    told = {condition.key for condition in PROFILES[name].conditions if condition.silence}
+    assert told == GONE.get(name, set())
+
+
 def _code(example: Example, last_fault: str) -> ExamplePayload | None:
     return next((step.reads[last_fault] for step in steps(example.trips) if last_fault in step.reads), None)
 
