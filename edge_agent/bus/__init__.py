@@ -31,6 +31,8 @@ REOPEN_FLOOR_S = 0.1
 # A refusal (wrong password) does not heal by itself.
 REFUSED_FIRST_S = 10.0
 REFUSED_CAP_S = 60.0
+# What takes one connection at a time may need so long to see that the one before is closed.
+FREED_WITHIN_S = 5.0
 # A link that held so long was well: the next attempt is quick again. After one that did not, the next must
 # hold so long before it counts. Else a port that accepts and hangs up would be news twice in each attempt,
 # and a link to devices that only listen.
@@ -46,7 +48,7 @@ class RefusedError(LinkError):
 
 
 class StaleLinkError(Exception):
-    """The link looks open but nothing answers: open it anew, without telling anybody."""
+    """The link looks open and did not bring what was asked for: open it anew, without telling anybody."""
 
 
 class Bus:
@@ -110,12 +112,14 @@ class Bus:
         refused = Backoff(
             random=self.random, first_s=REFUSED_FIRST_S, cap_s=REFUSED_CAP_S, floor_s=REOPEN_FIRST_S
         )
+        quiet_until = -inf
         while True:
             self._opened_at = None
             try:
                 await session()
             except StaleLinkError:
                 log.debug("opened anew because nothing answers", bus=self.name)
+                quiet_until = self.clock() + FREED_WITHIN_S
             except LinkError as error:
                 if self._opened_at is not None:
                     self._broke_soon = self.clock() - self._opened_at < STEADY_S
@@ -123,7 +127,8 @@ class Bus:
                         reopen.reset()
                         refused.reset()
                 self.believed_at = inf
-                await self.gone(str(error))
+                if self.clock() >= quiet_until:
+                    await self.gone(str(error))
                 await asyncio.sleep((refused if isinstance(error, RefusedError) else reopen).next())
 
     async def gone(self, detail: str) -> None:

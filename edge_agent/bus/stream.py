@@ -1,7 +1,9 @@
 """One device that speaks text over a byte link: asks on schedule, collects the frames, listens in between.
 
 An answer that comes too late must never be taken for the answer to the next request. So what lies around is
-drained before each request, and after an unanswered one the line is left alone for one more timeout.
+drained before each request, and after an unanswered one the line is left alone for one more timeout. A
+network may keep an answer for longer than that and still bring it: where it would look like that of another
+request, the connection is opened anew.
 """
 
 from __future__ import annotations
@@ -71,6 +73,10 @@ class Stream(Bus, ABC):
             if isinstance(kind, ListenRead)
         ]
         self._framers = [_framer(device) for device in self.devices]
+        # Nothing in an answer tells what it answers.
+        self._alike = any(ask.answer is None for ask in self._asks) or any(
+            device.profile.framing == "byte" for device in self.devices
+        )
         self._schedule: Schedule[Ask] | None = None
         self._unanswered = 0
 
@@ -172,15 +178,18 @@ class Stream(Bus, ABC):
         )
         # Requests that pile up unread would all be answered at once when the device wakes up.
         can_drop = link.drop_output()
+        owed = ask.frames - frames
         quiet_until = self.clock() + ask.timeout_s
         while (left := quiet_until - self.clock()) > 0:
             late = framer.feed(await link.read_within(left) or b"")
+            owed -= len(late)
             if ask.answer is not None:
                 # Whoever says what its answer looks like may be spoken to and listened to at once.
                 await self._heard([frame for frame in late if not ask.is_answered_by(frame)])
         framer.reset()
         self._unanswered += 1
-        if not can_drop and self._unanswered >= UNANSWERED_UNTIL_STALE:
+        is_stale = self._unanswered >= UNANSWERED_UNTIL_STALE or (self._alike and owed > 0)
+        if is_stale and not can_drop:
             raise StaleLinkError
 
 

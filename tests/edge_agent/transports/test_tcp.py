@@ -68,9 +68,13 @@ class Server:
 
         self._server = await asyncio.start_server(serve, "127.0.0.1", self.port)
 
-    async def stop(self) -> None:
+    def refuse(self) -> None:
+        """Nobody else from now on."""
         assert self._server is not None
         self._server.close()
+
+    async def stop(self) -> None:
+        self.refuse()
         await wait_until(self._all_ended)
 
     def _all_ended(self) -> bool:
@@ -128,12 +132,128 @@ async def test_a_connection_that_ends_in_the_middle_of_a_frame_gives_no_reading_
 
 async def test_a_silent_printer_is_no_answer_and_after_three_the_connection_is_made_anew() -> None:
     readings = Readings()
-    quick = RequestRead(send="~HS", every_s=0.01, timeout_s=0.05)
+    quick = RequestRead(send="~HS", every_s=0.01, timeout_s=0.05, answer=Answer(starts_with="030,"))
     async with serving(silent) as server, running(printer(server.port, readings, hs=quick).run()):
-        await readings.until_trouble(Trouble.NO_ANSWER, count=4)
+        await readings.until_trouble(Trouble.NO_ANSWER, count=3)
+        assert server.connections == 1
         await wait_until(lambda: server.connections >= 2)
     # The printer accepts connections: the link is there all the time.
     assert Trouble.NO_LINK not in readings.troubles()
+
+
+# TSPL: whatever byte it is, it may be the status; the other answer begins with one that means a jam.
+BYTES = {
+    "status": RequestRead(send="\\x1b!?", every_s=0.05, timeout_s=0.2),
+    "details": RequestRead(
+        send="\\x1b!S", frames=8, every_s=0.05, timeout_s=0.2, answer=Answer(starts_with="\\x02")
+    ),
+}
+SAYS = {b"\x1b!?": b"\x00", b"\x1b!S": b"\x02@@@@\x03\r\n"}
+
+
+class Stalling:
+    """Answers in order, but for one question: that answer and all behind it come ``stall_s`` later."""
+
+    def __init__(self, number: int, stall_s: float) -> None:
+        self._number, self._stall_s = number, stall_s
+        self._asked = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            answer = SAYS[await reader.readexactly(3)]
+            self._asked += 1
+            if self._asked == self._number:
+                await asyncio.sleep(self._stall_s)
+            writer.write(answer)
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize("stall_s", [0.55, 0.95])
+async def test_an_answer_that_a_network_kept_is_never_taken_for_that_of_the_next_request(
+    number: int, stall_s: float
+) -> None:
+    """TCP brings all of it, in order, once the network goes on."""
+    readings = Readings()
+    async with serving(Stalling(number, stall_s)) as server:
+        settings = Settings(name="bus", host="127.0.0.1", port=server.port)
+        one = device("printer", dict(BYTES), framing="byte")
+        async with running(Transport(settings, [one], readings.deliver, stamp).run()):
+            await readings.until_trouble(Trouble.NO_ANSWER)
+            before = {read: len(readings.payloads(read)) for read in BYTES}
+            for read in BYTES:
+                await readings.until(before[read] + 3, read)
+    assert set(readings.payloads("status")) == {(b"\x00",)}
+    assert {b"".join(frames) for frames in readings.payloads("details")} == {SAYS[b"\x1b!S"]}
+    assert Trouble.NO_LINK not in readings.troubles()
+    assert server.connections == 2
+
+
+async def test_a_printer_that_is_a_little_late_keeps_its_connection() -> None:
+    """Its answer has come, and is known to be nobody's."""
+    readings = Readings()
+    async with serving(Stalling(3, 0.3)) as server:
+        settings = Settings(name="bus", host="127.0.0.1", port=server.port)
+        one = device("printer", dict(BYTES), framing="byte")
+        async with running(Transport(settings, [one], readings.deliver, stamp).run()):
+            await readings.until_trouble(Trouble.NO_ANSWER)
+            for read in BYTES:
+                await readings.until(5, read)
+    assert set(readings.payloads("status")) == {(b"\x00",)}
+    assert {b"".join(frames) for frames in readings.payloads("details")} == {SAYS[b"\x1b!S"]}
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_a_printer_with_one_place_that_frees_it_late_is_no_link_that_is_gone(hangs_up: bool) -> None:
+    """It refuses whoever comes meanwhile, or takes and drops him: what it owed was told already."""
+    readings = Readings()
+    stalling = Stalling(3, 0.9)
+    taken = False
+    turned_away = 0
+    server = Server()
+
+    async def one_place(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken, turned_away
+        if taken:
+            turned_away += 1
+            return
+        taken = True
+        if not hangs_up:
+            server.refuse()
+        try:
+            await stalling(reader, writer)
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0.6)
+            taken = False
+            if not hangs_up:
+                await server.start(one_place)
+
+    await server.start(one_place)
+    settings = Settings(name="bus", host="127.0.0.1", port=server.port)
+    one = device("printer", dict(BYTES), framing="byte")
+    async with running(Transport(settings, [one], readings.deliver, stamp).run()):
+        await readings.until_trouble(Trouble.NO_ANSWER)
+        before = len(readings.payloads("status"))
+        await readings.until(before + 3, "status")
+        assert Trouble.NO_LINK not in readings.troubles()
+        assert bool(turned_away) is hangs_up
+    await server.stop()
+
+
+async def test_a_printer_that_is_gone_when_it_is_tried_anew_is_no_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bus, "FREED_WITHIN_S", 1.0)
+    readings = Readings()
+    server = Server()
+    await server.start(silent)
+    async with running(printer(server.port, readings).run()):
+        await wait_until(lambda: server.connections == 1)
+        server.refuse()
+        refused = await readings.until_trouble(Trouble.NO_LINK)
+    assert "refuses the connection" in refused.detail
+    await server.stop()
 
 
 async def test_a_printer_that_never_reads_does_not_hold_up_the_loop() -> None:
