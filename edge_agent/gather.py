@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from edge_agent.sparkplug import NAMESPACE, EdgeNode, Heard, Kind
-from edge_agent.sparkplug_payload import MAX_PAYLOAD_BYTES, PayloadError
+from edge_agent.sparkplug_payload import PayloadError
 
 # Device and read.
 Taker = tuple[str, str]
@@ -91,7 +91,8 @@ class View:
 class Node:
     """Everybody hears the lives of a node and what is his own; the rest only counts."""
 
-    max_bytes = MAX_PAYLOAD_BYTES
+    # As much as MQTT carries: a birth that is too long to be read has to be known of.
+    max_bytes = 256 << 20
 
     def __init__(self, views: Mapping[Taker, View]) -> None:
         self._views = views

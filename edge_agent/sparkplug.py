@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from edge_agent import sparkplug_payload
 from edge_agent.profile import Scalar
-from edge_agent.sparkplug_payload import Metric, Payload
+from edge_agent.sparkplug_payload import Metric, Payload, PayloadError
 
 NAMESPACE = "spBv1.0"
 BD_SEQ = "bdSeq"
@@ -95,23 +95,27 @@ class EdgeNode:
     def __init__(self, devices: Collection[str]) -> None:
         # None: the node itself.
         self._sources: dict[str | None, _Source] = {None: _Source()} | {name: _Source() for name in devices}
-        self._bd_seq: Scalar | None = None
+        self._bd_seq: int | None = None
         self._next_seq: int | None = None
         self.lost = 0
 
     def take(self, kind: Kind, device: str | None, data: bytes) -> Payload | None:
-        """None for a message that means nothing: the will of a session before this. Raises PayloadError."""
-        payload = sparkplug_payload.decoded(data)
+        """None for a message that means nothing: the will of a session before this. Raises PayloadError, of a
+        birth of the node too: then it has begun a session of which nothing else is known.
+        """
+        try:
+            payload = sparkplug_payload.decoded(data)
+        except PayloadError:
+            if kind is Kind.NBIRTH:
+                self._begin(None)
+            raise
         if kind is Kind.NDEATH:
-            said = _bd_seq(payload)
-            if None not in (said, self._bd_seq) and said != self._bd_seq:
+            if _is_before(_bd_seq(payload), self._bd_seq):
                 return None
             self._forget(Life.OFFLINE)
             return payload
         if kind is Kind.NBIRTH:
-            self._forget(Life.UNBORN)
-            self._bd_seq = _bd_seq(payload)
-            self.lost = 0
+            self._begin(_bd_seq(payload))
         self._count(payload.seq)
         self._sources[None].life = Life.ONLINE
         source = self._sources.get(device)
@@ -194,13 +198,24 @@ class EdgeNode:
             self.lost += (seq - self._next_seq) % _COUNT
         self._next_seq = (seq + 1) % _COUNT
 
+    def _begin(self, bd_seq: int | None) -> None:
+        self._forget(Life.UNBORN)
+        self._sources[None].life = Life.ONLINE
+        self._bd_seq = bd_seq
+        self.lost = 0
+
     def _forget(self, life: Life) -> None:
         """The end of a session: of the node, and so of all its devices."""
         self._sources = {name: _Source(life=life) for name in self._sources}
         self._bd_seq = self._next_seq = None
 
 
-def _bd_seq(payload: Payload) -> Scalar | None:
-    found = [one for one in payload.metrics if one.name == BD_SEQ]
+def _bd_seq(payload: Payload) -> int | None:
+    found = [one.raw for one in payload.metrics if one.name == BD_SEQ]
     # In wills it has been seen without a data type; it is a count from 0 to 255.
-    return found[-1].raw if found and isinstance(found[-1].raw, int) else None
+    return found[-1] if found and isinstance(found[-1], int) else None
+
+
+def _is_before(said: int | None, known: int | None) -> bool:
+    """A count that goes round is behind if it is so by no more than half; one ahead is of a lost birth."""
+    return said is not None and known is not None and (said - known) % _COUNT >= _COUNT // 2

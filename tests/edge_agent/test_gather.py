@@ -123,6 +123,20 @@ def test_what_is_no_payload_is_told_by_its_kind() -> None:
         node().take("spBv1.0/hall/NDATA/gw", b"\x0b", retained=False)
 
 
+def test_a_birth_that_is_too_long_to_be_read_is_told_and_the_session_before_it_has_ended() -> None:
+    found = node()
+    found.take("spBv1.0/hall/NBIRTH/gw", BIRTH, retained=False)
+    found.take("spBv1.0/hall/DBIRTH/gw/belt", BIRTH[:-1] + b"\x01", retained=False)
+    longest = bytes((512 << 10) + 1)
+    assert len(longest) <= found.max_bytes
+    with pytest.raises(
+        GatherError, match="NBIRTH is no payload of Sparkplug B: a payload of more than 512 KiB"
+    ):
+        found.take("spBv1.0/hall/NBIRTH/gw", longest, retained=False)
+    said = dict(found.take("spBv1.0/hall/DDATA/gw/belt", JAMMED, retained=False))
+    assert (json.loads(said[BELT])["metrics"], json.loads(said[NODE])["node"]) == ({}, "online")
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_births_count_over_a_break_of_our_own_connection_where_a_death_would_have_been_kept(
     kept: bool,

@@ -239,7 +239,10 @@ def test_a_new_birth_of_the_node_makes_its_devices_unborn() -> None:
     assert born.bad == dict.fromkeys(("Jam", "Gone"), "stale: the device is not born yet")
 
 
-@pytest.mark.parametrize(("bd", "is_dead"), [(7, True), (6, False), (8, False), (None, True)])
+# 8: of a session whose birth did not reach us.
+@pytest.mark.parametrize(
+    ("bd", "is_dead"), [(7, True), (6, False), (8, True), (None, True), (134, True), (135, False)]
+)
 def test_a_will_counts_for_the_session_that_it_was_made_for(bd: int | None, is_dead: bool) -> None:
     life = Story()
     life.born(bd=7)
@@ -259,6 +262,29 @@ def test_the_counts_of_births_and_deaths_go_round() -> None:
     life.born(bd=0)
     assert life.say(Kind.NDEATH, bd_seq(255)) is None
     assert heard(life.say(Kind.NDEATH, bd_seq(0))).node is Life.OFFLINE
+
+
+def test_a_node_whose_birth_was_lost_is_dead_when_it_dies_also_when_the_counts_go_round() -> None:
+    life = Story()
+    life.born(bd=255)
+    # The birth of 0 does not reach us.
+    life.say(Kind.DDATA, metric(alias=1, value=TRUE), seq=1)
+    assert heard(life.say(Kind.NDEATH, bd_seq(0))).node is Life.OFFLINE
+
+
+@pytest.mark.parametrize(
+    "birth",
+    [b"\x0b", payload(*[metric(name="Tag")] * 5_001, bd_seq(8), seq=0), bytes((512 << 10) + 1)],
+    ids=["no payload", "too many metrics", "too long"],
+)
+def test_a_birth_that_cannot_be_read_ends_the_session_before_it(birth: bytes) -> None:
+    life = Story()
+    life.born(bd=7)
+    with pytest.raises(PayloadError):
+        life.node.take(Kind.NBIRTH, None, birth)
+    data = heard(life.say(Kind.DDATA, metric(alias=1, value=TRUE), seq=2))
+    assert (data.node, data.metrics, data.birth, data.lost) == (Life.ONLINE, {}, Birth.MISSING, 0)
+    assert heard(life.say(Kind.NDEATH, bd_seq(8))).node is Life.OFFLINE
 
 
 @pytest.mark.parametrize(
