@@ -12,6 +12,8 @@ from device_profiles.simulators.serving import Tcp
 from edge_agent.sample import Trouble
 
 OFTEN = {"reads": {"zpa": {"every_s": 0.02, "timeout_s": 5}}}
+# As where a PLC is, without which it never ends.
+WITH_PLC = OFTEN | {"conditions": {"module/was-reset": {"enabled": True}}}
 # Configured so, or how the module is built: no fault.
 NO_FAULT = {"left_motor_unused", "right_motor_unused"}
 LEFT = {
@@ -58,7 +60,7 @@ async def test_each_fault_of_the_module_is_one_condition_and_ends_with_it(one_by
     module = ConveyLinx(Tcp())
     module.outlet.one_byte_at_a_time = one_byte_at_a_time
     await module.start()
-    async with watched("conveylinx", bus_of(module), overlay=OFTEN) as floor:
+    async with watched("conveylinx", bus_of(module), overlay=WITH_PLC) as floor:
         for fault, condition in RAISES.items():
             module.set(fault)
             assert await floor.settled() == {condition}, fault
