@@ -520,7 +520,7 @@ def test_an_unplugged_adapter_is_one_card_that_names_what_hangs_on_it(
 ) -> None:
     scanners = [f"scanner-{number}" for number in range(1, 4)]
     gateway.voice.watches(*scanners, place="outbound/line-2/pack-4")
-    lost = {"component": "link", "severity": 20, "title": "Device cannot be reached"}
+    lost = {"component": "link", "severity": 20, "title": "Device cannot be read"}
     bus = gateway.voice.raises(
         gateway.minute,
         "gw1",
@@ -538,7 +538,7 @@ def test_an_unplugged_adapter_is_one_card_that_names_what_hangs_on_it(
         log_in(page, collector, "/m" if on_phone else "/")
         one = page.get_by_role("link", name="Bus line-3 cannot be reached (3 devices)")
         expect(one).to_be_visible()
-        expect(page.get_by_text("Device cannot be reached")).to_have_count(0)
+        expect(page.get_by_text("Device cannot be read")).to_have_count(0)
         one.click()
         explained = page.locator("#explains")
         expect(explained.get_by_role("link")).to_have_count(3)

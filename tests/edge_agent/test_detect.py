@@ -681,6 +681,15 @@ def test_a_lost_device_is_raised_after_half_a_minute() -> None:
     assert acts(line.read(**{LINK_SIGNAL: False})) == [Act.CLEAR]
 
 
+def test_what_is_said_of_a_lost_device_is_true_of_one_that_answers_something_else() -> None:
+    """A printer that wants a password is on, and its cable is well."""
+    assert unreachable({"a": STATUS}, {"a": Trouble.WRONG_ANSWER}) is True
+    told = detect.unreachable_rule()
+    assert told.title == "Device cannot be read"
+    for cause in ("power", "cable", "address", "answers", "settings", "profile", "password"):
+        assert cause in told.advice
+
+
 def test_every_device_has_the_condition_of_being_cut_off() -> None:
     keys = [rule.key for rule in detect.rules([condition(JAM)])]
     assert keys == ["belt/jam", "link/unreachable"]
