@@ -161,10 +161,11 @@ class Journal:
 
         def unit(ledger: Ledger) -> Stamp | None:
             anchor = ledger.anchor()
+            # First: by it the rows are dated that come of this.
+            ledger.go_on(now)
             if anchor is not None:
                 ledger.write(occurrence.not_running(gateway, since=anchor, now=now), now=now)
             ledger.report_salvage(gateway, now=now)
-            ledger.set_anchor(now)
             return anchor
 
         self._gateway = gateway

@@ -412,7 +412,16 @@ class Ledger:
     # ----------------------------------------------------------------------------------------------
 
     def set_anchor(self, at: Stamp) -> None:
-        columns = (at.boot, at.mono_ns, at.wall_ms, at.source, self._age_ms(at))
+        """An agent has run until then."""
+        self._put_anchor(at, self._age_ms(at))
+
+    def go_on(self, at: Stamp) -> None:
+        """None has run since the last anchor, perhaps in one and the same boot."""
+        found = self._sql.execute("SELECT age_ms FROM anchor").fetchone()
+        self._put_anchor(at, 0 if found is None else int(found[0]))
+
+    def _put_anchor(self, at: Stamp, age_ms: int) -> None:
+        columns = (at.boot, at.mono_ns, at.wall_ms, at.source, age_ms)
         self._sql.execute(
             "INSERT OR REPLACE INTO anchor (only, boot, mono_ns, wall_ms, source, age_ms, crc)"
             " VALUES (1, ?, ?, ?, ?, ?, ?)",

@@ -621,6 +621,24 @@ async def test_a_row_ages_while_the_agent_runs_whatever_the_wall_clock_shows(
         assert await journal.prune() == 1
 
 
+async def test_no_row_ages_while_the_agent_is_stopped(tmp_path: Path) -> None:
+    clock, new_id = HandClock(), ids()
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+        await journal.commit([opening(clock), closing(clock)])
+        batch = await whole_batch(journal)
+        await journal.take_answer(answer(batch, hwm=batch.to), may_renew=True)
+        clock.go(86_400)
+    # The gateway goes on.
+    clock.go(40 * 86_400)
+    async with opened(tmp_path, clock, new_id) as journal:
+        await journal.start("gw-1")
+        clock.go(28 * 86_400)
+        assert await journal.prune() == 0
+        clock.go(2 * 86_400)
+        assert await journal.prune() == 1
+
+
 # --- files that are not well
 # ---------------------------------------------------------------------------------
 
