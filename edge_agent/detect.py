@@ -170,8 +170,8 @@ def unreachable_rule(after_s: float = UNREACHABLE_AFTER_S) -> Rule:
         severity=Severity.DEGRADED,
         # A device that answers something else than was asked for is no more known of than one that is off.
         title="Device cannot be read",
-        advice="Check its power, its cable and the port or address that it is configured with. If the evidence "
-        "shows that it answers, it is something else: its settings, its profile or a password.",
+        advice="Check its power, its cable and the port or address that it is configured with. If the "
+        "evidence shows that it answers, it is something else: its settings, its profile or a password.",
         on_delay_ns=in_ns(after_s),
         off_delay_ns=0,
         ask=lambda memory, _now, _active: verdicts.equal(memory.value(LINK_SIGNAL), True),
