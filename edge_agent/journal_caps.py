@@ -108,6 +108,10 @@ class Room:
         return self.limit - self.used
 
 
+# How far: for thinning, for rolling up now and ever, for the newest.
+_LookedAt = tuple[int, int, int, int]
+
+
 class Economy:
     """What is kept in memory here is only where to go on; a step that is rolled back is made again.
 
@@ -131,8 +135,8 @@ class Economy:
         self._few_through, self._few_gave = 0, False
         self._newest: dict[str, int] = {}
         self._newest_through = 0
-        # Whether a step was made that may be rolled back yet.
-        self._uncommitted = False
+        # Where it stood before a step that may be rolled back yet.
+        self._before: _LookedAt | None = None
         self._limit()
         self._sql.execute(f"PRAGMA wal_autocheckpoint = {caps.wal_pages}")
 
@@ -209,7 +213,7 @@ class Economy:
 
         ``full``: something could not be written; what is left to give up is given up for it.
         """
-        self._uncommitted = True
+        self._before = self._before or self._looked_at()
         # On a full disk nothing beyond the file is anybody's.
         self._limit(spare=0 if self.held else SPARE_PAGES)
         try:
@@ -231,12 +235,20 @@ class Economy:
         return Relief.NOTHING
 
     def committed(self) -> None:
-        self._uncommitted = False
+        self._before = None
 
     def rolled_back(self) -> None:
         """Something could not be written, or a step was not made."""
-        if self._uncommitted:
-            self._forget()
+        if self._before is not None:
+            (
+                self._thinned_through,
+                self._rolled_through,
+                self._rolled_furthest,
+                self._newest_through,
+            ) = self._before
+            # Of a condition that is not known here nothing goes.
+            self._newest = {key: seq for key, seq in self._newest.items() if seq <= self._newest_through}
+            self._before = None
         self._rest()
 
     def count(self, what: Given, by: int) -> None:
@@ -404,10 +416,8 @@ class Economy:
 
     # --- inside -------------------------------------------------------------------------------------------
 
-    def _forget(self) -> None:
-        self._thinned_through = self._rolled_through = self._rolled_furthest = self._newest_through = 0
-        self._newest = {}
-        self._uncommitted = False
+    def _looked_at(self) -> _LookedAt:
+        return (self._thinned_through, self._rolled_through, self._rolled_furthest, self._newest_through)
 
     def _rest(self) -> None:
         """Until it is pressed again: what is no more the newest of its condition may go then."""
