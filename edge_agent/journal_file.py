@@ -54,6 +54,11 @@ def open_file(path: Path, *, now_ms: int, make_way: MakeWay = lambda _: None) ->
                 rows_given_up=found.rows_given_up,
             )
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) in journal_salvage.WANT_OF_ROOM:
+            raise JournalError(
+                f"{path}: cannot be opened: the disk is full and nothing is kept for that "
+                "(journal.ballast_mib); make room"
+            ) from error
         raise JournalError(f"{path}: cannot be opened: {error}") from error
     except OSError as error:
         raise JournalError(_refused(path, error)) from error

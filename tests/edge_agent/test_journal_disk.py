@@ -235,6 +235,23 @@ def test_an_agent_that_stops_on_a_full_disk_keeps_the_room_that_it_lives_in(disk
     asyncio.run(run())
 
 
+@with_a_disk_of(2)
+def test_where_a_full_disk_has_no_room_to_open_a_journal_that_is_said(disk: SmallDisk) -> None:
+    async def run() -> None:
+        async with site(disk, ballast_bytes=0) as floor:
+            await floor.turn(20)
+        disk.fill()
+        with pytest.raises(JournalError, match="the disk is full and nothing is kept"):
+            async with site(disk, ballast_bytes=0):
+                pass
+        disk.empty()
+        async with site(disk, ballast_bytes=0) as again:
+            again.jammed, again.written = floor.jammed, floor.written
+            await again.check()
+
+    asyncio.run(run())
+
+
 @with_a_disk_of(8)
 def test_on_a_full_disk_what_equipment_said_is_left_out_first(disk: SmallDisk) -> None:
     async def run() -> None:
