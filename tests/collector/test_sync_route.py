@@ -280,7 +280,9 @@ async def test_what_is_fresh_shares_a_transaction_and_waits_for_no_turn_of_histo
 ) -> None:
     async with house(tmp_path) as home, asyncio.TaskGroup() as group:
         made = [await home.enrol("north", f"gw{number}") for number in range(13)]
-        told = [telling(home, group, gateway, packed(gateway, 200)) for gateway in made[:3]]
+        told = [telling(home, group, made[0], packed(made[0], 200))]
+        await wait_until(lambda: writer.taken)
+        told += [telling(home, group, gateway, packed(gateway, 200)) for gateway in made[1:3]]
         await wait_until(lambda: len(writer.asked) == 2 and len(writer.read) == 3)
         told += [telling(home, group, gateway, packed(gateway, 2)) for gateway in made[3:]]
         await wait_until(lambda: len(writer.asked) == 12)

@@ -56,7 +56,7 @@ from edge_agent import (
     wire,
 )
 from edge_agent.bus import LinkError
-from edge_agent.bus.broker import Arrival, Connection
+from edge_agent.bus.broker import Arrival, Connection, Refusal
 from edge_agent.bus.link import DRAIN_BYTES
 from edge_agent.device import Device
 from edge_agent.gather import View
@@ -315,13 +315,13 @@ async def _packets(data: bytes, protocol: str) -> int:
 async def _take(transport: mqtt.Transport, connection: Connection) -> None:
     try:
         while True:
-            news = await connection.next() if connection._arrivals or connection._refusals else None
-            if news is None:
-                return
-            if isinstance(news, Arrival):
-                await transport._take(connection, news)
-            else:
-                await transport._refused(Deaf(), news)  # type: ignore[arg-type]
+            match connection._come():
+                case None:
+                    return
+                case Arrival() as arrival:
+                    await transport._take(connection, arrival)
+                case Refusal() as refusal:
+                    await transport._refused(Deaf(), refusal)  # type: ignore[arg-type]
     except LinkError:
         return
 
