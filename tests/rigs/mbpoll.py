@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
+import termios
 from pathlib import Path
 
 # mbpoll's number of a table, by the Modbus function that reads it.
 TABLES = {1: "0", 2: "1", 3: "4", 4: "3"}
 # The most it takes: an answer that comes after its patience it would take for the next one.
 PATIENCE_S = "10"
+# Whoever asked on this line before us may have left without his answer, which mbpoll would take for its own.
+ANSWERED_S = 0.2
 LINE = re.compile(r"^\[(\d+)\]:\s+(\S+)", re.MULTILINE)
 
 
@@ -29,6 +33,8 @@ async def read(
     if isinstance(place, int):
         where = ["-m", "tcp", "-p", str(place), "127.0.0.1"]
     else:
+        await asyncio.sleep(ANSWERED_S)
+        _drain(place)
         where = ["-m", "rtu", "-b", "115200", "-P", "none", str(place)]
     program = await asyncio.create_subprocess_exec(
         found, *what, *where, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -39,3 +45,11 @@ async def read(
     values = dict(LINE.findall(said.decode()))
     assert [int(number) for number in values] == list(range(address, address + len(values))), said
     return [float(value) if shown == "float" else int(value, 0) for value in values.values()]
+
+
+def _drain(line: Path) -> None:
+    descriptor = os.open(line, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+    finally:
+        os.close(descriptor)
