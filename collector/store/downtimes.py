@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Text, case, func, select, text, type_coerce
+from sqlalchemy import Connection, Text, bindparam, case, func, select, text, type_coerce
 
 from collector.downtime import Span
 from collector.store.bulk import among
-from collector.store.tables import absence, device, gap, gateway, occurrence
+from collector.store.tables import LONG, LONG_MS, absence, device, gap, gateway, occurrence
 from edge_agent.wire import AGENT_COMPONENT
 
 # From one pair to the next by the index, however many rows each has.
-_FIRST_TOLD = text("""
-    WITH RECURSIVE pair (device, gateway_id) AS (
-        SELECT device, gateway_id FROM (
-            SELECT device, gateway_id FROM occurrence WHERE site = :site
+_PAIRS = """
+    WITH RECURSIVE pair (site, device, gateway_id, nought) AS (
+        SELECT site, device, gateway_id, 0 FROM (
+            SELECT site, device, gateway_id FROM occurrence WHERE site = :site
             ORDER BY device, gateway_id LIMIT 1
         ) AS least
         UNION ALL
-        SELECT following.device, following.gateway_id FROM pair JOIN occurrence AS following
+        SELECT following.site, following.device, following.gateway_id, 0
+        FROM pair JOIN occurrence AS following
         ON following.uid = coalesce((
             SELECT uid FROM occurrence
             WHERE site = :site AND device = pair.device AND gateway_id > pair.gateway_id
@@ -31,14 +32,15 @@ _FIRST_TOLD = text("""
             SELECT uid FROM occurrence WHERE site = :site AND device > pair.device
             ORDER BY device, gateway_id LIMIT 1
         ))
-    )
+    )"""
+_FIRST_TOLD = text(f"""{_PAIRS}
     SELECT pair.device, pair.gateway_id, (
         SELECT min(start_ms) FROM occurrence
         WHERE site = :site AND device = pair.device AND gateway_id = pair.gateway_id AND component <> :agent
     ) AS first_ms
     FROM pair JOIN gateway ON gateway.id = pair.gateway_id
     WHERE pair.device <> gateway.name
-""")
+""")  # noqa: S608  constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,37 @@ class Told(NamedTuple):
     unknown_ms: int | None
     # [[from, severity], ...]
     severities: Sequence[Sequence[int]]
+
+
+_TOLD = [
+    type_coerce(occurrence.c[name], Text).label(name) if name == "severities" else occurrence.c[name]
+    for name in Told._fields
+]
+# Whatever concerns the rows alone hangs on ``pair`` too: else SQLite reads all of them first, for a filter.
+_SHORT = text(f"""{_PAIRS}
+    SELECT {", ".join(f"occurrence.{name}" for name in Told._fields)}
+    FROM pair CROSS JOIN occurrence
+    WHERE occurrence.site = pair.site AND occurrence.device = pair.device
+        AND occurrence.gateway_id = pair.gateway_id
+        AND occurrence.start_ms > :since_ms + pair.nought AND occurrence.start_ms < :to_ms + pair.nought
+        AND occurrence.end_ms > :from_ms + pair.nought
+        AND occurrence.end_ms <= occurrence.start_ms + {LONG_MS} + pair.nought
+""").columns(*_TOLD)  # noqa: S608  constants
+_LONG = select(*_TOLD).where(
+    occurrence.c.site == bindparam("site"),
+    occurrence.c.start_ms < bindparam("to_ms"),
+    occurrence.c.end_ms > bindparam("from_ms"),
+    LONG,
+)
+_OPEN = (
+    select(*_TOLD)
+    .join(gateway, gateway.c.id == occurrence.c.gateway_id)
+    .where(
+        gateway.c.site == bindparam("site"),
+        occurrence.c.open,
+        occurrence.c.start_ms < bindparam("to_ms"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +190,9 @@ def absences(connection: Connection, site: str, from_ms: int, to_ms: int) -> lis
 
 
 def touching(connection: Connection, site: str, from_ms: int, to_ms: int) -> list[Told]:
-    *others, severities = (occurrence.c[name] for name in Told._fields)
-    told = select(*others, type_coerce(severities, Text)).where(
-        occurrence.c.site == site, occurrence.c.start_ms < to_ms
-    )
-    # Two questions: for one with OR neither database takes an index.
-    rows = [
-        row
-        for where in (occurrence.c.end_ms.is_(None), occurrence.c.end_ms > from_ms)
-        for row in connection.execute(told.where(where)).all()
-    ]
+    window = {"site": site, "from_ms": from_ms, "to_ms": to_ms, "since_ms": from_ms - LONG_MS}
+    # Three questions: for one with OR neither database takes an index.
+    rows = [row for ask in (_SHORT, _LONG, _OPEN) for row in connection.execute(ask, window)]
     return [Told._make((*others, orjson.loads(severities))) for *others, severities in rows]
 
 

@@ -360,8 +360,6 @@ occurrence = Table(
     Column("row", Document, nullable=False),
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
     Index("ix_occurrence_site_device_gateway_id_start_ms", "site", "device", "gateway_id", "start_ms"),
-    # What goes on has no end.
-    Index("ix_occurrence_site_end_ms_start_ms", "site", "end_ms", "start_ms"),
 )
 # SQLite takes an index of some rows only where the question says what they are as the index does: SQLAlchemy
 # asks it for ``open = 1``, PostgreSQL for ``open``.
@@ -389,6 +387,11 @@ Index(
     sqlite_where=FAR_END,
     postgresql_where=FAR_END,
 )
+
+# What lasted so long touches windows that it began well before: few, and so is what finds them.
+LONG_MS = 3_600_000
+LONG = text(f"end_ms > start_ms + {LONG_MS}")
+Index("ix_occurrence_long", occurrence.c.site, occurrence.c.end_ms, sqlite_where=LONG, postgresql_where=LONG)
 
 # What a gateway recorded around the raise of an occurrence: before it, and shortly after.
 evidence = Table(

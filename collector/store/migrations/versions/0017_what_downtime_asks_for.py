@@ -1,4 +1,4 @@
-"""What downtime asks for: since when a fault is unknown, who told of what, what ended when"""
+"""What downtime asks for: since when a fault is unknown, who told of what, what lasted long"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
+LONG = sa.text("end_ms > start_ms + 3600000")
 # Of those from before only the newest silence of their gateway is known. Its device is the gateway.
 NEWEST_SILENCE = """
     UPDATE occurrence SET unknown_ms = (
@@ -30,4 +31,6 @@ def upgrade() -> None:
         "occurrence",
         ["site", "device", "gateway_id", "start_ms"],
     )
-    op.create_index("ix_occurrence_site_end_ms_start_ms", "occurrence", ["site", "end_ms", "start_ms"])
+    op.create_index(
+        "ix_occurrence_long", "occurrence", ["site", "end_ms"], sqlite_where=LONG, postgresql_where=LONG
+    )
