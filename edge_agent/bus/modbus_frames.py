@@ -133,7 +133,7 @@ class Mbap(Frames):
         return self._owed.pop(frame.transaction, None)
 
     def owe(self, block: Block, asked_s: float) -> None:
-        for transaction in [old for old, debt in self._owed.items() if _is_past(debt, asked_s)]:
+        for transaction in [old for old, debt in self._owed.items() if is_past(debt, asked_s)]:
             del self._owed[transaction]
         self._owed[self._transaction] = Debt(block=block, asked_s=asked_s)
 
@@ -266,5 +266,5 @@ def _look(block: Block) -> tuple[int, int]:
     return block.function, block.answer_bytes
 
 
-def _is_past(debt: Debt, now: float) -> bool:
+def is_past(debt: Debt, now: float) -> bool:
     return now > debt.asked_s + OWED_TIMEOUTS * debt.block.timeout_s

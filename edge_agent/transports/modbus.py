@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from edge_agent import refused
 from edge_agent.bus import Bus, LinkError, StaleLinkError
 from edge_agent.bus.link import DeafPeerError, Link
-from edge_agent.bus.modbus_frames import Debt, Frames, Mbap, Rtu
+from edge_agent.bus.modbus_frames import Debt, Frames, Mbap, Rtu, is_past
 from edge_agent.device import Device
 from edge_agent.patience import Patience
 from edge_agent.poll import READ_BYTES, Block, Line, blocks, probes
@@ -463,6 +463,9 @@ class Transport(Bus):
             self._frames.forget()
 
     def _learn(self, debt: Debt) -> None:
+        if is_past(debt, self.clock()):
+            # Its answer was lost, and what came is that to something asked since.
+            return
         took_s = self.clock() - debt.asked_s
         if took_s > debt.block.timeout_s:
             self._too_late_s[debt.block.device] = took_s

@@ -10,6 +10,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 from edge_agent.bus.link import Link
 from edge_agent.device import Device
@@ -89,9 +90,15 @@ class OnLine(Transport):
     """The real transport, opened on a paced line."""
 
     def __init__(
-        self, line: PacedLine, devices: Sequence[Device], deliver: Deliver, stamp: Callable[[], Stamp]
+        self,
+        line: PacedLine,
+        devices: Sequence[Device],
+        deliver: Deliver,
+        stamp: Callable[[], Stamp],
+        *,
+        random: Random | None = None,
     ) -> None:
-        super().__init__(line.settings, devices, deliver, stamp)
+        super().__init__(line.settings, devices, deliver, stamp, random=random)
         self._line = line
 
     async def _open(self) -> Link:

@@ -5,6 +5,7 @@ import itertools
 import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from random import Random
 
 import pytest
 from rigs.paced_line import OnLine, PacedLine, Unit, crc, registers
@@ -120,12 +121,17 @@ def test_a_unit_that_becomes_slower_keeps_its_place() -> None:
     in_simulated_time(story)
 
 
-def test_a_unit_that_is_always_too_late_is_said_to_be_late_and_not_only_silent() -> None:
+# By 11 an answer is lost in another's; the next one is not that to what was asked a minute before.
+@pytest.mark.parametrize("seed", [1, 11])
+def test_a_unit_that_is_always_too_late_is_said_to_be_late_and_not_only_silent(seed: int) -> None:
     async def story() -> None:
         line = PacedLine(settings(), {1: Unit(answer_s=1.4), 2: Unit()})
         readings = Readings()
-        async with running(OnLine(line, drives(1.0, units=range(1, 3)), readings.deliver, stamp).run()):
+        both = drives(1.0, units=range(1, 3))
+        async with running(OnLine(line, both, readings.deliver, stamp, random=Random(seed)).run()):
             await asyncio.sleep(300)
+        told = {one.detail for one in readings.of(device="drive-1") if "timeout_s" in one.detail}
+        assert len(told) == 1
         last = readings.of(device="drive-1")[-1]
         assert last.trouble is Trouble.NO_ANSWER
         assert last.detail == (
