@@ -14,7 +14,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,7 +94,7 @@ class _Left:
     marks (seq, uid, part), and how many were given up in all.
     """
 
-    marks: Sequence[tuple[int, str, str]] = field(default_factory=list)
+    marks: Sequence[tuple[int, str, str]] = ()
     given_up: int = 0
 
 

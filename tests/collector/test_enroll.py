@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -121,34 +122,40 @@ async def test_a_token_of_a_gateway_that_never_came_is_revoked_by_its_name(home:
         home.order(admin.RevokeGateway(site="north", name="gw1"))
 
 
+def add_token(store: Store, token: str) -> None:
+    store.write(
+        lambda connection: enrolment.add_token(
+            connection,
+            token_hash=token,
+            site="north",
+            gateway="gw1",
+            created_by="test",
+            now_ms=MONDAY_MS,
+            expires_ms=MONDAY_MS + 1000,
+        )
+    )
+
+
+def redeemed(store: Store, token: str, number: int) -> Enrolled | Refused:
+    """By the box of that number."""
+    return store.write(
+        lambda connection: enrolment.redeem(
+            connection,
+            token_hash=token,
+            secret_sha256=f"{number:064d}",
+            new_gateway_id=f"id{number}",
+            new_credential_id=f"agw_{number:08d}",
+            now_ms=MONDAY_MS,
+        )
+    )
+
+
 def test_of_two_tokens_redeemed_at_once_one_succeeds(store: Store) -> None:
-    for number in range(8):
-        store.write(
-            lambda connection, number=number: enrolment.add_token(  # type: ignore[misc]
-                connection,
-                token_hash=f"t{number}",
-                site="north",
-                gateway="gw1",
-                created_by="test",
-                now_ms=MONDAY_MS,
-                expires_ms=MONDAY_MS + 1000,
-            )
-        )
-
-    def redeem(number: int) -> Enrolled | Refused:
-        return store.write(
-            lambda connection: enrolment.redeem(
-                connection,
-                token_hash=f"t{number}",
-                secret_sha256=f"{number:064d}",
-                new_gateway_id=f"id{number}",
-                new_credential_id=f"agw_{number:08d}",
-                now_ms=MONDAY_MS,
-            )
-        )
-
+    tokens = [f"t{number}" for number in range(8)]
+    for one in tokens:
+        add_token(store, one)
     with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(redeem, range(8)))
+        outcomes = list(pool.map(partial(redeemed, store), tokens, range(8)))
     assert sum(isinstance(outcome, Enrolled) for outcome in outcomes) == 1
 
 
@@ -159,31 +166,8 @@ async def test_enrolment_in_parallel_gives_one_credential(home: House) -> None:
 
 
 def test_of_thirty_two_redeems_at_once_exactly_one_succeeds(store: Store) -> None:
-    store.write(
-        lambda connection: enrolment.add_token(
-            connection,
-            token_hash="t",
-            site="north",
-            gateway="gw1",
-            created_by="test",
-            now_ms=MONDAY_MS,
-            expires_ms=MONDAY_MS + 1000,
-        )
-    )
-
-    def redeem(number: int) -> Enrolled | Refused:
-        return store.write(
-            lambda connection: enrolment.redeem(
-                connection,
-                token_hash="t",
-                secret_sha256=f"{number:064d}",
-                new_gateway_id=f"id{number}",
-                new_credential_id=f"agw_{number:08d}",
-                now_ms=MONDAY_MS,
-            )
-        )
-
+    add_token(store, "t")
     with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(redeem, range(32)))
+        outcomes = list(pool.map(partial(redeemed, store, "t"), range(32)))
     assert sum(isinstance(outcome, Enrolled) for outcome in outcomes) == 1
     assert {outcome.why for outcome in outcomes if isinstance(outcome, Refused)} == {enrolment.Refusal.USED}

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from rigs import postgres
 from rigs.web import House, house
@@ -12,6 +13,7 @@ from sqlalchemy import func, select, text
 
 from collector import auth
 from collector.api.live import CHECK_SESSION_S, MOVED_RETRY_MS, RETRY_MS, tell
+from collector.guard import Session
 from collector.ingest import Change
 from collector.live import PAGES_OF_ONE, QUEUE_LENGTH, Live, News, Subscriber, Word
 from collector.store import Store, news
@@ -97,12 +99,18 @@ async def test_one_person_cannot_take_the_room_of_all() -> None:
     assert live.subscribe("dave", {"*"}) is None
 
 
+async def bob(home: House) -> tuple[httpx.AsyncClient, Session]:
+    """Logged in."""
+    home.add_cast()
+    client = await home.log_in("bob")
+    session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
+    assert session is not None
+    return client, session
+
+
 async def test_a_page_whose_place_was_taken_comes_back_later_than_others(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        home.add_cast()
-        client = await home.log_in("bob")
-        session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
-        assert session is not None
+        _, session = await bob(home)
         stream = tell(home.parts, session)
         assert (await anext(stream)).retry == RETRY_MS
         for _ in range(PAGES_OF_ONE):
@@ -114,10 +122,7 @@ async def test_a_page_whose_place_was_taken_comes_back_later_than_others(tmp_pat
 
 async def test_a_session_that_ended_hears_no_more_however_much_there_is_to_tell(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        home.add_cast()
-        client = await home.log_in("bob")
-        session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
-        assert session is not None
+        client, session = await bob(home)
         stream = tell(home.parts, session)
         assert (await anext(stream)).comment == "listening"
         await client.post("/logout", data={"csrf": session.csrf})
@@ -135,10 +140,7 @@ async def test_a_session_that_ended_hears_no_more_however_much_there_is_to_tell(
 
 async def test_a_page_that_leaves_before_the_answer_begins_takes_no_room(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        home.add_cast()
-        client = await home.log_in("bob")
-        session = await home.parts.identities.session(client.cookies[auth.SESSION_COOKIE], touch=False)
-        assert session is not None
+        _, session = await bob(home)
         stream = tell(home.parts, session)
         await stream.aclose()  # type: ignore[attr-defined]  # an async generator
         assert len(home.parts.live) == 0

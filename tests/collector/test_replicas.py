@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -114,6 +114,29 @@ async def test_guesses_at_the_same_moment_are_counted_too(houses: tuple[House, H
     assert sorted(statuses) == [403] * 5 + [429] * 5
 
 
+def at_once(
+    here: Store, there: Store, one: EdgeVoice, other: EdgeVoice
+) -> tuple[Future[Applied], Future[Applied]]:
+    """What becomes of both messages: the first is not committed before the second waits for it."""
+    taken, waited_for = Event(), Event()
+
+    def first(connection: Connection) -> Applied:
+        applied = apply(connection, one.gateway, one.message(2), MONDAY_MS)
+        taken.set()
+        assert waited_for.wait(60)
+        return applied
+
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(here.write, first)
+        assert taken.wait(60)
+        second = pool.submit(there.write, lambda c: apply(c, other.gateway, other.message(2), MONDAY_MS))
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        while not here.read(lambda c: c.execute(waits).scalar_one()):
+            assert not second.done()
+        waited_for.set()
+    return begun, second
+
+
 @pytest.mark.parametrize("heard_before", [False, True])
 def test_a_stream_that_two_gateways_begin_at_two_collectors_at_once_belongs_to_one(
     postgres_url: str, made_database: str, heard_before: bool
@@ -128,25 +151,10 @@ def test_a_stream_that_two_gateways_begin_at_two_collectors_at_once_belongs_to_o
         thief.stream = one.stream
         one.raises(1, "printer-1")
         thief.raises(1, "printer-2")
-        taken, waited_for = Event(), Event()
-
-        def first(connection: Connection) -> Applied:
-            applied = apply(connection, one.gateway, one.message(2), MONDAY_MS)
-            taken.set()
-            assert waited_for.wait(60)
-            return applied
-
-        with ThreadPoolExecutor(2) as pool:
-            begun = pool.submit(here.write, first)
-            assert taken.wait(60)
-            second = pool.submit(there.write, lambda c: apply(c, thief.gateway, thief.message(2), MONDAY_MS))
-            waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            while not here.read(lambda c: c.execute(waits).scalar_one()):
-                assert not second.done()
-            waited_for.set()
-            assert begun.result().answer.verdict == ("behind" if heard_before else "ok")
-            with pytest.raises(StreamRefusedError):
-                second.result()
+        begun, second = at_once(here, there, one, thief)
+        assert begun.result().answer.verdict == ("behind" if heard_before else "ok")
+        with pytest.raises(StreamRefusedError):
+            second.result()
         stream = tables.stream.c
         held = select(stream.gateway_id).where(stream.id == one.stream)
         assert here.read(lambda c: c.execute(held).scalar_one()) == one.gateway.id
@@ -170,24 +178,9 @@ def test_a_uid_that_two_gateways_tell_at_two_collectors_at_once_belongs_to_one(
             voice.sync(here, 0.5)
         uid = one.raises(1, "printer-1")
         thief.rows[uid] = thief.rows.pop(thief.raises(1, "printer-2")) | {"uid": uid}
-        taken, waited_for = Event(), Event()
-
-        def first(connection: Connection) -> Applied:
-            applied = apply(connection, one.gateway, one.message(2), MONDAY_MS)
-            taken.set()
-            assert waited_for.wait(60)
-            return applied
-
-        with ThreadPoolExecutor(2) as pool:
-            begun = pool.submit(here.write, first)
-            assert taken.wait(60)
-            second = pool.submit(there.write, lambda c: apply(c, thief.gateway, thief.message(2), MONDAY_MS))
-            waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            while not here.read(lambda c: c.execute(waits).scalar_one()):
-                assert not second.done()
-            waited_for.set()
-            assert begun.result().quarantined == 0
-            assert second.result().quarantined == 1
+        begun, second = at_once(here, there, one, thief)
+        assert begun.result().quarantined == 0
+        assert second.result().quarantined == 1
         occurrence = tables.occurrence.c
         of_it = select(occurrence.site).where(occurrence.uid == uid)
         assert here.read(lambda c: c.execute(of_it).scalars().all()) == ["north"]
