@@ -12,13 +12,18 @@ from typing import Generic, TypeVar
 I = TypeVar("I")  # noqa: E741  what goes in
 O = TypeVar("O")  # noqa: E741  what comes out
 
+# How often at most more of them are waited for.
+LINGERS = 5
+
 
 class Gathering(Generic[I, O]):
     """``work`` does a batch and returns one outcome for each, in order; one that is an exception is raised to
     its caller alone. When it raises, nothing of the batch was done, and each is tried alone, so that one that
     cannot be done is refused alone; except after ``everybodys``, which would meet each of them.
 
-    A batch weighs at most ``at_most``, or is a single one, and has no ``owner`` twice. A caller that is
+    A batch weighs at most ``at_most``, or is a single one, and has no ``owner`` twice. Who was answered together
+    asks again together: after a batch of several the next one waits for ``linger_s`` while more come in,
+    instead of being the first of them alone. Who comes alone waits for nobody. A caller that is
     cancelled does not cancel the work: the outcome is then unknown.
     """
 
@@ -30,6 +35,7 @@ class Gathering(Generic[I, O]):
         weight: Callable[[I], int] = lambda _: 1,
         owner: Callable[[I], object] = lambda _: object(),
         at_once: int = 1,
+        linger_s: float = 0.0,
         everybodys: tuple[type[Exception], ...] = (),
     ) -> None:
         self._work = work
@@ -37,9 +43,11 @@ class Gathering(Generic[I, O]):
         self._weight = weight
         self._owner = owner
         self._at_once = at_once
+        self._linger_s = linger_s
         self._everybodys = everybodys
         self._waiting: deque[tuple[I, int, asyncio.Future[O]]] = deque()
         self._waiting_weight = 0
+        self._several = False
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, one: I) -> O:
@@ -67,7 +75,11 @@ class Gathering(Generic[I, O]):
 
     async def _work_off(self) -> None:
         while self._waiting:
-            batch = self._batch()
+            await self._linger()
+            if not (batch := self._batch()):
+                # Another one has begun meanwhile, and took them.
+                return
+            self._several = len(batch) > 1
             try:
                 outcomes: Sequence[O | Exception] = await self._work([one for one, _ in batch])
             except self._everybodys as error:
@@ -81,6 +93,17 @@ class Gathering(Generic[I, O]):
                     future.set_exception(outcome)
                 else:
                     future.set_result(outcome)
+
+    async def _linger(self) -> None:
+        if not self._linger_s or not (self._several or len(self._waiting) > 1):
+            return
+        for _ in range(LINGERS):
+            before = len(self._waiting)
+            if self._waiting_weight >= self._at_most:
+                return
+            await asyncio.sleep(self._linger_s)
+            if len(self._waiting) == before:
+                return
 
     async def _alone(self, items: Sequence[I]) -> list[O | Exception]:
         outcomes: list[O | Exception] = []

@@ -32,6 +32,8 @@ from edge_agent import wire
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
 ROWS_AT_ONCE = 1_000
 ROWS_OF_A_SYNC = 4
+# A transaction costs what some ten messages cost: it waits so long for those that come right after each other.
+LINGER_S = 0.001
 # What a part of evidence counts in the quota, in rows.
 ROWS_OF_A_PART = 10
 
@@ -227,6 +229,7 @@ def taking(parts: Parts) -> Taking:
         # Gateways are locked in one order, which begins anew with a second message of one of them.
         owner=lambda sync: sync.gateway.id,
         at_once=_transactions(parts),
+        linger_s=LINGER_S,
         everybodys=DATABASE_AWAY,
     )
 

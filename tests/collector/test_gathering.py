@@ -80,6 +80,44 @@ async def test_a_second_batch_runs_beside_the_first_only_when_it_is_whole() -> N
     assert (await asked, await more) == ([10], [20, 30, 40])
 
 
+async def test_those_who_were_answered_together_are_answered_together_again() -> None:
+    desk = Desk()
+    desk.free.set()
+    gathering: Gathering[int, int] = Gathering(desk.work, at_most=9, linger_s=0.001)
+
+    async def again_and_again(one: int) -> None:
+        for _ in range(4):
+            await gathering(one)
+            for _ in range(one):
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*map(again_and_again, range(4)))
+    assert [sorted(batch) for batch in desk.batches] == [[0, 1, 2, 3]] * 4
+
+
+async def test_a_whole_batch_and_one_that_comes_alone_wait_for_nobody() -> None:
+    desk = Desk()
+    desk.free.set()
+    gathering: Gathering[int, int] = Gathering(desk.work, at_most=2, linger_s=3600.0)
+    assert await ask(gathering, 1, 2) == [10, 20]
+    never: Gathering[int, int] = Gathering(desk.work, at_most=9, linger_s=3600.0)
+    assert [await never(3), await never(4)] == [30, 40]
+    assert desk.batches == [[1, 2], [3], [4]]
+
+
+async def test_what_another_batch_took_while_one_waited_for_more_is_done_once() -> None:
+    desk = Desk()
+    desk.free.set()
+    gathering: Gathering[int, int] = Gathering(desk.work, at_most=3, at_once=2, linger_s=0.05)
+    waits = asyncio.create_task(ask(gathering, 1, 2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert desk.batches == []
+    assert await ask(gathering, 3) == [30]
+    assert await waits == [10, 20]
+    assert desk.batches == [[1, 2, 3]]
+
+
 async def test_one_that_cannot_be_done_is_refused_alone() -> None:
     desk = Desk(bad=2)
     desk.free.set()
