@@ -21,10 +21,11 @@ class Gathering(Generic[I, O]):
     its caller alone. When it raises, nothing of the batch was done, and each is tried alone, so that one that
     cannot be done is refused alone; except after ``everybodys``, which would meet each of them.
 
-    A batch weighs at most ``at_most``, or is a single one, and has no ``owner`` twice. Who was answered together
-    asks again together: after a batch of several the next one waits for ``linger_s`` while more come in,
-    instead of being the first of them alone. Who comes alone waits for nobody. A caller that is
-    cancelled does not cancel the work: the outcome is then unknown.
+    A batch weighs at most ``at_most``, or is a single one, and has no ``owner`` twice. Who was answered
+    together asks again together: after a batch of several the next one waits, ``linger_s`` at a time, as long
+    as more come in, instead of being the first of them alone. Who comes alone waits for nobody.
+
+    A caller that is cancelled does not cancel the work: the outcome is then unknown.
     """
 
     def __init__(

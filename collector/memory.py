@@ -32,3 +32,12 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(RINGS_AFTER)
+    tidy()
+
+
+def tidy() -> None:
+    """Pages of the heap that nobody uses go back, those between others too; half a millisecond. Loading alone
+    leaves 3 MB of them.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

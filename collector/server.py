@@ -241,6 +241,7 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
             failing = False
         # Only a collector that can write is alive, unless the disk is full.
         notify("WATCHDOG=1")
+        memory.tidy()
         await asyncio.sleep(SWEEP_ON_S if changed else SWEEP_EVERY_S)
 
 

@@ -32,7 +32,7 @@ from edge_agent import wire
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
 ROWS_AT_ONCE = 1_000
 ROWS_OF_A_SYNC = 4
-# A transaction costs what some ten messages cost: it waits so long for those that come right after each other.
+# A transaction costs what ten messages cost: it waits so long for those that come right after each other.
 LINGER_S = 0.001
 # What a part of evidence counts in the quota, in rows.
 ROWS_OF_A_PART = 10

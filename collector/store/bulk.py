@@ -6,8 +6,9 @@ Rows are mappings of column names to values as the database keeps them: a docume
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -28,6 +29,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Rows = Sequence[Mapping[str, Any]]
+# What one statement takes: of a message of 500 rows no second and third copy is needed as a whole.
+AT_ONCE = 100
 
 
 class RacedError(Exception):
@@ -38,7 +41,7 @@ def insert(
     connection: Connection,
     table: Table,
     names: tuple[str, ...],
-    rows: Rows,
+    rows: Iterable[Mapping[str, Any]],
     *,
     key: str = "",
     change: tuple[str, ...] = (),
@@ -48,16 +51,23 @@ def insert(
     is new. In the order of ``rows``, and so are the locks. Raises RacedError where a row is there although
     nothing of it may change, or where it has another ``owner``, the name of a column.
     """
-    if rows:
-        statement = _insert(connection.dialect.name, table, names, key, change, owner)
-        if _execute(connection, statement, names, rows) < len(rows):
+    statement = _insert(connection.dialect.name, table, names, key, change, owner)
+    for part in _parts(rows):
+        if _execute(connection, statement, names, part) < len(part):
             raise RacedError(f"a row of {table.name} is there already")
 
 
-def update(connection: Connection, table: Table, key: str, names: tuple[str, ...], rows: Rows) -> None:
+def update(
+    connection: Connection,
+    table: Table,
+    key: str,
+    names: tuple[str, ...],
+    rows: Iterable[Mapping[str, Any]],
+) -> None:
     """``names`` of the rows whose ``key`` is there."""
-    if rows:
-        _execute(connection, _update(connection.dialect.name, table, key, names), (*names, key), rows)
+    statement = _update(connection.dialect.name, table, key, names)
+    for part in _parts(rows):
+        _execute(connection, statement, (*names, key), part)
 
 
 def insert_least(
@@ -148,10 +158,16 @@ def _unindexed(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
     return sign + compiler.process(element.clauses, **more)
 
 
+def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Rows]:
+    left = iter(rows)
+    while part := list(islice(left, AT_ONCE)):
+        yield part
+
+
 def _execute(connection: Connection, statement: str, names: tuple[str, ...], rows: Rows) -> int:
     """How many rows it wrote."""
     if connection.dialect.name == "postgresql":
-        told = [{name: row[name] for name in names} for row in rows]
+        told = [row if len(row) == len(names) else {name: row[name] for name in names} for row in rows]
         return connection.exec_driver_sql(statement, (orjson.dumps(told).decode(),)).rowcount
     if len(names) == 1:
         return connection.exec_driver_sql(statement, [(row[names[0]],) for row in rows]).rowcount

@@ -218,7 +218,7 @@ def save(connection: Connection, told: Iterable[tuple[Mapping[str, Any], str]]) 
     """New or known: all columns of each but its ticket, and that. Raises RacedError where another gateway has
     told one of these uids at this moment.
     """
-    stored = [
+    stored = (
         {
             **values,
             "ticket_id": ticket_id,
@@ -226,7 +226,7 @@ def save(connection: Connection, told: Iterable[tuple[Mapping[str, Any], str]]) 
             "row": document(values["row"]),
         }
         for values, ticket_id in told
-    ]
+    )
     bulk.insert(connection, occurrence, _COLUMNS, stored, key="uid", change=_CHANGING, owner="gateway_id")
 
 

@@ -485,7 +485,9 @@ def test_a_clock_that_is_put_right_while_it_runs_puts_right_what_was_dated_by_it
         reader = httpx.Client(base_url=collector.url, headers={"Authorization": f"Bearer {token}"})
 
         def off_s() -> float:
-            (ticket,) = reader.get("/api/v1/tickets?site=north").raise_for_status().json()["items"]
+            items = reader.get("/api/v1/tickets?site=north").raise_for_status().json()["items"]
+            # The gateway's clock may have one too, until the collector has seen that its own was wrong.
+            (ticket,) = (one for one in items if one["device"] == "printer-1")
             begun = datetime.fromisoformat(ticket["occurred_at"])
             return begun.timestamp() - (MONDAY_MS + raised * MINUTE_MS) / 1000
 
