@@ -307,9 +307,9 @@ class Laws:
     def _unknown_is_not_down(self, now_ms: int) -> None:
         """Promise 6: of a stop that may be over nothing counts as down since it was last known."""
         rows = [row for row in self.world.hub.all_of(tables.occurrence) if row["fault"] in FAULTS]
-        found = self.world.hub.database.write(
-            lambda c: report.downtime(c, SITE, EPOCH_MS, now_ms, By.DEVICE, now_ms)
-        )
+        database = self.world.hub.database
+        with database.spared():
+            found = database.write(lambda c: report.downtime(c, SITE, EPOCH_MS, now_ms, By.DEVICE, now_ms))
         down = {
             item.key: max((one.to_ms for one in item.intervals if one.kind == "down"), default=0)
             for item in found.items
