@@ -222,6 +222,12 @@ class Box:
         self.life = AgentLife(self, belts)
         return self.life
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether its agent is about to find out how something is."""
+        watch = None if self.life is None else self.life.watch
+        return watch is not None and bool(watch.unsettled())
+
     def kill(self, why: str) -> None:
         if self.life is not None and not self.life.dead:
             self.world.tell(f"{self.name} is killed {why}")

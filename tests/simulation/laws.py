@@ -471,7 +471,9 @@ class Laws:
     # --- in the end -------------------------------------------------------------------------------------
 
     def settled(self) -> bool:
-        return all(cursor == head for _, cursor, head in (box.disk.cursor() for box in self.world.boxes))
+        """All is told, and what a message that came late has closed is looked at anew."""
+        told = all(cursor == head for _, cursor, head in (box.disk.cursor() for box in self.world.boxes))
+        return told and not any(box.unsettled for box in self.world.boxes)
 
     def in_the_end(self) -> None:
         self._rightly_opened()
