@@ -272,8 +272,13 @@ def _demand(file: Path, what: str) -> None:
 
 
 def _file_of(settings: Settings) -> Path:
-    if not settings.one_writer:
-        _fail("the database is a PostgreSQL: pg_dump or pg_basebackup is its backup (docs/operations.md)")
+    try:
+        elsewhere = place.postgresql(settings)
+    except OSError as error:
+        _fail(place.unusable(settings.data_dir, error))
+    if elsewhere:
+        dumped = "pg_dump or pg_basebackup is its backup (docs/operations.md)"
+        _fail(f"the database is a PostgreSQL ({elsewhere}): {dumped}")
     return settings.database_file
 
 

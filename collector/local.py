@@ -1,5 +1,6 @@
 """Keeps SQLite to one writing process: a lock on the data directory, and a socket by which commands
-reach its holder.
+reach its holder. In the file of the lock stands which PostgreSQL it is when it is no SQLite: commands are
+not told what the holder was told.
 
 One order is one connection: a line of JSON there, a line of JSON back. The socket lies in the data
 directory (0700) and is 0600; whoever can open it can read the database anyway. Its path goes through a
@@ -52,8 +53,24 @@ class DataDirectory:
         else:
             self.holder = True
 
+    def note(self, database: str) -> None:
+        """For ``noted``; empty when it is SQLite. The holder's to say."""
+        text = database.encode()
+        os.pwrite(self._lock, text, 0)
+        os.ftruncate(self._lock, len(text))
+
     def close(self) -> None:
         os.close(self._lock)
+
+
+def noted(directory: Path) -> str:
+    """The PostgreSQL of the collector that runs, or was started last, on this directory; empty when it is
+    SQLite, or there was none. Raises OSError.
+    """
+    try:
+        return (directory / LOCK_NAME).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def listen(directory: Path) -> socket.socket:

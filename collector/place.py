@@ -29,7 +29,7 @@ def found(settings: Settings, *, makes: bool) -> Iterator[Place]:
     done. Raises ConfigError, OSError; what it gives raises OrderError and UnreachableError too.
     """
     if not settings.one_writer:
-        yield Place(name=f"the database {_shown(settings)}", perform=partial(_directly, settings))
+        yield Place(name=f"the database {shown(settings)}", perform=partial(_directly, settings))
         return
     file, lock = settings.database_file, settings.data_dir / LOCK_NAME
     # A collector that keeps its data in a PostgreSQL has the lock alone here.
@@ -40,6 +40,11 @@ def found(settings: Settings, *, makes: bool) -> Iterator[Place]:
         if not directory.holder:
             name = f"the collector that runs on {settings.data_dir}"
             yield Place(name=name, perform=partial(local.ask, settings.data_dir))
+        elif elsewhere := local.noted(settings.data_dir):
+            raise ConfigError(
+                f"the collector of {settings.data_dir} keeps its data in {elsewhere}: "
+                "give --database-url, or start it first"
+            )
         elif file.exists():
             yield Place(name=f"the database {file}", perform=partial(_directly, settings))
         elif makes:
@@ -58,15 +63,22 @@ def unusable(data_dir: Path, error: OSError) -> str:
     return said
 
 
-def _shown(settings: Settings) -> str:
-    """The address, without what may be secret in it."""
+def postgresql(settings: Settings) -> str:
+    """Which one it is, by the settings or by what is noted in the data directory; empty when it is SQLite.
+    Raises OSError.
+    """
+    return local.noted(settings.data_dir) if settings.one_writer else shown(settings)
+
+
+def shown(settings: Settings) -> str:
+    """The address of a PostgreSQL, without what may be secret in it."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         return make_url(settings.database_url).set(query={}).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
-        return "of database_url"
+        return "database_url"
 
 
 def _no_database(settings: Settings) -> ConfigError:

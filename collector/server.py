@@ -18,7 +18,7 @@ import structlog
 import uvicorn
 from sqlalchemy import Connection
 
-from collector import admin, clock, evidence, local, memory
+from collector import admin, clock, evidence, local, memory, place
 from collector.app import assemble, assemble_parts
 from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
@@ -77,6 +77,7 @@ def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
     try:
         if not directory.holder:
             raise ConfigError(f"data_dir: another collector runs on {settings.data_dir}")
+        _note(directory, settings)
         listener = bind(settings)
         try:
             store = Store.open(settings.database)
@@ -98,6 +99,13 @@ def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
             store.close()
     finally:
         directory.close()
+
+
+def _note(directory: DataDirectory, settings: Settings) -> None:
+    try:
+        directory.note("" if settings.one_writer else place.shown(settings))
+    except OSError as error:
+        raise ConfigError(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}") from error
 
 
 def bind(settings: Settings) -> socket.socket:

@@ -313,8 +313,53 @@ def test_a_collector_on_a_postgresql_takes_orders_through_its_data_directory(
         assert not (tmp_path / "data" / DATABASE_NAME).exists()
     with pytest.raises(subprocess.CalledProcessError) as refused:
         run(tmp_path / "data", "gateway", "add", "north", "gw2")
-    assert "there is no database at " in refused.value.stderr
+    assert f"keeps its data in {url}" in refused.value.stderr
     assert not (tmp_path / "data" / DATABASE_NAME).exists()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def test_a_sqlite_that_was_left_behind_is_not_taken_for_the_postgresql_of_the_collector(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """As after a move: commands without ``--database-url``, which the collector alone was told."""
+    data_dir, old, new = tmp_path / "data", tmp_path / "old.sqlite3", tmp_path / "new.sqlite3"
+    add = ("user", "add", "alice", "--role", "lead", "--site", "*", "--password-stdin")
+    run(data_dir, *add, text=PASSWORD)
+    run(data_dir, "backup", str(old))
+    url = postgres.new_database(postgres_url).replace("andon@", "andon:a-password@")
+    shown = url.replace("a-password", "***")
+
+    def refused(*words: str) -> str:
+        with pytest.raises(subprocess.CalledProcessError) as refusal:
+            run(data_dir, *words, text=PASSWORD)
+        assert refusal.value.output == ""
+        assert refusal.value.stderr.count("\n") == 1
+        return str(refusal.value.stderr)
+
+    dumped = f"the database is a PostgreSQL ({shown}): pg_dump or pg_basebackup is its backup"
+    with collector_program(data_dir, "--database-url", url) as running:
+        running.command("token", "add", "--role", "read", "--site", "*", "--label", "x")
+        assert dumped in refused("backup", str(new))
+        assert dumped in refused("restore", str(old))
+    assert "a-password" not in (data_dir / LOCK_NAME).read_text()
+    before = files(data_dir)
+    for words in (("backup", str(new)), ("restore", str(old))):
+        assert dumped in refused(*words)
+    for words in (add, ("user", "list"), ("token", "add", "--role", "read", "--site", "*", "--label", "y")):
+        assert f"{shown}: give --database-url, or start it first" in refused(*words)
+    assert files(data_dir) == before
+    assert not new.exists()
+    assert run(data_dir, "token", "list", "--database-url", url).split("\t")[1] == "x"
+    # Back to SQLite.
+    with collector_program(data_dir) as running:
+        assert running.command("user", "list") == "alice\tlead\t*\n"
+    run(data_dir, "user", "disable", "alice")
+    run(data_dir, "backup", str(new))
+    run(data_dir, "restore", str(old))
+    assert run(data_dir, "user", "list") == "alice\tlead\t*\n"
 
 
 @pytest.mark.parametrize(
@@ -392,7 +437,7 @@ def test_of_a_closed_data_directory_its_owner_is_named(closed: Path) -> None:
     denied = f"data_dir: {closed} cannot be used: Permission denied"
     assert told == f"{denied}; run this as its owner, {closed.owner()}\n"
     told = refused_like_anybody("backup", "new", COLLECTOR_DATA_DIR=str(closed))
-    assert told == f"{closed}/{DATABASE_NAME} cannot be read: Permission denied\n"
+    assert told == f"{denied}; run this as its owner, {closed.owner()}\n"
 
 
 @pytest.mark.parametrize("broken", ["not a database", "of a later version"])
