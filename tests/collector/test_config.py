@@ -125,6 +125,16 @@ def test_the_directory_of_the_unit_is_the_one_that_commands_look_for() -> None:
     assert f"--data-dir {DATA_DIR}\n" in unit
 
 
+def test_an_order_before_the_first_start_finds_the_directory_of_the_unit() -> None:
+    """systemd makes it with the first start; the lines of the manual do before."""
+    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    folder = f"install -d -m 700 -o andon-collector -g andon-collector {DATA_DIR}\n"
+    steps = ("useradd --system", folder, "systemctl enable --now collector")
+    found = [manual.find(step) for step in steps]
+    assert -1 not in found
+    assert found == sorted(found)
+
+
 def test_sqlite_has_one_writer_and_lies_in_the_data_directory(tmp_path: Path) -> None:
     assert load(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/collector.sqlite3"
     assert load(data_dir=tmp_path).one_writer
