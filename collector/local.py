@@ -28,6 +28,7 @@ from collector.owner import hand_over
 
 MAX_LINE_BYTES = 64 << 10
 ANSWER_WITHIN_S = 30.0
+UNKNOWN = "the collector is of another version than this command and does not know such an order: restart it"
 
 log = structlog.get_logger()
 
@@ -126,7 +127,10 @@ class _Clerk:
         try:
             order = admin.ORDER.validate_json(line)
             answer = await self._perform(order)
-        except (ValidationError, admin.OrderError) as error:
+        except ValidationError:
+            # A command of this version sends what it has checked itself.
+            return {"refused": UNKNOWN}
+        except admin.OrderError as error:
             return {"refused": str(error)}
         except SQLAlchemyError as error:
             log.error("an order of the command line failed", error=str(error))

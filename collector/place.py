@@ -88,10 +88,11 @@ def _no_database(settings: Settings) -> ConfigError:
 
 
 def _directly(settings: Settings, order: admin.AnyOrder) -> admin.Answer:
+    """Upgrades nothing: until the newer collector starts, the older one can."""
     from collector.store import Store, UnusableError, moment
 
     try:
-        store = Store.open(settings.database)
+        store = Store.open(settings.database, upgrade=False)
     except UnusableError as error:
         raise ConfigError(f"{settings.database_name}: {error}") from error
     try:

@@ -53,7 +53,9 @@ class Database(Protocol):
 
 
 class Store:
-    """``sqlite:///PATH`` or ``postgresql://...``; opening it brings its tables to the newest version."""
+    """``sqlite:///PATH`` or ``postgresql://...``; opening it makes its tables, and brings those of an earlier
+    version to the newest.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,10 +65,10 @@ class Store:
         self._reading = Outage("the database cannot be read", "the database can be read again")
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        """Raises UnusableError."""
+    def open(cls, url: str, *, upgrade: bool = True) -> Store:
+        """Without ``upgrade`` tables of an earlier version are refused. Raises UnusableError."""
         try:
-            return cls(Sqlite(url) if url.startswith("sqlite:") else Postgres(url))
+            return cls((Sqlite if url.startswith("sqlite:") else Postgres)(url, upgrade=upgrade))
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
             said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
             raise UnusableError(f"this database cannot be used: {said}") from error

@@ -1,4 +1,6 @@
-"""Brings the tables to the newest version, at every start, from the migrations in this package."""
+"""Brings the tables to the newest version, at every start, from the migrations in this package. There is no
+way back.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,27 @@ LOCK = 0x616E646F6E
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def migrate(connection: Connection, to: str | None = None) -> None:
-    """``to`` the newest version when none is named. Raises ValueError when that cannot be."""
+def migrate(connection: Connection, to: str | None = None, *, upgrade: bool = True) -> None:
+    """``to`` the newest version when none is named. Without ``upgrade`` only where there are no tables yet.
+    Raises ValueError when that cannot be.
+    """
     with connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        if to is not None or _version(connection) != max(known_versions()):
-            _upgrade(connection, to or "head")
+        found, newest = _version(connection), max(known_versions())
+        if found is not None and found not in known_versions():
+            raise ValueError(
+                f"a newer collector made it ({found}; this one knows up to {newest}): "
+                "install that one, or restore a backup from before"
+            )
+        if to is None and found == newest:
+            return
+        if found is not None and not upgrade:
+            raise ValueError(
+                f"it is of an older collector ({found}; this one's is {newest}): "
+                "start the collector, which upgrades it"
+            )
+        _upgrade(connection, to or "head")
 
 
 def known_versions() -> frozenset[str]:

@@ -69,14 +69,14 @@ class Postgres:
 
     shared = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, upgrade: bool = True) -> None:
         address = make_url(url).set(drivername="postgresql+psycopg")
         self._address = address.update_query_dict(
             {name: value for name, value in NETWORK.items() if name not in address.query}
         )
         self._writing = _Side(self._address, "store-writer", WRITERS)
         with self._writing.engine.connect() as connection:
-            migrate(connection)
+            migrate(connection, upgrade=upgrade)
         self._reading = _Side(self._address, "store-reader", READERS)
         for side in (self._writing, self._reading):
             # A migration may take its time; nothing else may.

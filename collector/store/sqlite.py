@@ -47,14 +47,14 @@ class Unit:
 class Sqlite:
     shared = False
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, upgrade: bool = True) -> None:
         name = make_url(url).database
         if not name or name == ":memory:":
             raise ValueError(f"{url}: a file is needed, as in sqlite:////var/lib/andon/collector.db")
         path = Path(name).absolute()
         self._writing = _engine(lambda: _open_writer(path), "BEGIN IMMEDIATE", writers=1)
         with self._writing.connect() as connection:
-            migrate(connection)
+            migrate(connection, upgrade=upgrade)
         # By now each of its files is there under its name, and nothing was confirmed yet.
         _sync_folder(path.parent)
         self._reading = _engine(lambda: _open_reader(path), "BEGIN", writers=0)

@@ -30,8 +30,10 @@ from rigs.collector_program import PASSWORD, SpeakingGateway, collector_program,
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS
 from rigs.wall_clock import WallClock
 from rigs.web import csrf_in
+from sqlalchemy import create_engine, text
 
 from collector.config import DATABASE_NAME, LOCK_NAME, SOCKET_NAME
+from collector.store.migrate import known_versions, migrate
 
 ROOT = Path(__file__).parents[2]
 
@@ -456,6 +458,83 @@ def test_a_database_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path, br
             run(data_dir, *words)
         assert "this database cannot be used" in refused.value.stderr
         assert refused.value.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_start_of_the_collector_upgrades_a_database_and_no_order_does(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """As long as it has not started, the older program can go on with it."""
+    data_dir, older, newest = tmp_path / "data", *sorted(known_versions())[-2:]
+    data_dir.mkdir(mode=0o700)
+    address, flags = f"sqlite:///{data_dir / DATABASE_NAME}", ()
+    if kind == "postgresql":
+        url = postgres.new_database(request.getfixturevalue("postgres_url"))
+        address, flags = url.replace("postgresql:", "postgresql+psycopg:"), ("--database-url", url)
+    engine = create_engine(address)
+
+    def version() -> str:
+        with engine.connect() as connection:
+            return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+
+    with engine.connect() as connection:
+        migrate(connection, older)
+    for words in (("user", "list"), ("token", "add", "--role", "read", "--site", "*", "--label", "x")):
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            run(data_dir, *words, *flags)
+        said = f"it is of an older collector ({older}; this one's is {newest}): start the collector, which"
+        assert said in refused.value.stderr
+        assert refused.value.stderr.count("\n") == 1
+        assert version() == older
+    with collector_program(data_dir, *flags):
+        assert version() == newest
+    assert run(data_dir, "user", "list", *flags) == ""
+    engine.dispose()
+
+
+def test_the_way_back_from_an_upgrade_is_the_backup_from_before(tmp_path: Path) -> None:
+    data_dir, copy = tmp_path / "data", tmp_path / "before.sqlite3"
+    run(data_dir, "user", "add", "alice", "--role", "lead", "--site", "*", "--password-stdin", text=PASSWORD)
+    run(data_dir, "backup", str(copy))
+    with contextlib.closing(sqlite3.connect(data_dir / DATABASE_NAME)) as upgraded:
+        upgraded.execute("UPDATE alembic_version SET version_num = '9999'")
+        upgraded.commit()
+    newest = max(known_versions())
+    for words in (("serve", "--listen", "127.0.0.1:0"), ("user", "list")):
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            run(data_dir, *words)
+        said = (
+            f"a newer collector made it (9999; this one knows up to {newest}): install that one, or restore"
+        )
+        assert said in refused.value.stderr
+        assert refused.value.stderr.count("\n") == 1
+    run(data_dir, "restore", str(copy))
+    assert run(data_dir, "user", "list") == "alice\tlead\t*\n"
+
+
+def test_an_order_of_a_later_command_is_refused_in_one_line_by_the_collector_that_runs(
+    tmp_path: Path,
+) -> None:
+    """Installed, and not restarted yet."""
+    later = """
+import sys
+from typing import Literal
+from pydantic import TypeAdapter
+from collector import admin
+from collector.__main__ import main
+
+class ListVisitors(admin.ListPeople):
+    do: Literal["list-visitors"] = "list-visitors"
+
+admin.ListPeople = ListVisitors
+admin.ORDER = TypeAdapter(ListVisitors)
+main()
+"""
+    with collector_program(tmp_path / "data") as collector:
+        command = [sys.executable, "-c", later, "user", "list", "--data-dir", str(collector.data_dir)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert "does not know such an order: restart it (in the collector that runs on " in done.stderr
 
 
 def test_what_runs_for_months_has_loaded_neither_what_upgrades_nor_what_draws_tables(
