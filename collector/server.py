@@ -102,10 +102,11 @@ def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
 
 
 def _note(directory: DataDirectory, settings: Settings) -> None:
+    """For those who give orders while it is stopped. On a full disk it runs all the same."""
     try:
         directory.note("" if settings.one_writer else place.shown(settings))
     except OSError as error:
-        raise ConfigError(f"data_dir: {settings.data_dir} cannot be used: {error.strerror}") from error
+        log.warning("cannot note which database this is", data_dir=str(directory.path), why=error.strerror)
 
 
 def bind(settings: Settings) -> socket.socket:
