@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from collector import admin, clock, evidence, local, memory, place
 from collector.app import assemble, assemble_parts
+from collector.certificate import Certificate
 from collector.config import ConfigError, Settings
 from collector.local import DataDirectory
 from collector.notify import notify
@@ -91,7 +92,8 @@ def serve(settings: Settings, *, say: Callable[[str], None]) -> None:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  as it was started
         try:
             # uvicorn raises the signal again when it is done; being told to stop is not a failure here.
-            for number in (signal.SIGTERM, signal.SIGINT):
+            # SIGHUP before there is a certificate to load again finds it loaded.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, _ignore)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(_run(settings, store, listener, say))
@@ -161,8 +163,14 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
         notify("STOPPING=1")
         parts.live.close()
 
-    server = Server(loaded(_uvicorn(parts)), listening=listening, leaving=leaving)
+    config = loaded(_uvicorn(parts))
+    certificate = certificate_of(config, settings)
+    server = Server(config, listening=listening, leaving=leaving)
     async with contextlib.AsyncExitStack() as stack:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _load_again, certificate, parts.now_ms)
+        if certificate is not None:
+            reminding = asyncio.create_task(certificate.remind(parts.now_ms), name="certificate")
+            stack.callback(reminding.cancel)
         orders = await local.serve(local.listen(settings.data_dir), _performer(parts, url))
         stack.callback(orders.close)
         if settings.advertise:
@@ -209,6 +217,19 @@ def loaded(config: uvicorn.Config) -> uvicorn.Config:
             f"tls_cert, tls_key: {config.ssl_certfile} and {config.ssl_keyfile} cannot be used: {said}"
         ) from error
     return config
+
+
+def certificate_of(config: uvicorn.Config, settings: Settings) -> Certificate | None:
+    if config.ssl is None or settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(config.ssl, settings.tls_cert, settings.tls_key)
+
+
+def _load_again(certificate: Certificate | None, now_ms: Callable[[], int]) -> None:
+    if certificate is None:
+        log.info("SIGHUP: there is no certificate that could be loaded again")
+    else:
+        certificate.load_again(now_ms())
 
 
 async def _follow(store: Store, shared_clock: clock.Clock) -> None:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ import httpx
 import pytest
 import trustme
 from rigs import postgres
-from rigs.collector_program import PASSWORD, SpeakingGateway, collector_program, run
+from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS
 from rigs.wall_clock import WallClock
 from rigs.web import csrf_in
@@ -575,6 +575,127 @@ def test_tls_with_a_certificate_of_the_sites_own_authority(tmp_path: Path) -> No
         assert "; Secure" in answer.headers["set-cookie"]
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{collector.url}/login")
+
+
+DAYS = timedelta(days=1)
+
+
+class Authority:
+    """Of a site, with the files that a collector was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = trustme.CA()
+        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
+        self.flags = ("--tls-cert", str(self.cert), "--tls-key", str(self.key))
+
+    def issue(self, left: timedelta, *, kind: trustme.KeyType = trustme.KeyType.ECDSA) -> None:
+        """One that is good for so long from now on."""
+        ends = datetime.now(UTC) + left
+        issued = self.ca.issue_cert(
+            "127.0.0.1", "localhost", not_before=ends - 90 * DAYS, not_after=ends, key_type=kind
+        )
+        self.cert.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+        self.key.write_bytes(issued.private_key_pem.bytes())
+
+    def served(self, url: str, *, named: bool) -> bytes:
+        """The certificate as a peer sees it: one that names the server, or one that knows an address."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        # Whoever has both kinds serves the first that the peer can use.
+        context.set_ciphers("ECDHE+aRSA:ECDHE+aECDSA")
+        address = urlsplit(url)
+        with (
+            socket.create_connection((address.hostname, address.port), timeout=30) as link,
+            context.wrap_socket(link, server_hostname="localhost" if named else None) as peer,
+        ):
+            return peer.getpeercert(binary_form=True) or b""
+
+    def on_disk(self) -> bytes:
+        return ssl.PEM_cert_to_DER_cert(
+            self.cert.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----"
+        )
+
+
+def said(collector: CollectorProgram, words: str, times: int = 1) -> dict[str, str]:
+    """The last line of its log with these words, once there are so many."""
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        found = [json.loads(line) for line in collector.log().splitlines() if words in line]
+        if len(found) >= times:
+            line: dict[str, str] = found[-1]
+            return line
+        time.sleep(0.05)
+    raise AssertionError(f"{words!r}: {collector.log()}")
+
+
+@pytest.mark.parametrize("kind", trustme.KeyType)
+def test_a_renewed_certificate_is_served_after_sighup_and_nobody_is_cut_off(
+    tmp_path: Path, kind: trustme.KeyType
+) -> None:
+    site = Authority(tmp_path)
+    site.issue(60 * DAYS, kind=trustme.KeyType.RSA)
+    trusting = ssl.create_default_context()
+    site.ca.configure_trust(trusting)
+    with (
+        collector_program(tmp_path / "data", *site.flags) as collector,
+        httpx.Client(base_url=collector.url, verify=trusting, trust_env=False) as agent,
+    ):
+        agent.get("/healthz").raise_for_status()
+        before = site.on_disk()
+        site.issue(80 * DAYS, kind=kind)
+        assert site.served(collector.url, named=True) == before
+        collector.process.send_signal(signal.SIGHUP)
+        said(collector, "the certificate was loaded again")
+        assert site.on_disk() != before
+        assert site.served(collector.url, named=True) == site.on_disk()
+        assert site.served(collector.url, named=False) == site.on_disk()
+        agent.get("/healthz").raise_for_status()
+        assert httpx.get(f"{collector.url}/healthz", verify=trusting, trust_env=False).is_success
+        assert "ends soon" not in collector.log()
+
+
+def test_a_new_certificate_that_cannot_be_used_leaves_the_old_one_and_says_why(tmp_path: Path) -> None:
+    site = Authority(tmp_path)
+    site.issue(60 * DAYS)
+    before, key = site.on_disk(), site.key.read_bytes()
+    with collector_program(tmp_path / "data", *site.flags) as collector:
+        site.issue(80 * DAYS)
+        site.key.write_bytes(key)
+        refused = "the new certificate cannot be used"
+        for times, why in enumerate(("MISMATCH", "No such file", "PEM"), start=1):
+            if why == "No such file":
+                site.key.unlink()
+            elif why == "PEM":
+                site.key.write_text("-----BEGIN")
+            collector.process.send_signal(signal.SIGHUP)
+            line = said(collector, refused, times)
+            assert why in line["why"], line
+            assert (line["tls_cert"], line["tls_key"]) == (str(site.cert), str(site.key))
+            for named in (True, False):
+                assert site.served(collector.url, named=named) == before
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(-1 * DAYS, "the certificate has ended"), (13 * DAYS, "the certificate ends soon")]
+)
+def test_a_certificate_that_has_ended_or_soon_will_is_named_at_the_start_and_when_it_comes(
+    tmp_path: Path, left: timedelta, words: str
+) -> None:
+    site = Authority(tmp_path)
+    site.issue(left)
+    with collector_program(tmp_path / "data", *site.flags) as collector:
+        line = said(collector, words)
+        assert (line["level"], line["tls_cert"]) == ("warning", str(site.cert))
+        assert abs(datetime.fromisoformat(line["ends"]) - datetime.now(UTC) - left) < timedelta(minutes=5)
+        collector.process.send_signal(signal.SIGHUP)
+        said(collector, words, times=2)
+
+
+def test_sighup_without_a_certificate_ends_nothing(tmp_path: Path) -> None:
+    with collector_program(tmp_path / "data") as collector:
+        collector.process.send_signal(signal.SIGHUP)
+        said(collector, "there is no certificate")
+        assert httpx.get(f"{collector.url}/healthz").is_success
 
 
 CHUNKED = b"POST /api/v1/sync HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -57,6 +57,10 @@ def test_a_program_that_hangs_is_started_again(unit: str) -> None:
     assert "Restart=always" in text
 
 
+def test_a_renewed_certificate_is_loaded_by_systemctl_reload() -> None:
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in (UNITS / "collector.service").read_text()
+
+
 def test_an_adapter_that_is_first_plugged_in_after_the_start_may_be_opened() -> None:
     """Its driver is not loaded before, and then systemd cannot turn the name of its kind into a number."""
     allowed = re.findall(r"^DeviceAllow=(\S+)", (UNITS / "edge-agent.service").read_text(), re.MULTILINE)
