@@ -203,6 +203,7 @@ def _revoke_gateway(connection: Connection, order: RevokeGateway, now_ms: int) -
 
 
 def _add_token(connection: Connection, order: AddToken, now_ms: int) -> Answer:
+    people.lock_labels(connection)
     if any(
         token.label == order.label and token.revoked_ms is None for token in people.api_tokens(connection)
     ):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from collector.store import tables
+
+# Any number will do that nobody else uses; others than those of the migrations and the timers.
+LABELS = 0x616E646F70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,12 @@ def end_session(connection: Connection, id_hash: str) -> None:
 def end_sessions(connection: Connection, name: str) -> None:
     """Of this person."""
     connection.execute(delete(tables.session).where(tables.session.c.user == name))
+
+
+def lock_labels(connection: Connection) -> None:
+    """Until the end of this transaction nobody else looks which labels are free; SQLite has one writer."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(LABELS)))
 
 
 def add_api_token(

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-from rigs.edge_voice import MONDAY_MS
+import threading
 
+from rigs.edge_voice import MONDAY_MS
+from sqlalchemy import Connection
+
+from collector import admin
 from collector.store import Store, audit, figures, people, tables
+from collector.tickets import Role
 
 HASH = "$argon2id$not-a-real-one"
 
@@ -62,6 +67,35 @@ def test_a_token_and_a_line_of_the_audit_are_kept(store: Store) -> None:
     )
     (line,) = store.read(lambda connection: connection.execute(tables.audit.select()).all())
     assert (line.actor, line.action, line.object, line.detail) == ("a", "did", "it", {"how": "well"})
+
+
+def test_of_two_tokens_with_one_label_that_are_made_at_one_moment_one_is_refused(store: Store) -> None:
+    refused: list[str] = []
+
+    def make(connection: Connection, token_id: str) -> None:
+        order = admin.AddToken(
+            id=token_id, secret_sha256="0" * 64, role=Role.READ, sites=["*"], label="screen in the hall"
+        )
+        admin.perform(connection, order, MONDAY_MS, enrolment_hours=24)
+
+    def second() -> None:
+        try:
+            store.write(lambda connection: make(connection, "second00"))
+        except admin.OrderError as error:
+            refused.append(str(error))
+
+    meanwhile = threading.Thread(target=second)
+
+    def first(connection: Connection) -> None:
+        make(connection, "first000")
+        meanwhile.start()
+        # It has to wait for the end of this transaction, or it is done by now.
+        meanwhile.join(1)
+
+    store.write(first)
+    meanwhile.join(30)
+    assert [token.id for token in store.read(people.api_tokens)] == ["first000"]
+    assert "take another label" in refused[0]
 
 
 def test_a_line_of_the_audit_is_written_whatever_somebody_is_called(store: Store) -> None:
