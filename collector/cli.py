@@ -30,6 +30,9 @@ DatabaseUrl = Annotated[
     str | None,
     typer.Option("--database-url", help="postgresql://... instead of SQLite in the data directory."),
 ]
+# Where neither a collector that runs nor a setting says how gateways reach it. Not what it listens on by
+# default: a shell does not know what systemd told the collector.
+UNKNOWN_URL = "https://THE-COLLECTOR:8443"
 SiteList = Annotated[list[str], typer.Option("--site", help="A site; repeat for several; '*' is all.")]
 
 
@@ -49,7 +52,7 @@ def serve(
         bool | None, typer.Option("--allow-plain-http", help="When a proxy in front speaks TLS.")
     ] = None,
     public_url: Annotated[
-        str | None, typer.Option(help="What people type, when a proxy is in front.")
+        str | None, typer.Option(help="What people and gateways type, when that is not HOST:PORT.")
     ] = None,
     advertise: Annotated[
         bool | None, typer.Option("--advertise", help="Let agents find it by --discover.")
@@ -146,8 +149,12 @@ def gateway_add(
     print(f"Enrolment token for {site}/{name}, good once, until {rfc3339(expires_ms)}:")
     print(f"  {one_off}")
     print("On the gateway:")
-    root = url or answer.get("url") or settings.public_url or _own_url(settings)
+    root = url or answer.get("url") or settings.public_url or UNKNOWN_URL
     print(f"  edge-agent enroll {root} {one_off}")
+    if root == UNKNOWN_URL:
+        print("No collector runs that could say its address: put in the name that is in its certificate.")
+    if str(root).startswith("https:"):
+        print("Where its certificate is of a private authority, add --ca-file and the authority's PEM file.")
 
 
 @gateway.command("list")
@@ -343,10 +350,6 @@ def _sites_of(row: dict[str, object]) -> str:
     sites = row["sites"]
     assert isinstance(sites, list)
     return ", ".join(sites)
-
-
-def _own_url(settings: Settings) -> str:
-    return f"{'https' if settings.tls else 'http'}://{settings.listen}"
 
 
 def _settings(**given: object) -> Settings:

@@ -698,6 +698,34 @@ def test_sighup_without_a_certificate_ends_nothing(tmp_path: Path) -> None:
         assert httpx.get(f"{collector.url}/healthz").is_success
 
 
+def test_what_operations_md_installs_prints_a_line_that_works_on_the_gateway(tmp_path: Path) -> None:
+    """Its lines, with another folder and port."""
+    site = Authority(tmp_path)
+    site.issue(60 * DAYS)
+    text = (ROOT / "docs" / "operations.md").read_text()
+    lines = re.findall(r"^(?:install|printf) .*collector\.env.*$", text, re.MULTILINE)
+    script = "\n".join(lines).replace("/etc/andon", str(tmp_path))
+    subprocess.run(["sh", "-euc", f"umask 022\n{script}"], check=True)
+    file = tmp_path / "collector.env"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    told = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    (typed,) = re.findall(r"^sudo -u andon (\S+/)?(edge-agent enroll \S+) enr_.*$", text, re.MULTILINE)
+    with collector_program(tmp_path / "data", environment=told) as collector:
+        printed = collector.command("gateway", "add", "north", "gw1")
+        assert f"\n  {typed[1]} enr_" in printed
+        assert "--ca-file" in printed
+
+
+def test_a_collector_that_does_not_run_cannot_say_its_address(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with collector_program(data_dir):
+        pass
+    printed = run(data_dir, "gateway", "add", "north", "gw1")
+    assert "\n  edge-agent enroll https://THE-COLLECTOR:8443 enr_" in printed
+    assert "No collector runs" in printed
+    assert "127.0.0.1" not in printed
+
+
 CHUNKED = b"POST /api/v1/sync HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
