@@ -105,6 +105,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{given} cannot be read: {error.strerror}") from error
         return given
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, given: str) -> str:
+        """As networks: of one that is not written by its first address uvicorn would take no notice."""
+        parts = [part.strip() for part in given.split(",")] if given.strip() else []
+        return ",".join(str(_network(part)) for part in parts)
+
     @field_validator("timezone")
     @classmethod
     def _timezone_is_known(cls, given: str) -> str:
@@ -201,6 +208,17 @@ def _refuse_unknown_names() -> None:
         known.sort(key=lambda one: SequenceMatcher(None, meant, one).ratio(), reverse=True)
         expected = f"after {ENVIRONMENT_PREFIX} expected {', '.join(known)}"
         raise ConfigError(f"{name} in the environment: no such setting; {expected}")
+
+
+def _network(given: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Raises ValueError. What no address is equal to would make everybody one address, unnoticed."""
+    try:
+        return ipaddress.ip_network(given, strict=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{given!r} is neither an address nor a network; "
+            "expected such as 10.0.0.1 or 10.0.0.0/24, with commas between them"
+        ) from error
 
 
 def _origin(given: str) -> str:

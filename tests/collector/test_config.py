@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from collector import config
 from collector.config import ConfigError, load
@@ -87,6 +88,22 @@ def test_a_certificate_needs_its_key_and_both_must_be_there(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("given", "believed", "others"),
+    [
+        ("10.0.0.1", ["10.0.0.1"], ["10.0.0.2"]),
+        (" 10.0.0.1 , 10.0.0.2", ["10.0.0.1", "10.0.0.2"], ["10.0.0.3"]),
+        ("10.0.0.7/24,fd00::1/64", ["10.0.0.1", "fd00::2"], ["10.0.1.1", "fd00:0:0:1::1"]),
+    ],
+)
+def test_a_proxy_that_is_named_is_one_that_is_believed(
+    given: str, believed: list[str], others: list[str]
+) -> None:
+    hosts = _TrustedHosts(load(trusted_proxies=given).trusted_proxies)
+    assert all(address in hosts for address in believed)
+    assert not any(address in hosts for address in others)
+
+
+@pytest.mark.parametrize(
     ("setting", "value", "says"),
     [
         ("listen", "8420", "HOST:PORT"),
@@ -106,6 +123,12 @@ def test_a_certificate_needs_its_key_and_both_must_be_there(tmp_path: Path) -> N
         ("database_url", "sqlite:////srv/andon.db", "postgresql://"),
         ("database_url", "mysql://andon@db.example/andon", "postgresql://"),
         ("database_url", "sqlite", "postgresql://"),
+        ("trusted_proxies", "10.0.0.0/33", "'10.0.0.0/33' is neither"),
+        ("trusted_proxies", "10.0.0.1;10.0.0.2", "'10.0.0.1;10.0.0.2' is neither"),
+        ("trusted_proxies", "10.0.0.1 10.0.0.2", "with commas between them"),
+        ("trusted_proxies", "10.0.0.1, proxy.example", "'proxy.example' is neither"),
+        ("trusted_proxies", "10.0.0.1,", "'' is neither"),
+        ("trusted_proxies", "*", "'*' is neither"),
         ("log", "loud", "log"),
         ("session_idle_minutes", 0, "session_idle_minutes"),
         ("max_syncs", "many", "max_syncs"),
