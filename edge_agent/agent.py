@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import structlog
 
-from edge_agent import credential, health, transports
+from edge_agent import config, credential, health, transports
 from edge_agent.backoff import Backoff
 from edge_agent.clock import Clock
 from edge_agent.config import ConfigError, Settings
@@ -188,6 +188,7 @@ class _Agent:
                 if found is not None and found != was:
                     why = self._misfit(found, was)
                     if not why:
+                        config.check_ca_file(self.settings.path, self.settings.collector)
                         return found
                 elif was is None:
                     why = "not enrolled yet: edge-agent enroll URL TOKEN"

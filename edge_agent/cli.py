@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pwd
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +23,7 @@ from edge_agent.journal_disk import ballast_at_most
 from edge_agent.journal_file import JournalError
 from edge_agent.provision import discover
 from edge_agent.provision import enroll as enrolment
-from edge_agent.terminal import console
+from edge_agent.terminal import console, say
 from edge_agent.terminal import refuse as _refuse
 
 app = typer.Typer(
@@ -51,6 +55,8 @@ def check(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
     """Validate agent.toml and print what will be read from each bus, and how fast."""
     try:
         settings = config.load(config_file)
+        config.check_ca_file(config_file, settings.collector)
+        _check_as_the_agent(settings)
         enrolled = _enrolled(settings)
     except ConfigError as error:
         _refuse(str(error))
@@ -106,7 +112,7 @@ def enroll(
     if len(words) != (1 if discover_it else 2):
         _refuse("expected: edge-agent enroll URL TOKEN, or: edge-agent enroll --discover TOKEN")
     try:
-        said = config.agent_table(config_file)
+        collector, said = config.own_tables(config_file)
     except ConfigError as error:
         _refuse(str(error))
     kept_in = data_dir or said.data_dir
@@ -129,6 +135,11 @@ def enroll(
         highlight=False,
         soft_wrap=True,
     )
+    if ca_file is not None and collector.ca_file is None:
+        say(
+            f"The agent does not know this authority yet. In {config_file}, under [collector], write: "
+            f"ca_file = {json.dumps(str(ca_file.absolute()))}"
+        )
 
 
 @app.command()
@@ -148,6 +159,31 @@ def journal(config_file: ConfigOption = config.DEFAULT_FILE) -> None:
     recorded_bytes = settings.evidence.max_bytes(disk_bytes)
     for line in journal_view.lines(view, wanted.caps(disk_bytes), ballast_bytes, recorded_bytes):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _check_as_the_agent(settings: Settings) -> None:
+    """What root may read the agent may not. It runs as whoever owns its data. Raises ConfigError."""
+    data_dir = settings.agent.data_dir
+    try:
+        agent = pwd.getpwuid(data_dir.stat().st_uid)
+    except (OSError, KeyError):
+        return
+    if os.geteuid() != 0 or agent.pw_uid == 0:
+        return
+    for key, file in (("", settings.path), ("collector.ca_file: ", settings.collector.ca_file)):
+        if file is not None and not _may_read(agent, file):
+            raise ConfigError(
+                f"{settings.path}: {key}{file} may not be read by {agent.pw_name}, "
+                f"as whom the agent runs: {data_dir} belongs to it"
+            )
+
+
+def _may_read(user: pwd.struct_passwd, file: Path) -> bool:
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    asked = subprocess.run(  # noqa: S603
+        ["/usr/bin/test", "-r", file], user=user.pw_uid, group=user.pw_gid, extra_groups=groups, check=False
+    )
+    return asked.returncode == 0
 
 
 def _enrolled(settings: Settings) -> str:

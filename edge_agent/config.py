@@ -196,11 +196,24 @@ def load(path: Path) -> Settings:
     return _settings(path, file, folders)
 
 
-def agent_table(path: Path) -> AgentTable:
-    """What ``path`` says of the gateway itself, or the defaults without such a file; its buses and profiles
-    are not looked at. Raises ConfigError.
+def check_ca_file(path: Path, collector: CollectorTable) -> None:
+    """Raises ConfigError. No part of ``load``: to watch takes no authority."""
+    try:
+        ssl.create_default_context(cafile=collector.ca_file)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError; a NUL in the name is a ValueError
+        raise ConfigError(
+            f"{path}: collector.ca_file: {collector.ca_file} is not a PEM certificate file: {error}"
+        ) from error
+
+
+def own_tables(path: Path) -> tuple[CollectorTable, AgentTable]:
+    """What ``path`` says of the collector and of the gateway itself, or the defaults without such a file; its
+    buses and profiles are not looked at. Raises ConfigError.
     """
-    return _read(path).agent if os.access(path, os.F_OK) else AgentTable()
+    if not os.access(path, os.F_OK):
+        return CollectorTable(), AgentTable()
+    file = _read(path)
+    return file.collector, file.agent
 
 
 def of_tables(path: Path, tables: Mapping[str, Any], profiles: Profiles, *, opened: bool = True) -> Settings:
@@ -358,12 +371,6 @@ def _check_collector(path: Path, collector: CollectorTable) -> None:
             check_url(collector.url, allow_plain_http=collector.allow_plain_http)
     except AddressError as error:
         raise ConfigError(f"{path}: collector.url: {error}") from error
-    try:
-        ssl.create_default_context(cafile=collector.ca_file)
-    except (OSError, ValueError) as error:  # an SSLError is an OSError; a NUL in the name is a ValueError
-        raise ConfigError(
-            f"{path}: collector.ca_file: {collector.ca_file} is not a PEM certificate file: {error}"
-        ) from error
 
 
 def _bus(path: Path, number: int, table: Mapping[str, Any]) -> BusSettings:

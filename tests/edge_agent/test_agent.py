@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import trustme
 from rigs.ports import wait_until
 from rigs.pty import Line
 from rigs.readings import running
@@ -78,6 +79,34 @@ async def test_whatever_becomes_of_its_credential_it_watches_on_and_says_once_wh
             await wait_until(lambda: times_forwarding() == 2)
             assert not watching.done()
     assert [one["event"] for one in said].count("forwarding as before") == 2
+
+
+async def test_an_authority_that_cannot_be_used_ends_no_watch_and_once_mended_it_forwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "LOOK_FOR_CREDENTIAL_S", 0.01)
+    authority, data_dir = tmp_path / "ca.pem", tmp_path / "data"
+    (tmp_path / "agent.toml").write_text(
+        f'[collector]\nca_file = "{authority}"\n[agent]\ndata_dir = "{data_dir}"\n'
+    )
+    data_dir.mkdir()
+    credential.save(data_dir, enrolled_as("gw-1"))
+
+    def said_of(event: str) -> list[str]:
+        return [one.get("why", "") for one in said if one["event"] == event]
+
+    with capture_logs() as said:
+        async with running(agent.run(config.load(tmp_path / "agent.toml"))) as watching:
+            await wait_until(lambda: bool(said_of("cannot forward: everything is kept here")))
+            authority.write_text("no PEM")
+            await wait_until(lambda: len(said_of("cannot forward: everything is kept here")) == 2)
+            trustme.CA().cert_pem.write_to_path(str(authority))
+            await wait_until(lambda: bool(said_of("forwarding")))
+            assert not watching.done()
+    missing, broken = said_of("cannot forward: everything is kept here")
+    assert f"{tmp_path / 'agent.toml'}: collector.ca_file: {authority} is not" in missing
+    assert "No such file" in missing
+    assert "PEM" in broken
 
 
 def enrolled_as(gateway: str, *, secret: str = "s" * 64) -> Credential:

@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import trustme
 from rigs.collector_program import collector_program
 from typer.testing import CliRunner
 
@@ -129,6 +132,61 @@ def test_a_data_folder_that_may_not_be_read_is_named_with_its_key(tmp_path: Path
     assert refused.returncode == 2
     assert f"{file}: agent.data_dir: {data_dir}" in refused.stderr
     assert "Permission denied" in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read what the agent may not")
+@pytest.mark.parametrize("closed", ["agent.toml", "ca.pem"])
+def test_root_is_told_what_the_agent_may_not_read(closed: str) -> None:
+    # Not below pytest's folders, which are closed to everybody else.
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        data_dir, authority, file = folder / "data", folder / "ca.pem", folder / "agent.toml"
+        data_dir.mkdir()
+        shutil.chown(data_dir, "nobody")
+        trustme.CA().cert_pem.write_to_path(str(authority))
+        file.write_text(
+            f'[collector]\nca_file = "{authority}"\n[agent]\ngateway = "gw-1"\ndata_dir = "{data_dir}"\n'
+        )
+        for one in (authority, file):
+            one.chmod(0o644)
+        sound = CliRunner().invoke(app, ["check", "--config", str(file)])
+        assert sound.exit_code == 0, sound.output
+        (folder / closed).chmod(0o600)
+        refused = CliRunner().invoke(app, ["check", "--config", str(file)])
+    assert refused.exit_code == 2
+    assert f"{folder / closed} may not be read by nobody" in refused.output
+
+
+def test_an_authority_that_cannot_be_used_is_found_by_check(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[collector]\nca_file = "{tmp_path / "ca.pem"}"\n[agent]\ngateway = "gw-1"\n')
+    refused = CliRunner().invoke(app, ["check", "--config", str(file)])
+    assert refused.exit_code == 2
+    assert f"{file}: collector.ca_file: {tmp_path / 'ca.pem'} is not a PEM" in refused.output
+
+
+def test_an_authority_that_only_enrol_was_told_is_one_that_the_agent_has_to_be_told(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key, ca_file = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(ca_file))
+    config_file = tmp_path / "agent.toml"
+    config_file.write_text(f'[agent]\ndata_dir = "{tmp_path / "data"}"\n')
+    with collector_program(
+        tmp_path / "collector", "--tls-cert", str(cert), "--tls-key", str(key)
+    ) as collector:
+        printed = collector.command("gateway", "add", "north", "gw-1")
+        token = next(word for word in printed.split() if word.startswith("enr_"))
+        enroll = ["enroll", collector.url, token, "--ca-file", str(ca_file), "--config", str(config_file)]
+        told = CliRunner().invoke(app, enroll)
+        line = f'ca_file = "{ca_file}"'
+        assert told.exit_code == 0, told.output
+        assert f"In {config_file}, under [collector], write: {line}\n" in told.output
+        config_file.write_text(f"[collector]\n{line}\n{config_file.read_text()}")
+        assert "ca_file" not in CliRunner().invoke(app, enroll).output
 
 
 def test_help_names_every_command() -> None:

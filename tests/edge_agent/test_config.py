@@ -144,7 +144,6 @@ def test_a_site_profile_wins_over_the_shipped_one(folder: Path) -> None:
             ["agent.profiles_dir: /nonexist is not a folder that may be read"],
         ),
         ("[collector]", "[collector", ["not TOML", "line 1"]),
-        ("[agent]", 'ca_file = "/nowhere/ca.pem"\n[agent]', ["collector.ca_file", "/nowhere/ca.pem", "PEM"]),
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_what_was_expected(
@@ -155,6 +154,15 @@ def test_a_mistake_is_named_with_file_key_and_what_was_expected(
     with pytest.raises(ConfigError) as refusal:
         config.load(file)
     for part in [str(file), *expected]:
+        assert part in str(refusal.value)
+
+
+def test_an_authority_that_cannot_be_used_is_named_and_keeps_nothing_from_being_watched(folder: Path) -> None:
+    file = written(folder, GOOD.replace("[agent]", 'ca_file = "/nowhere/ca.pem"\n[agent]'))
+    collector = config.load(file).collector
+    with pytest.raises(ConfigError) as refusal:
+        config.check_ca_file(file, collector)
+    for part in [str(file), "collector.ca_file", "/nowhere/ca.pem", "PEM"]:
         assert part in str(refusal.value)
 
 
