@@ -114,7 +114,7 @@ class Journal:
             make_way: MakeWay = (lambda _: None) if disk is None else disk.make_way
             file = data_dir / FILE
             writer = _Thread(lambda: open_file(file, now_ms=now_ms, make_way=make_way), new_id, caps)
-            await writer
+            await writer.opened()
             if disk is not None:
                 # Where there is no room for that either, changes are refused as on any full disk.
                 with suppress(sqlite3.Error):
@@ -386,6 +386,16 @@ class _Thread(aiosqlite.Connection):
         self._new_id = new_id
         self._caps = caps
         self._ledger: Ledger | None = None
+
+    async def opened(self) -> None:
+        """A refusal comes when the thread has ended (aiosqlite 0.22 waits for that in ``close`` alone): it
+        would else tell an event loop that is gone, and work at a file whose lock is let go.
+        """
+        try:
+            await self
+        except BaseException:
+            await asyncio.to_thread(self._thread.join)
+            raise
 
     async def run(self, work: Callable[[Ledger], T]) -> T:
         return cast(T, await self._execute(self._on_thread, work))  # type: ignore[no-untyped-call] # not typed there

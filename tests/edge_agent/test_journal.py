@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -873,6 +874,22 @@ async def test_a_file_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     async with opened(tmp_path, HandClock()):
         pass
+
+
+async def test_a_journal_that_is_refused_leaves_no_thread_that_would_tell_an_event_loop_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, HandClock()):
+        pass
+    change_file(tmp_path, "PRAGMA user_version = 99")
+    change_file(tmp_path, "CREATE TABLE of_the_future (some TEXT)")
+    before = threading.enumerate()
+    # One that is about to end would sometimes have ended by itself.
+    for _ in range(20):
+        with pytest.raises(JournalError, match="newer agent"):
+            await Journal.open(tmp_path, new_id=ids(), stamp=HandClock().stamp)
+        left = [thread.name for thread in threading.enumerate() if thread not in before]
+        assert not [name for name in left if "asyncio_" not in name]
 
 
 def set_aside(folder: Path) -> list[Path]:
