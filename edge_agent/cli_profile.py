@@ -246,7 +246,10 @@ def schema(
         if not file.exists() or file.read_text(encoding="utf-8") != wanted:
             refuse(f"{file} is not what the models say; run: edge-agent profile schema")
         return
-    file.write_text(wanted, encoding="utf-8")
+    try:
+        file.write_text(wanted, encoding="utf-8")
+    except OSError as error:
+        refuse(f"{file}: cannot be written: {error.strerror}; it belongs to whoever installed the agent")
     say(f"wrote {file}")
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from edge_agent.cli import app
 from edge_agent.config import shipped_profiles
 
+ROOT = Path(__file__).parents[2]
 PROFILES = sorted(shipped_profiles().glob("*.yaml"))
 
 
@@ -53,6 +54,19 @@ def test_every_shipped_profile_is_listed() -> None:
 
 def test_the_schema_file_is_up_to_date() -> None:
     assert CliRunner().invoke(app, ["profile", "schema", "--check"]).exit_code == 0
+
+
+def test_a_schema_that_may_not_be_written_is_refused_in_a_line(tmp_path: Path) -> None:
+    """As an installed agent has it, for a user who did not install it."""
+    installed = tmp_path / "device_profiles"
+    installed.mkdir()
+    (installed / "__init__.py").touch()
+    file = installed / "profile.schema.json"
+    file.touch(mode=0o444)
+    refused = _where_closed_is_closed("profile", "schema", folder=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"{file}: cannot be written: Permission denied")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_enrol_says_which_words_it_wants() -> None:
@@ -207,9 +221,14 @@ def test_the_agent_that_runs_for_months_has_loaded_nothing_that_draws_tables() -
     assert not re.search(r"\| +(rich\.|typer)", done.stderr)
 
 
-def _where_closed_is_closed(*words: str) -> subprocess.CompletedProcess[str]:
-    """Without what lets root read everything."""
+def _where_closed_is_closed(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """In that folder, without what lets root read and write everything."""
     without = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     return subprocess.run(
-        [*without, sys.executable, "-m", "edge_agent", *words], capture_output=True, text=True, timeout=60
+        [*without, sys.executable, "-m", "edge_agent", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
