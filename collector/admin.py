@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 from sqlalchemy import Connection
 
 from collector.auth import PERSON_NAME
-from collector.store import audit, enrolment, people
+from collector.store import audit, enrolment, figures, people
 from collector.store import gateways as gateway_store
 from collector.tickets import EVERY_SITE, Role
 from edge_agent import wire
@@ -164,7 +164,8 @@ def _add_person(connection: Connection, order: AddPerson, now_ms: int) -> Answer
         connection, "user added" if new else "user changed", order.name, _site(order.sites), detail, now_ms
     )
     known = people.person(connection, order.name)
-    return {"new": new, "disabled": known is not None and known.disabled}
+    unheard = sorted({*order.sites} - {EVERY_SITE, *figures.sites(connection, None)})
+    return {"new": new, "disabled": known is not None and known.disabled, "unheard": unheard}
 
 
 def _let_in(connection: Connection, name: str, disabled: bool, now_ms: int) -> Answer:

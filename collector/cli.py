@@ -107,6 +107,8 @@ def user_add(
     if answer["disabled"]:
         done += f"; still disabled, until: collector user enable {name}"
     print(f"{name} ({role}, {', '.join(site)}) {done}.")
+    if (unheard := answer["unheard"]) and isinstance(unheard, list):
+        print(f"No gateway of {', '.join(unheard)} has enrolled yet: is the name right?", file=sys.stderr)
 
 
 @user.command("list")

@@ -21,8 +21,9 @@ from collector.parts import form_of
 from collector.problems import Problem, not_found
 from collector.store import devices as device_store
 from collector.store import figures
+from collector.store import gateways as gateway_store
 from collector.store import tickets as ticket_store
-from collector.store.tickets import State, TicketDetail, TicketFilter, TicketView
+from collector.store.tickets import Page, State, TicketDetail, TicketFilter, TicketView
 from collector.tickets import Acknowledge, Assign, Command, Condition, Note, Reopen, Resolve, Start
 
 router = APIRouter(include_in_schema=False)
@@ -53,11 +54,14 @@ async def handheld(request: Request) -> HTMLResponse:
     site = request.query_params.get("site") or None
     scope = scope_of(actor)
 
-    def read(connection: Connection) -> tuple[list[TicketView], bool, dict[tuple[Condition, str], int]]:
+    def read(
+        connection: Connection,
+    ) -> tuple[list[TicketView], bool, dict[tuple[Condition, str], int], bool]:
         found, more = ticket_store.at_hand(connection, scope, site, limit=HANDHELD_LIMIT, ended=ENDED_SHOWN)
-        return found, more, ticket_store.count_at_hand(connection, scope, site)
+        numbers = ticket_store.count_at_hand(connection, scope, site)
+        return found, more, numbers, bool(found) or gateway_store.is_heard(connection, scope, site)
 
-    found, more, numbers = await parts.store.read_soon(read)
+    found, more, numbers, heard = await parts.store.read_soon(read)
     sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope))
     return page(
         request,
@@ -69,8 +73,17 @@ async def handheld(request: Request) -> HTMLResponse:
         commands=COMMANDS,
         sites=sites,
         site=site,
+        heard=heard,
+        deaf=deaf(scope, site),
         look_again_s=LOOK_AGAIN_S,
     )
+
+
+def deaf(scope: frozenset[str] | None, site: str | None) -> str:
+    """Why an empty list says nothing. Names what was asked for: it may be a name that no site has."""
+    asked = [site] if site else sorted(scope or ())
+    at = f" at {', '.join(asked)}" if asked else ""
+    return f"No gateway reports{at}: what is broken there does not appear here."
 
 
 @router.get("/")
@@ -91,10 +104,13 @@ async def desk(request: Request) -> HTMLResponse:
         text=asked["q"] or None,
     )
     after = request.query_params.get("after") or None
+
+    def read(connection: Connection) -> tuple[Page, bool]:
+        found = ticket_store.find(connection, wanted, after, DESK_LIMIT)
+        return found, bool(found.items) or gateway_store.is_heard(connection, wanted.sites)
+
     try:
-        found = await parts.store.read_soon(
-            lambda connection: ticket_store.find(connection, wanted, after, DESK_LIMIT)
-        )
+        found, heard = await parts.store.read_soon(read)
     except ValueError as error:
         raise Problem(422, "This page of the list is not there any more.", reason="cursor") from error
     sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope_of(actor)))
@@ -108,6 +124,8 @@ async def desk(request: Request) -> HTMLResponse:
         filtered=any(value for name, value in asked.items() if name != "state"),
         states={state.value: words for state, words in STATES.items()} | {HIDDEN: "Hidden"},
         sites=sites,
+        heard=heard,
+        deaf=deaf(wanted.sites, None),
         after=after,
         commands=COMMANDS,
         first=f"/?{urlencode(asked)}",

@@ -84,6 +84,17 @@ def gateways(
     ]
 
 
+def is_heard(connection: Connection, sites: frozenset[str] | None, site: str | None = None) -> bool:
+    """Whether a gateway of these sites speaks: one that is neither silent nor revoked."""
+    asked = select(gateway.c.id).where(
+        gateway.c.last_contact_ms.is_not(None),
+        gateway.c.silent_ms.is_(None),
+        gateway.c.revoked_ms.is_(None),
+        *within(gateway.c.site, sites, site),
+    )
+    return connection.execute(asked.limit(1)).first() is not None
+
+
 def _counted(owner: Column[str], *terms: ColumnElement[bool]) -> ScalarSelect[int]:
     return (
         select(func.count())

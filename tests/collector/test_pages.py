@@ -10,7 +10,7 @@ import httpx
 import pytest
 from rigs.web import House, csrf_in, fields_in, house
 
-from collector import auth
+from collector import admin, auth
 from collector.dating import HOUR_MS
 from collector.pages import render
 from collector.pages.cards import ENDED_SHOWN
@@ -86,12 +86,44 @@ async def test_no_page_has_an_inline_script_or_style_or_a_foreign_address(home: 
 
 async def test_empty_pages_say_that_nothing_is_broken(home: House) -> None:
     client = await home.log_in("alice")
-    assert "Nothing is broken" in (await read(client, "/m")).text
-    assert "Nothing is broken" in (await read(client, "/")).text
-    assert "No ticket fits" in (await read(client, "/?q=nothing")).text
     assert "No gateway yet" in (await read(client, "/gateways")).text
     assert "No device yet" in (await read(client, "/devices")).text
     assert "add a gateway first" in (await read(client, "/downtime")).text
+    await home.sync(await home.enrol())
+    for path in ("/m", "/m?site=north", "/"):
+        page = (await client.get(path)).text
+        assert "Nothing is broken" in page, path
+        assert 'class="shape is-cleared' in page, path
+    assert "No ticket fits" in (await read(client, "/?q=nothing")).text
+
+
+async def test_where_no_gateway_speaks_no_list_says_that_nothing_is_broken(home: House) -> None:
+    """It was never added, never spoke, or was revoked; the site of another does not speak for it."""
+    await home.sync(await home.enrol("south", "gw-south"))
+    bob, erin = await home.log_in("bob"), await home.log_in("erin")
+
+    async def knows(client: httpx.AsyncClient, path: str) -> bool:
+        page = (await client.get(path)).text
+        knows = "Nothing is broken" in page
+        assert ('class="shape is-cleared' in page, 'class="shape is-unknown' in page) == (knows, not knows)
+        assert knows or "No gateway reports" in page
+        return knows
+
+    async def told() -> list[bool]:
+        return [
+            await knows(client, path) for client, path in ((bob, "/m"), (bob, "/"), (erin, "/m?site=north"))
+        ]
+
+    assert await told() == [False] * 3
+    assert "No gateway reports at north" in (await read(bob, "/m")).text
+    gateway = await home.enrol()
+    assert await told() == [False] * 3
+    await home.sync(gateway)
+    assert await told() == [True] * 3
+    home.order(admin.RevokeGateway(site="north", name="gw1"))
+    assert await told() == [False] * 3
+    assert await knows(erin, "/m")
+    assert await knows(erin, "/")
 
 
 async def test_a_date_that_may_be_off_by_over_a_minute_says_so_wherever_it_is_shown(home: House) -> None:

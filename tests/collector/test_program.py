@@ -273,6 +273,24 @@ def test_an_order_that_cannot_be_is_refused_in_one_line(
     assert not (tmp_path / "data").exists(), "what was refused makes nothing"
 
 
+def test_a_person_of_a_site_that_no_gateway_is_of_is_added_with_a_hint(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+
+    def hint(*sites: str) -> str:
+        words = [word for site in sites for word in ("--site", site)]
+        command = [sys.executable, "-m", "collector", "user", "add", "bob", "--role", "lead", *words]
+        command += ["--password-stdin", "--data-dir", str(data_dir)]
+        done = subprocess.run(command, input=PASSWORD, capture_output=True, text=True, check=True, timeout=60)
+        return done.stderr
+
+    assert "No gateway of" not in hint("*")
+    with collector_program(data_dir) as collector:
+        SpeakingGateway(collector, site="north").close()
+        assert "No gateway of" not in hint("*", "north")
+        said = "No gateway of nort, south has enrolled yet: is the name right?\n"
+        assert said in hint("south", "north", "nort")
+
+
 def test_an_order_finds_the_data_of_the_unit_and_says_where_it_went(tmp_path: Path) -> None:
     """As typed in a shell, which knows neither what the unit says nor what collector.env does."""
     environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
