@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
+from markupsafe import escape
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -133,12 +134,20 @@ async def _serve(request: Request, site: str, device: str, order: Order) -> Resp
     if problem.status in (403, 404):
         raise problem
     said = Said(text=problem.detail, tone="bad")
-    return await _one(request, site, device, said=said, status=problem.status)
+    typed = form_of(request) if isinstance(order, TakeOut) else None
+    return await _one(request, site, device, said=said, status=problem.status, typed=typed)
 
 
 async def _one(
-    request: Request, site: str, device: str, *, said: Said | None = None, status: int = 200
+    request: Request,
+    site: str,
+    device: str,
+    *,
+    said: Said | None = None,
+    status: int = 200,
+    typed: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
+    """``typed``: the form of an order that was refused."""
     parts, actor = parts_and_actor(request)
 
     def read(
@@ -156,6 +165,7 @@ async def _one(
     view, tickets, out = await parts.store.read_soon(read)
     if view is None:
         raise not_found(NO_DEVICE)
+    reason = typed.get("text", "") if typed else view.out.reason if view.out else ""
     return page(
         request,
         "device.html",
@@ -166,6 +176,9 @@ async def _one(
         device=device_line(view),
         cards=cards(tickets),
         earlier=[one for one in out if one["ended_ms"] is not None],
+        # As it was, not as texts of devices are shown: it is sent again.
+        reason=escape(reason),
+        chosen=typed.get("hours") if typed else None,
         hours=HOURS,
         may_take_out=actor.role in MAY_TAKE_OUT,
     )

@@ -83,7 +83,7 @@ def deaf(scope: frozenset[str] | None, site: str | None) -> str:
     """Why an empty list says nothing. Names what was asked for: it may be a name that no site has."""
     asked = [site] if site else sorted(scope or ())
     at = f" at {', '.join(asked)}" if asked else ""
-    return f"No gateway reports{at}: what is broken there does not appear here."
+    return f"No gateway reports{at}: what is broken does not appear here."
 
 
 @router.get("/")

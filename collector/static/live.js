@@ -110,6 +110,8 @@ function exchange(part, next) {
   const held = document.activeElement;
   const heldName = part.contains(held) ? held.dataset.focus : null;
   const was = next.outerHTML;
+  // What a command led to is not said of what came after it.
+  if (part.dataset.now !== next.dataset.now) document.querySelector(".said")?.remove();
   const adopted = document.adoptNode(next);
   for (const one of adopted.querySelectorAll("details[data-key]")) {
     const before = part.querySelector(`details[data-key="${CSS.escape(one.dataset.key)}"]`);

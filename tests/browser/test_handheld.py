@@ -553,6 +553,34 @@ def test_an_unplugged_adapter_is_one_card_that_names_what_hangs_on_it(
         expect(page.locator("h1")).to_contain_text("Bus line-3")
 
 
+def test_an_open_page_of_a_device_says_what_it_is_now_and_keeps_what_is_typed(
+    browser: Browser, page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    """Another lead brings it back while this one types a longer reason."""
+    log_in(page, collector, "/devices", name="lea")
+    page.get_by_role("link", name="printer-7").click()
+    page.get_by_label("Take it out of service: why").fill("New head")
+    page.get_by_label("For how long").select_option("4 hours")
+    page.get_by_role("button", name="Out of service").click()
+    expect(page.get_by_text("Nobody is called.", exact=False).first).to_be_visible()
+    expect(page.locator("#state[data-was]")).to_be_visible()
+    expect(page.locator(".said")).to_contain_text("The device was taken out of service.")
+    page.get_by_label("Another reason or end").fill("New head and new belt")
+    page.get_by_label("For how long").select_option("8 hours")
+    for other in opened(browser.new_context(viewport=HANDHELD)):
+        log_in(other, collector, "/devices", name="lea")
+        other.get_by_role("link", name="printer-7").click()
+        other.get_by_role("button", name="Back in service").click()
+        expect(other.get_by_text("The device is back in service.")).to_be_visible()
+    expect(page.locator("#state")).to_contain_text("No fault")
+    expect(page.get_by_text("Nobody is called")).to_have_count(0)
+    expect(page.get_by_role("button", name="Back in service")).to_have_count(0)
+    expect(page.locator("#earlier")).to_contain_text("New head")
+    expect(page.get_by_label("Take it out of service: why")).to_have_value("New head and new belt")
+    page.get_by_role("button", name="Out of service").click()
+    expect(page.locator("#state")).to_contain_text("New head and new belt (lea)")
+
+
 @pytest.mark.parametrize("size", [NARROW, DESK], ids=["phone", "desk"])
 def test_a_lead_takes_a_printer_out_of_service_and_brings_it_back(
     browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, size: ViewportSize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -317,6 +318,37 @@ async def test_a_form_from_before_somebody_else_acted_changes_nothing_and_says_s
     for _ in range(2):
         answer = await alice.post(out, data=again | {"text": "New motor, new belt", "hours": ""})
         assert answer.status_code == 303
+
+
+async def test_what_was_typed_and_chosen_is_there_again_when_it_was_refused(home: House) -> None:
+    await home.ticket()
+    alice, dave = await home.log_in("alice"), await home.log_in("dave")
+    path = "/devices/north/printer-1"
+    out = f"{path}/out-of-service"
+    seen = {
+        name: fields_in((await one.get(path)).text, out) for name, one in (("alice", alice), ("dave", dave))
+    }
+
+    async def refused(fields: dict[str, str]) -> tuple[str, list[str]]:
+        """What is typed and chosen then."""
+        page = await dave.post(out, data=fields)
+        assert page.status_code in (409, 422)
+        typed = re.search(r"<textarea[^>]*>(.*?)</textarea>", page.text, re.DOTALL)
+        assert typed is not None
+        return unescape(typed[1]), re.findall(r'<option value="([^"]*)" selected', page.text)
+
+    assert (await alice.post(out, data=seen["alice"] | {"text": "New head", "hours": "4"})).status_code == 303
+    longer = "New belt & <b>\u200d"
+    typed, chosen = await refused(seen["dave"] | {"text": longer, "hours": "24"})
+    assert (typed, chosen[-1]) == (longer, "24")
+    typed, chosen = await refused(seen["dave"] | {"text": longer, "hours": ""})
+    assert (typed, chosen[-1]) == (longer, "")
+    # The end that it had comes while he types.
+    before = fields_in((await dave.get(path)).text, out)
+    end_ms = home.clock.now_ms() + 4 * 60 * MINUTE_MS
+    home.clock.forward(minutes=241)
+    home.store.write(lambda c: sweep(c, home.clock.now_ms()))
+    assert await refused(before | {"text": longer, "hours": str(end_ms)}) == (longer, [])
 
 
 async def test_a_gateway_is_no_device_so_nobody_can_hide_that_it_is_silent(home: House) -> None:
