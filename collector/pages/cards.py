@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from collector.pages.texts import counted, severity
+from collector.pages.texts import counted, ordinal, severity
 from collector.store.tickets import TicketView
 from collector.tickets import WORK, Ack, Condition, Trigger, Work
 
@@ -88,10 +88,19 @@ class Card:
 
     @property
     def course(self) -> str:
-        """That it comes and goes, in words; empty when it is there all the time, or over."""
-        if not self.view.comes_and_goes:
-            return ""
-        return f"comes and goes, {counted(self.view.count, 'time')} so far"
+        """That it comes and goes or came back, in words; empty when it is there all the time, or over."""
+        if self.view.comes_and_goes:
+            return f"comes and goes, {counted(self.view.count, 'time')} so far"
+        if self.view.returns and self.view.condition is not Condition.CLEARED:
+            return f"came back, {ordinal(self.view.returns + 1)} time"
+        return ""
+
+    @property
+    def since_ms(self) -> int:
+        """From when it is as it is: over, back, or there."""
+        if self.shape == "cleared" and self.view.ended_ms:
+            return self.view.ended_ms
+        return self.view.period_ms if self.view.returns else self.view.occurred_ms
 
     @property
     def late(self) -> bool:
@@ -105,7 +114,7 @@ class Card:
 
 
 def card(view: TicketView) -> Card:
-    if view.condition is Condition.CLEARED:
+    if view.condition is Condition.CLEARED and not view.not_fixed:
         shape, side = "cleared", "Ended"
     elif view.out is not None:
         shape, side = "out", "Out of service"
@@ -138,17 +147,12 @@ def grouped(views: Iterable[TicketView]) -> list[tuple[Group, Sequence[Card]]]:
         if group is Group.ENDED:
             members.sort(key=lambda one: -(one.view.ended_ms or one.view.received_ms))
         else:
-            members.sort(key=lambda one: (SEVERITY_ORDER.get(one.view.severity, 3), one.view.occurred_ms))
+            members.sort(key=lambda one: (SEVERITY_ORDER.get(one.view.severity, 3), one.since_ms))
     return [(group, members) for group, members in found.items() if members]
 
 
-def shapes(views: Iterable[TicketView]) -> Counter[str]:
-    """How many there are of each."""
-    return Counter(one.shape for one in cards(views))
-
-
-def shapes_at_hand(numbers: Mapping[tuple[Condition, str], int]) -> Counter[str]:
-    """The same of what is not shown one by one: by condition and severity, nothing of it hidden or over."""
+def shapes(numbers: Mapping[tuple[Condition, str], int]) -> Counter[str]:
+    """How many there are of each: by condition and severity, nothing of it hidden."""
     found: Counter[str] = Counter()
     for (condition, band), number in numbers.items():
         found["unknown" if condition is Condition.UNKNOWN else band] += number
@@ -165,7 +169,7 @@ def _group(view: TicketView) -> Group:
     is_over = view.condition is Condition.CLEARED
     if view.work in (Work.RESOLVED, Work.CLOSED):
         return Group.ENDED if is_over else Group.OVERRIDDEN
-    if is_over and not (view.reopened and view.work in (Work.NEW, Work.ASSIGNED)):
+    if is_over and not view.not_fixed:
         return Group.CONFIRM
     if view.condition is Condition.UNKNOWN:
         return Group.UNKNOWN

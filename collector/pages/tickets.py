@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from collector import act
 from collector.auth import COMMANDS, scope_of
 from collector.pages import around, evidence
-from collector.pages.cards import ENDED_SHOWN, card, cards, counts, explained, grouped, shapes, shapes_at_hand
+from collector.pages.cards import ENDED_SHOWN, card, cards, counts, explained, grouped, shapes
 from collector.pages.login import safe_path
 from collector.pages.render import Said, page, parts_and_actor, with_said
 from collector.parts import form_of
@@ -58,7 +59,8 @@ async def handheld(request: Request) -> HTMLResponse:
         connection: Connection,
     ) -> tuple[list[TicketView], bool, dict[tuple[Condition, str], int], bool]:
         found, more = ticket_store.at_hand(connection, scope, site, limit=HANDHELD_LIMIT, ended=ENDED_SHOWN)
-        numbers = ticket_store.count_at_hand(connection, scope, site)
+        wanted = TicketFilter(sites=scope, state=State.OPEN, site=site, hidden=False)
+        numbers = ticket_store.count(connection, wanted)
         return found, more, numbers, bool(found) or gateway_store.is_heard(connection, scope, site)
 
     found, more, numbers, heard = await parts.store.read_soon(read)
@@ -67,7 +69,7 @@ async def handheld(request: Request) -> HTMLResponse:
         request,
         "hand_list.html",
         groups=grouped(found),
-        counts=counts(shapes_at_hand(numbers)),
+        counts=counts(shapes(numbers)),
         more=more,
         limit=HANDHELD_LIMIT,
         commands=COMMANDS,
@@ -105,12 +107,17 @@ async def desk(request: Request) -> HTMLResponse:
     )
     after = request.query_params.get("after") or None
 
-    def read(connection: Connection) -> tuple[Page, bool]:
+    # Of all pages of the list, what is there now; what is hidden or closed is not.
+    tells_now = after is None and not hidden and state is not State.CLOSED
+    now = replace(wanted, state=state or State.OPEN, hidden=False)
+
+    def read(connection: Connection) -> tuple[Page, dict[tuple[Condition, str], int], bool]:
         found = ticket_store.find(connection, wanted, after, DESK_LIMIT)
-        return found, bool(found.items) or gateway_store.is_heard(connection, wanted.sites)
+        numbers = ticket_store.count(connection, now) if tells_now else {}
+        return found, numbers, bool(found.items) or gateway_store.is_heard(connection, wanted.sites)
 
     try:
-        found, heard = await parts.store.read_soon(read)
+        found, numbers, heard = await parts.store.read_soon(read)
     except ValueError as error:
         raise Problem(422, "This page of the list is not there any more.", reason="cursor") from error
     sites = await parts.store.read_soon(lambda connection: figures.sites(connection, scope_of(actor)))
@@ -119,7 +126,7 @@ async def desk(request: Request) -> HTMLResponse:
         "desk_list.html",
         here="/",
         cards=cards(found.items),
-        counts=counts(shapes(found.items)) if after is None else [],
+        counts=counts(shapes(numbers)),
         asked=asked,
         filtered=any(value for name, value in asked.items() if name != "state"),
         states={state.value: words for state, words in STATES.items()} | {HIDDEN: "Hidden"},

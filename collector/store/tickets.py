@@ -18,7 +18,7 @@ from collector.store.evidence import Kept
 from collector.store.out_of_service import OutOfService
 from collector.store.tables import gateway, occurrence, ticket, ticket_entry
 from collector.store.tables import out_of_service as out_table
-from collector.tickets import Ack, Condition, Reason, Ticket, Work, word
+from collector.tickets import FOREVER_MS, Ack, Condition, Reason, Ticket, Work, word
 from edge_agent.wire import AGENT_COMPONENT, Severity
 
 MAX_PAGE = 500
@@ -108,6 +108,13 @@ class TicketView:
     comes_and_goes: bool
     # A person said that it is not fixed, and none has resolved it since.
     reopened: bool
+    # When it came back last, by ``returns``; the begin of one that never did.
+    period_ms: int
+
+    @property
+    def not_fixed(self) -> bool:
+        """Reopened, and nobody has begun since: it needs somebody, whatever machines say."""
+        return self.reopened and self.work in NOT_BEGUN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +153,7 @@ class OccurrenceView:
 _OPEN_COURSES = select(occurrence.c.ticket_id, occurrence.c.severities).where(
     among(occurrence.c.ticket_id, "ids"), occurrence.c.open
 )
+NOT_BEGUN = (Work.NEW, Work.ASSIGNED)
 # What happened at the moment of the ticket that is kept with the entry.
 DATED = frozenset({Reason.OPENED, Reason.RETURNED, Reason.CLEARED})
 
@@ -232,15 +240,12 @@ def at_hand(
     return views(connection, shown), len(found) > limit
 
 
-def count_at_hand(
-    connection: Connection, sites: frozenset[str] | None, site: str | None
-) -> dict[tuple[Condition, str], int]:
-    """How many there are of what a handheld shows, by condition and severity, without what has ended."""
-    terms = _conditions(TicketFilter(sites=sites, state=State.OPEN, site=site, hidden=False))
+def count(connection: Connection, wanted: TicketFilter) -> dict[tuple[Condition, str], int]:
+    """How many there are, by condition and severity, without what has ended; but for what is not fixed."""
     found: Counter[tuple[Condition, str]] = Counter()
     for condition, severity, number in connection.execute(
         select(ticket.c.condition, ticket.c.severity, func.count())
-        .where(*terms, ticket.c.condition != Condition.CLEARED.value)
+        .where(*_conditions(wanted), or_(ticket.c.condition != Condition.CLEARED.value, _NOT_FIXED))
         .group_by(ticket.c.condition, ticket.c.severity)
     ):
         found[Condition(condition), Severity.band(severity).word] += number
@@ -361,6 +366,7 @@ def _view(one: Ticket, out: OutOfService | None, comes_and_goes: bool) -> Ticket
         out=out,
         comes_and_goes=comes_and_goes,
         reopened=one.is_reopened,
+        period_ms=one.period_ms,
     )
 
 
@@ -401,6 +407,10 @@ _IS_OUT = (
     .exists()
 )
 HIDDEN = or_(ticket.c.because.is_not(None), ticket.c.waits, _IS_OUT)
+# As ``TicketView.not_fixed``.
+_NOT_FIXED = and_(
+    ticket.c.worked_until_ms == FOREVER_MS, ticket.c.work.in_([work.value for work in NOT_BEGUN])
+)
 _OPEN = ticket.c.closed_ms.is_(None)
 _STATES: dict[State, list[ColumnElement[bool]]] = {
     State.OPEN: [_OPEN],

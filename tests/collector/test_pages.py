@@ -680,5 +680,70 @@ async def test_the_handheld_counts_what_is_there_now_beyond_what_it_lists(home: 
     assert counted((await client.get("/m")).text) == {"stopped": 1, "unknown": 3}
 
 
+async def test_the_desk_counts_all_that_fits_and_not_the_page_that_it_shows(home: House) -> None:
+    gateway = await home.enrol()
+    for number in range(90):
+        gateway.voice.raises(0, f"belt-{number}", severity=30 if number < 70 else 20)
+    over = gateway.voice.raises(0, "belt-x")
+    gateway.voice.clears(over, 0.5)
+    home.clock.forward(minutes=1)
+    await home.sync(gateway)
+    client = await home.log_in("bob")
+    for query, told in {
+        "": {"stopped": 70, "degraded": 20},
+        "?severity=stop": {"stopped": 70},
+        "?q=belt-8": {"degraded": 10, "stopped": 1},
+        "?device=belt-80": {"degraded": 1},
+        "?state=unknown": {},
+        # All; ended and closed ones are not there now.
+        "?state=": {"stopped": 70, "degraded": 20},
+        "?state=closed": {},
+        "?state=hidden": {},
+    }.items():
+        assert counted((await client.get(f"/{query}")).text) == told, query
+
+
+async def test_what_came_back_says_so_and_its_age_is_that_of_the_return(home: House) -> None:
+    gateway = await home.enrol()
+    first = gateway.voice.raises(0)
+    gateway.voice.clears(first, 20)
+    home.clock.forward(minutes=21)
+    await home.sync(gateway)
+    client = await home.log_in("bob")
+    assert "came back" not in words((await client.get("/m")).text).lower()
+    gateway.voice.raises(25)
+    home.clock.forward(minutes=8)
+    await home.sync(gateway)
+    for path in ("/m", f"/m/t/{first}", f"/t/{first}"):
+        shown = words((await client.get(path)).text)
+        assert "Unacknowledged4 min ago" in shown, path
+        assert "Came back, 2nd time" in shown, path
+    assert "came back, 2nd time" in words((await client.get("/")).text)
+
+
+async def test_what_a_lead_reopened_looks_like_what_it_is_and_is_counted(home: House) -> None:
+    gateway = await home.enrol()
+    ticket = gateway.voice.raises(0)
+    gateway.voice.clears(ticket, 1)
+    home.clock.forward(minutes=2)
+    await home.sync(gateway)
+    alice, root = await home.log_in("alice"), f"/m/t/{ticket}"
+
+    async def card() -> tuple[list[str], dict[str, int]]:
+        page = (await alice.get("/m")).text
+        return re.findall(r'<article class="card is-(\w+)', page), counted(page)
+
+    async def tap(name: str) -> None:
+        form = fields_in((await alice.get(root)).text, f"{root}/{name}")
+        assert (await alice.post(f"{root}/{name}", data=form)).status_code == 303
+
+    assert await card() == (["cleared"], {})
+    await tap("reopen")
+    assert await card() == (["stop"], {"stopped": 1})
+    assert counted((await alice.get("/")).text) == {"stopped": 1}
+    await tap("start")
+    assert await card() == (["cleared"], {})
+
+
 def counted(page: str) -> dict[str, int]:
     return {word: int(number) for number, word in re.findall(r"<b>(\d+)</b> ([a-z ]+)</span>", page)}

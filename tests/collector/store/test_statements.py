@@ -16,7 +16,7 @@ from collector.exchange import Sync
 from collector.ingest import apply_all
 from collector.report import By, downtime
 from collector.store import Store, devices, gateways, tables, tickets
-from collector.store.tickets import TicketFilter
+from collector.store.tickets import State, TicketFilter
 from collector.sweep import sweep
 from edge_agent.wire import SyncRequest
 
@@ -107,6 +107,7 @@ def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
     """What each of these costs now."""
     now_ms = MONDAY_MS + int(minute * MINUTE_MS)
     everywhere = TicketFilter(sites=frozenset({"north"}))
+    now = replace(everywhere, state=State.OPEN, site="north", hidden=False)
     cost = {"heartbeat": told(store, voice, minute)}
     uid = voice.raises(minute, "printer-1", "door-open")
     cost["a fault"] = told(store, voice, minute)
@@ -122,7 +123,8 @@ def asked_of(voice: EdgeVoice, store: Store, minute: float) -> dict[str, int]:
         "handheld": lambda connection: tickets.at_hand(
             connection, frozenset({"north"}), "north", limit=50, ended=10
         ),
-        "its counts": lambda connection: tickets.count_at_hand(connection, frozenset({"north"}), "north"),
+        "its counts": lambda connection: tickets.count(connection, now),
+        "counts of a search": lambda connection: tickets.count(connection, replace(now, text="jam")),
         "ticket": lambda connection: tickets.detail(connection, ticket.id),
         "downtime of an hour": lambda connection: downtime(
             connection, "north", now_ms - 60 * MINUTE_MS, now_ms, By.DEVICE, now_ms
