@@ -15,6 +15,9 @@ DAY_S = 24 * HOUR_S
 # Kept as they are: everything else that a reader cannot see, or that turns the reading direction, is shown
 # escaped.
 KEPT = frozenset("\n\t")
+# In emoji and in scripts whose letters join they are part of the text; anywhere else they hide in it.
+JOINERS = frozenset("\u200c\u200d")
+JOINED = frozenset({"Lo", "Mn", "Sk", "So"})
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -23,7 +26,11 @@ def plain(text: str) -> str:
     it is."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_shown(character) for character in text)
+    around = zip(f" {text}", text, f"{text[1:]} ", strict=False)
+    return "".join(
+        one if one in JOINERS and _joins(before) and _joins(after) else _shown(one)
+        for before, one, after in around
+    )
 
 
 def finalize(value: object) -> object:
@@ -123,6 +130,10 @@ def _span(seconds: int) -> str:
     if seconds < DAY_S:
         return f"{seconds // HOUR_S} h {seconds % HOUR_S // MINUTE_S} min"
     return f"{seconds // DAY_S} d {seconds % DAY_S // HOUR_S} h"
+
+
+def _joins(character: str) -> bool:
+    return unicodedata.category(character) in JOINED
 
 
 def _shown(character: str) -> str:

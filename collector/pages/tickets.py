@@ -228,12 +228,19 @@ def _command_route(prefix: str, template: str, name: str) -> Callable[..., objec
     async def command(request: Request, ticket: str) -> Response:
         parts, actor = parts_and_actor(request)
         form = form_of(request)
+        # As it was, not as texts of devices are shown: it is sent again.
+        typed = {name: escape(form.get("text", ""))}
+        try:
+            given = _read(COMMANDS[name], form)
+        except Problem as wrong:
+            said = Said(text=wrong.detail, tone="bad")
+            return await _one(request, ticket, template, prefix, said=said, status=wrong.status, typed=typed)
         version = form.get("version", "")
         outcome = await act.carry_out(
             parts,
             actor,
             ticket,
-            _read(COMMANDS[name], form),
+            given,
             idempotency_key=form.get("key", "")[:128] or None,
             if_match=int(version) if version.isdecimal() and len(version) <= 15 else None,
         )
@@ -242,8 +249,6 @@ def _command_route(prefix: str, template: str, name: str) -> Callable[..., objec
             raise not_found(NO_TICKET)
         if problem is not None:
             said = Said(text=f"{problem.detail} This is how it is now.", tone="bad")
-            # As it was, not as texts of devices are shown: it is sent again.
-            typed = {name: escape(form.get("text", ""))}
             return await _one(
                 request, ticket, template, prefix, said=said, status=problem.status, typed=typed
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -543,8 +544,81 @@ FAINT_TEXTS = """() => {
     const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) faint.push(`${ratio.toFixed(2)} ${words[0].textContent.trim()}`);
   }
+  for (const field of document.querySelectorAll("[placeholder]")) {
+    const style = getComputedStyle(field, "::placeholder");
+    const [bright, dark] = [light(style.color), light(ground(field))].sort((a, b) => b - a);
+    const ratio = (bright + 0.05) / (dark + 0.05);
+    if (ratio < 4.5 || style.opacity < 1) faint.push(`${ratio.toFixed(2)} ${field.placeholder}`);
+  }
   return faint;
 }"""
+
+
+def test_what_a_dark_desk_prints_is_dark_on_white(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    for page in opened(browser.new_context(viewport=DESK, color_scheme="dark")):
+        log_in(page, collector, "/")
+        expect(page.get_by_text("Nothing is broken")).to_be_visible()
+        page.emulate_media(media="print")
+        colours = page.evaluate(
+            "['strong', '.empty'].map(one => getComputedStyle(document.querySelector(one)).color)"
+        )
+        assert colours == ["rgb(18, 22, 28)", "rgb(74, 83, 97)"]
+
+
+def test_a_button_in_a_list_names_its_device_and_a_list_of_devices_keeps_the_focus(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    gateway.voice.watches("printer-7", "printer-8")
+    for name in ("printer-7", "printer-8"):
+        gateway.voice.raises(gateway.minute, name, title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, "/m")
+    for path in ("/m", "/"):
+        page.goto(collector.url + path)
+        for name in ("printer-7", "printer-8"):
+            button = page.get_by_role("button", name=f"Acknowledge Labels are used up, {name}", exact=True)
+            expect(button).to_have_count(1)
+    page.goto(f"{collector.url}/devices")
+    expect(page.locator("#devices[data-was]")).to_be_visible()
+    for link in ("printer-8", "1 open"):
+        page.get_by_role("link", name=link).last.focus()
+        gateway.voice.raises(gateway.minute, "printer-7", link.replace(" ", "-"))
+        gateway.sync()
+        expect(page.get_by_text(f"{2 if link == 'printer-8' else 3} open")).to_be_visible()
+        expect(page.get_by_role("link", name=link).last).to_be_focused()
+
+
+def test_the_days_of_a_week_do_not_run_into_each_other_on_a_handheld(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    log_in(page, collector, "/downtime")
+    page.get_by_role("link", name="7 days").click()
+    boxes = page.evaluate(
+        """[...document.querySelectorAll(".axis text")].filter(one => one.getClientRects().length)
+          .map(one => one.getBoundingClientRect()).map(box => [box.left, box.right])"""
+    )
+    assert len(boxes) > 2
+    assert all(left[1] + 4 <= right[0] for left, right in pairwise(boxes))
+
+
+def test_a_text_that_is_read_from_the_right_ends_on_the_left(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    arabic = "\u0627\u0646\u062a\u0647\u0649 \u0627\u0644\u0648\u0631\u0642."
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title=arabic, advice=arabic)
+    gateway.sync()
+    log_in(page, collector, f"/m/t/{ticket}")
+    page.get_by_label("Note for those who come after").fill(arabic)
+    page.get_by_role("button", name="Add note").click()
+    expect(page.locator(".note")).to_be_visible()
+    for path, what in ((f"/m/t/{ticket}", "h1, .advice, .note"), ("/m", "h3 a"), ("/", "a.row")):
+        page.goto(collector.url + path)
+        directions = page.evaluate(
+            "what => [...document.querySelectorAll(what)].map(one => getComputedStyle(one).direction)", what
+        )
+        assert set(directions) == {"rtl"}, path
 
 
 @pytest.mark.parametrize("size", [NARROW, DESK], ids=["phone", "desk"])

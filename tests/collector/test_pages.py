@@ -438,6 +438,20 @@ async def test_what_was_typed_is_there_again_when_it_was_refused(home: House) ->
         assert f'data-address="{root}"' in answer.text, "not that of the command: nobody can get it"
 
 
+async def test_a_note_of_spaces_is_refused_on_its_ticket(home: House) -> None:
+    ticket = await home.ticket()
+    bob = await home.log_in("bob")
+    for root in (f"/t/{ticket}", f"/m/t/{ticket}"):
+        form = fields_in((await bob.get(root)).text, f"{root}/note")
+        answer = await bob.post(f"{root}/note", data=form | {"text": "  \n "})
+        assert answer.status_code == 422
+        assert "A note needs some words." in answer.text
+        assert f'data-address="{root}"' in answer.text
+        assert f'action="{root}/note"' in answer.text
+    gone = await bob.post(f"/t/{'0' * 32}/note", data=form | {"text": " "})
+    assert gone.status_code == 404
+
+
 async def test_only_what_is_watched_has_a_page_to_go_to(home: House) -> None:
     gateway = await home.enrol()
     tickets = [

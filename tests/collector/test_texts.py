@@ -71,9 +71,26 @@ def test_coverage_never_rounds_up_to_all() -> None:
 @given(st.text())
 def test_whatever_a_string_holds_nothing_in_it_is_hidden(text: str) -> None:
     shown = texts.plain(text)
-    assert all(character.isprintable() or character in "\n\t" or character.isspace() for character in shown)
+    seen = [one for one in shown if one not in texts.JOINERS]
+    assert all(character.isprintable() or character in "\n\t" or character.isspace() for character in seen)
     assert not set(shown) & set("\u200b\u202e\u2066\x00\x1b\ufeff")
     assert texts.plain(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\U0001f469\u200d\U0001f527", None),
+        ("\U0001f469\U0001f3fd\u200d\u2708\ufe0f", None),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),
+        ("ad\u200dmin", "ad\\u200dmin"),
+        ("\u00e9\u200c\u00e9", "\u00e9\\u200c\u00e9"),
+        ("\u062e\u200d", "\u062e\\u200d"),
+        ("\u062e\u200d\u200c\u062e", "\u062e\\u200d\\u200c\u062e"),
+    ],
+)
+def test_joiners_are_kept_where_they_join_and_shown_where_they_hide(text: str, shown: str | None) -> None:
+    assert texts.plain(text) == (text if shown is None else shown)
 
 
 def test_places_may_break_after_each_level_and_are_escaped() -> None:
