@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -58,6 +60,11 @@ class DeviceLine:
     word: str
 
     @property
+    def state(self) -> str:
+        """As in DEVICE_ORDER."""
+        return "ok" if self.shape == "cleared" else self.shape
+
+    @property
     def tickets(self) -> list[tuple[State, int, str]]:
         """(state, number, words): what is resolved is no fault any more, but its ticket is still open."""
         resolved = self.view.resolved_tickets
@@ -83,16 +90,34 @@ async def devices(request: Request) -> HTMLResponse:
     parts, actor = parts_and_actor(request)
     found = await parts.store.read_soon(lambda connection: device_store.devices(connection, scope_of(actor)))
     lines = [device_line(view) for view in found]
-    shapes = [line.shape for line in lines]
-    words = {line.shape: line.word for line in lines}
-    order = ["cleared" if state == "ok" else state for state in DEVICE_ORDER]
+    asked = request.query_params.get("state", "")
+    state = asked if asked in DEVICE_ORDER else ""
+    shown = [line for line in lines if state in ("", line.state)]
     return page(
         request,
         "devices.html",
         here="/devices",
-        devices=lines,
-        counts=[(shape, words[shape].lower(), shapes.count(shape)) for shape in order if shape in words],
+        devices=sorted(shown, key=_ends) if state == "out" else shown,
+        counts=device_counts(lines),
+        state=state,
     )
+
+
+def device_counts(lines: Sequence[DeviceLine]) -> list[tuple[str, str, str, int]]:
+    """(state, shape, word, number), without those that there are none of."""
+    first = {line.state: line for line in reversed(lines)}
+    numbers = Counter(line.state for line in lines)
+    return [
+        (state, first[state].shape, first[state].word.lower(), numbers[state])
+        for state in DEVICE_ORDER
+        if state in first
+    ]
+
+
+def _ends(line: DeviceLine) -> float:
+    """When it is back by itself: the next one first, the ones that somebody has to bring back last."""
+    out = line.view.out
+    return out.until_ms if out and out.until_ms else math.inf
 
 
 @router.get("/devices/{site}/{device}")

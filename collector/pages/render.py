@@ -73,6 +73,7 @@ class Renderer:
             "rfc3339": rfc3339,
             "exact": lambda ms: texts.exact(ms, zone),
             "age": lambda ms: texts.age(ms, now_ms()),
+            "ahead": lambda ms: texts.ahead(ms, now_ms()),
             "counted": texts.counted,
             "duration": texts.duration,
             "span": texts.span,

@@ -57,6 +57,12 @@ def age(ms: int, now_ms: int) -> str:
     return f"{_span(seconds)} ago"
 
 
+def ahead(ms: int, now_ms: int) -> str:
+    """In two units at most; what is over is due now."""
+    seconds = max(0, ms - now_ms) // 1000
+    return f"in {_span(seconds)}" if seconds else "now"
+
+
 def duration(ms: int) -> str:
     """0 s, 42 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
     seconds = max(0, ms) // 1000

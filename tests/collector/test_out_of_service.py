@@ -351,6 +351,36 @@ async def test_what_was_typed_and_chosen_is_there_again_when_it_was_refused(home
     assert await refused(before | {"text": longer, "hours": str(end_ms)}) == (longer, [])
 
 
+async def test_what_is_out_is_a_list_by_when_it_is_back(home: House) -> None:
+    gateway = await home.enrol()
+    gateway.voice.watches(*(f"belt-{number}" for number in range(6)))
+    await home.sync(gateway)
+    alice = await home.log_in("alice")
+    for number, hours in ((0, ""), (1, "8"), (3, "1"), (4, "4")):
+        action = f"/devices/north/belt-{number}/out-of-service"
+        form = fields_in((await alice.get(f"/devices/north/belt-{number}")).text, action)
+        assert (await alice.post(action, data=form | {"text": "x", "hours": hours})).status_code == 303
+    home.clock.forward(minutes=20)
+
+    async def listed(query: str) -> list[str]:
+        page = (await alice.get(f"/devices{query}")).text
+        assert 'href="/devices?state=out"' in page
+        return re.findall(r'href="/devices/north/(belt-\d)"', page)
+
+    assert await listed("") == [f"belt-{number}" for number in range(6)]
+    assert await listed("?state=nonsense") == await listed("")
+    assert await listed("?state=ok") == ["belt-2", "belt-5"]
+    assert await listed("?state=stop") == []
+    assert await listed("?state=out") == ["belt-3", "belt-4", "belt-1", "belt-0"]
+    shown = (await alice.get("/devices?state=out")).text
+    assert re.findall(r", (back in [^:<]+|until somebody[^<]+)", shown) == [
+        "back in 40 min",
+        "back in 3 h 40 min",
+        "back in 7 h 40 min",
+        "until somebody brings it back",
+    ]
+
+
 async def test_a_gateway_is_no_device_so_nobody_can_hide_that_it_is_silent(home: House) -> None:
     gateway = await home.enrol()
     gateway.voice.watches("printer-1")
