@@ -1,5 +1,6 @@
 // Keeps a page right without reloading it: listens for changes and fetches what the page shows anew.
 // Only elements with data-live and an id are exchanged, so that what a person is typing stays.
+// Sends what a person commands, and shows the page that answers it: without an answer the page stays.
 
 const PAUSE_MS = 150;
 const SPREAD_MS = 250;
@@ -13,10 +14,12 @@ const SILENT_MS = 40_000;
 const LOOK_MS = 5000;
 // A command whose answer does not come may be sent again: its key makes that harmless.
 const SENT_FOR_MS = 20_000;
+const NOT_SENT = "Not sent: no connection. Tap again.";
+// What a proxy answers when the collector is away (502, 504), and the collector when its database is (503).
+const AWAY = [502, 503, 504];
 
-// A command that was refused shows the page at the address of the command, which cannot be asked for.
-const address = document.body.dataset.address ?? location.pathname + location.search;
-const sign = document.querySelector("[data-link-state]");
+let link = ["", ""];
+let commands = 0;
 let running = false;
 let again = false;
 let timer = 0;
@@ -52,19 +55,29 @@ function leaving() {
 }
 
 function show(state, words) {
+  link = [state, words];
+  const sign = document.querySelector("[data-link-state]");
   if (!sign) return;
   sign.dataset.state = state;
   sign.textContent = words;
 }
 
+// A command that was refused shows the page at the address of the command, which cannot be asked for.
+function address() {
+  const { pathname, search } = new URL(document.body.dataset.address ?? location.href, location.origin);
+  return pathname + search;
+}
+
 async function refresh() {
+  if (!document.querySelector("[data-live]")) return;
   if (running || touching) {
     again = true;
     return;
   }
   running = true;
+  const before = commands;
   try {
-    const answer = await fetch(address, {
+    const answer = await fetch(address(), {
       headers: { "X-Live": "1", Accept: "text/html" },
       // Handhelds live long: browsers before 2022 do without.
       signal: AbortSignal.timeout?.(ANSWER_WITHIN_MS),
@@ -74,7 +87,8 @@ async function refresh() {
       return;
     }
     const text = await answer.text();
-    if (!answer.ok || leaving()) return;
+    // What was asked for before a command does not know of it.
+    if (!answer.ok || leaving() || commands !== before) return;
     if (touching) {
       again = true;
       return;
@@ -82,7 +96,8 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
       const next = fresh.getElementById(part.id);
-      if (next && next.outerHTML !== part.dataset.was) exchange(part, next);
+      const was = next?.outerHTML;
+      if (next && was !== part.dataset.was) exchange(part, next).dataset.was = was;
     }
     // Who types sees what changes meanwhile; the form that they send says so.
     for (const mine of document.querySelectorAll("form[action] input[name=version]")) {
@@ -109,7 +124,6 @@ function catchUp() {
 function exchange(part, next) {
   const held = document.activeElement;
   const heldName = part.contains(held) ? held.dataset.focus : null;
-  const was = next.outerHTML;
   // What a command led to is not said of what came after it.
   if (part.dataset.now !== next.dataset.now) document.querySelector(".said")?.remove();
   const adopted = document.adoptNode(next);
@@ -117,9 +131,13 @@ function exchange(part, next) {
     const before = part.querySelector(`details[data-key="${CSS.escape(one.dataset.key)}"]`);
     if (before) one.open = before.open;
   }
-  adopted.dataset.was = was;
+  for (const said of part.querySelectorAll("form > .said")) {
+    const action = CSS.escape(said.parentElement.getAttribute("action"));
+    adopted.querySelector(`form[action="${action}"]`)?.append(said);
+  }
   part.replaceWith(adopted);
   if (heldName) adopted.querySelector(`[data-focus="${CSS.escape(heldName)}"]`)?.focus();
+  return adopted;
 }
 
 function soon() {
@@ -176,29 +194,90 @@ addEventListener("pageshow", (shown) => {
 addEventListener("online", soon);
 
 // What a command led to is said once, not again at every reload.
-history.replaceState(null, "", address + location.hash);
+history.replaceState(null, "", address() + location.hash);
 
 // One tap is one command: a second tap on the same form does nothing.
 document.addEventListener("submit", (sent) => {
   const form = sent.target;
-  if (form.dataset.sent) {
-    sent.preventDefault();
+  // To log out is not for here: what was on the page must not stay.
+  if (form.method !== "post" || !form.closest("main")) return;
+  sent.preventDefault();
+  if (!form.dataset.sent) send(form, sent.submitter);
+});
+
+async function send(form, button) {
+  const words = button?.innerHTML;
+  const told = post(form);
+  commands += 1;
+  form.dataset.sent = "1";
+  form.querySelector(".said")?.remove();
+  if (button?.dataset.busy) {
+    button.disabled = true;
+    button.textContent = button.dataset.busy;
+  }
+  const answer = await told;
+  if (answer?.redirected && answer.url.pathname !== location.pathname) {
+    location.assign(answer.url);
     return;
   }
-  if (form.method === "post") {
-    form.dataset.sent = "1";
-    const button = sent.submitter?.dataset.busy ? sent.submitter : null;
-    const words = button?.innerHTML;
-    if (button) setTimeout(() => { button.disabled = true; button.textContent = button.dataset.busy; });
-    setTimeout(() => {
-      delete form.dataset.sent;
-      if (button) {
-        button.disabled = false;
-        button.innerHTML = words;
-      }
-      soon();
-    }, SENT_FOR_MS);
+  delete form.dataset.sent;
+  if (!answer) {
+    if (button) {
+      button.disabled = false;
+      button.innerHTML = words;
+    }
+    sayNotSent(form);
+  // The answer to another command that is under way will show what became of this one too.
+  } else if (!answer.redirected || !leaving()) turnTo(answer.page);
+  soon();
+}
+
+// Nothing when no answer came, or none of the collector itself.
+async function post(form) {
+  const patience = new AbortController();
+  const end = setTimeout(() => patience.abort(), SENT_FOR_MS);
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST",
+      headers: { Accept: "text/html" },
+      body: new URLSearchParams(new FormData(form)),
+      signal: patience.signal,
+    });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (AWAY.includes(answer.status)) return null;
+    return { page, redirected: answer.redirected, url: new URL(answer.url) };
+  } catch {
+    return null;
+  } finally {
+    clearTimeout(end);
   }
+}
+
+function sayNotSent(form) {
+  const said = document.createElement("p");
+  said.className = "said bad";
+  said.setAttribute("role", "alert");
+  said.textContent = NOT_SENT;
+  form.append(said);
+  // Nor does the stream hear anything, and may not know it yet.
+  if (!stream) return;
+  rest();
+  listen();
+}
+
+function turnTo(page) {
+  exchange(document.body, page.body);
+  document.title = page.title;
+  // A refusal may be told on another page: that of the ticket instead of the list.
+  if (address() !== location.pathname + location.search) history.pushState(null, "", address());
+  show(...link);
+  // Good news shows where the tap was.
+  document.querySelector(".said.bad, .said.warn")?.scrollIntoView();
+  document.dispatchEvent(new CustomEvent("andon:fresh"));
+}
+
+addEventListener("popstate", () => {
+  if (address() !== location.pathname + location.search) location.reload();
 });
 
 // Some parts show what no ticket tells, such as when a gateway was last heard.

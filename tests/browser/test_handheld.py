@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect
 from rigs.browser import chromium
 from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
+from rigs.ports import free_port
 
 # Generous: other tests share the machine. Nothing waits longer than it has to.
 PATIENCE_MS = 45_000
@@ -23,6 +25,7 @@ SMALL_DESK: ViewportSize = {"width": 1280, "height": 800}
 LEAST_TARGET_PX = 48
 # Of the pages that are made for a desk, on a handheld.
 LEAST_DESK_TARGET_PX = 44
+NOT_SENT = "Not sent: no connection. Tap again."
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202egnp'
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -34,11 +37,15 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
+def add_person(data_dir: Path, name: str, role: str) -> None:
+    run(data_dir, "user", "add", name, "--role", role, "--site", "*", "--password-stdin", text=PASSWORD)
+
+
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[CollectorProgram]:
     data_dir = tmp_path / "data"
     for name, role in (("bob", "technician"), ("lea", "lead")):
-        run(data_dir, "user", "add", name, "--role", role, "--site", "*", "--password-stdin", text=PASSWORD)
+        add_person(data_dir, name, role)
     with collector_program(data_dir) as started:
         yield started
 
@@ -267,7 +274,7 @@ def test_each_form_that_was_sent_waits_for_its_own_answer(
     log_in(page, collector, "/m")
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
     # None of them gets an answer.
-    page.evaluate("document.addEventListener('submit', (sent) => sent.preventDefault())")
+    page.route("**/acknowledge", lambda _: None)
     buttons = {
         ticket: page.locator(f"[data-ticket='{ticket}'] form[action$=acknowledge] button")
         for ticket in (first, second)
@@ -284,6 +291,66 @@ def test_each_form_that_was_sent_waits_for_its_own_answer(
     expect(buttons[second]).to_be_disabled()
     page.clock.run_for(10_000)
     expect(buttons[second]).to_be_enabled()
+    expect(page.get_by_text(NOT_SENT)).to_have_count(2)
+
+
+def test_what_is_sent_without_a_connection_stays_on_the_page_until_it_is_sent_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}")
+    add_person(tmp_path / "data", "bob", "technician")
+    context = browser.new_context(viewport=HANDHELD)
+    context.set_default_timeout(PATIENCE_MS)
+    listed, opened = context.new_page(), context.new_page()
+    with collector_program(tmp_path / "data", *listen) as collector:
+        gateway = SpeakingGateway(collector)
+        ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+        gateway.sync()
+        gateway.close()
+        log_in(listed, collector, "/m")
+        expect(listed.get_by_text("Live", exact=True)).to_be_visible()
+        opened.goto(f"{collector.url}/m/t/{ticket}")
+        opened.get_by_label("Note for those who come after").fill("New roll,\nhead cleaned.")
+    listed.get_by_role("button", name="Acknowledge").click()
+    expect(listed.get_by_text(NOT_SENT)).to_be_visible()
+    opened.get_by_role("button", name="Add note").click()
+    expect(opened.get_by_text(NOT_SENT)).to_be_visible()
+    expect(opened.get_by_label("Note for those who come after")).to_have_value("New roll,\nhead cleaned.")
+    with collector_program(tmp_path / "data", *listen):
+        expect(listed.get_by_text("Live", exact=True)).to_be_visible()
+        listed.get_by_role("button", name="Acknowledge").click()
+        expect(listed.locator("article")).to_contain_text("bob has seen it")
+        opened.get_by_role("button", name="Add note").click()
+        expect(opened.locator("#history .note")).to_have_text("New roll,\nhead cleaned.")
+        expect(opened.get_by_label("Note for those who come after")).to_have_value("")
+        for page in (listed, opened):
+            expect(page.get_by_text(NOT_SENT)).to_have_count(0)
+        context.close()
+
+
+def test_a_collector_that_hangs_is_noticed_by_who_sends_something_and_what_is_sent_again_is_done_once(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    page.clock.install()
+    log_in(page, collector, f"/m/t/{ticket}")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.get_by_label("Note for those who come after").fill("New roll.")
+    collector.process.send_signal(signal.SIGSTOP)
+    try:
+        page.get_by_role("button", name="Add note").click()
+        expect(page.get_by_text("Sending ...")).to_be_visible()
+        page.clock.fast_forward(20_000)
+        expect(page.get_by_text(NOT_SENT)).to_be_visible()
+        expect(page.get_by_text("Live", exact=True)).to_have_count(0)
+    finally:
+        collector.process.send_signal(signal.SIGCONT)
+    page.get_by_role("button", name="Add note").click()
+    expect(page.locator("#history .note")).to_have_text("New roll.")
+    expect(page.get_by_label("Note for those who come after")).to_have_value("")
+    page.reload()
+    expect(page.locator("#history .note")).to_have_count(1)
 
 
 COUNT_NEWS = """() => {
