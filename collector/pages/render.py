@@ -110,6 +110,7 @@ def page(
         "address": address_of(request),
         "said": said or said_by(request),
         "look_again_s": 0,
+        "now_ms": parts_of(request).now_ms(),
         "may": lambda command: may(actor, command),
     }
     return HTMLResponse(renderer_of(request).text(template, given | context), status_code=status)

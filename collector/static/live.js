@@ -94,6 +94,15 @@ async function refresh() {
       return;
     }
     const fresh = new DOMParser().parseFromString(text, "text/html");
+    const { person, now } = fresh.body.dataset;
+    // What stands in front may answer with a page of its own.
+    if (!person) return;
+    // Another tab logged somebody else in, who would send what this page shows of another.
+    if (person !== document.body.dataset.person) {
+      location.reload();
+      return;
+    }
+    document.body.dataset.now = now;
     for (const part of document.querySelectorAll("[data-live]")) {
       const next = fresh.getElementById(part.id);
       const was = next?.outerHTML;

@@ -1,9 +1,12 @@
 // Shows moments as a person here reads them: ages that grow, dates in the browser's language and zone.
+// What time it is the collector says, with each page: the clock of a handheld may be wrong.
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+let aheadMs = 0;
 
 function age(seconds) {
   if (seconds < 10) return "just now";
@@ -14,7 +17,7 @@ function age(seconds) {
 }
 
 function show() {
-  const now = Date.now();
+  const now = Date.now() + aheadMs;
   for (const time of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     if (Number.isNaN(moment.valueOf())) continue;
@@ -25,6 +28,11 @@ function show() {
   }
 }
 
-show();
+function arrive() {
+  aheadMs = Number(document.body.dataset.now) - Date.now();
+  show();
+}
+
+arrive();
 setInterval(show, 10000);
-document.addEventListener("andon:fresh", show);
+document.addEventListener("andon:fresh", arrive);

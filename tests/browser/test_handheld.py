@@ -353,6 +353,45 @@ def test_a_collector_that_hangs_is_noticed_by_who_sends_something_and_what_is_se
     expect(page.locator("#history .note")).to_have_count(1)
 
 
+@pytest.mark.parametrize("wrong_s", [-7200, 7200], ids=["slow", "fast"])
+def test_ages_are_right_on_a_handheld_whose_clock_is_wrong(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway, wrong_s: int
+) -> None:
+    gateway.voice.raises(gateway.minute - 5, "printer-7", title="Labels are used up")
+    gateway.sync()
+    page.clock.install(time=time.time() + wrong_s)
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(page.locator("article .when time")).to_have_text("5 min ago")
+    # Somebody sets it right.
+    page.clock.set_system_time(time.time())
+    gateway.voice.raises(gateway.minute - 5, "printer-8", "head-open")
+    gateway.sync()
+    expect(page.locator("article .when time")).to_have_text(["5 min ago", "5 min ago"])
+
+
+def test_a_page_belongs_to_who_is_logged_in_also_when_another_tab_changed_who_that_is(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    for page in opened(browser.new_context(viewport=HANDHELD)):
+        log_in(page, collector, "/m", "lea")
+        expect(page.locator(".who")).to_have_text("lea")
+        of_lea = page.context.cookies()
+    for page in opened(browser.new_context(viewport=HANDHELD)):
+        log_in(page, collector, "/m")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        # As after a log-out and a log-in in another tab; this one's stream goes on for a while.
+        page.context.add_cookies(
+            [{"name": one["name"], "value": one["value"], "url": collector.url} for one in of_lea]
+        )
+        gateway.voice.raises(gateway.minute, "printer-8", "head-open", title="Head is open")
+        gateway.sync()
+        expect(page.locator("article", has_text="Head is open")).to_be_visible()
+        expect(page.locator(".who")).to_have_text("lea")
+
+
 COUNT_NEWS = """() => {
   window.news = 0;
   new EventSource("/live").addEventListener("change", () => { window.news += 1; });
