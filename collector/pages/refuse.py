@@ -54,11 +54,11 @@ def refuse(request: Request, problem: Problem, page: bool) -> Response:
 
 
 def _way_back(request: Request) -> str:
-    """Where a person who was turned away wanted to be: the page itself, or the ticket that a form is of."""
+    """Where a person who was turned away wanted to be: the page itself, or that of what a form is of."""
     if request.method == "GET":
         return request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    ticket, _, _ = request.url.path.rpartition("/")
-    return ticket if ticket.startswith(("/t/", "/m/t/")) else "/"
+    subject, _, _ = request.url.path.rpartition("/")
+    return subject if subject.startswith(("/t/", "/m/t/", "/devices/")) else "/"
 
 
 def _list(request: Request) -> str:

@@ -225,6 +225,10 @@ async function send(form, button) {
     button.textContent = button.dataset.busy;
   }
   const answer = await told;
+  // Nobody who has to log in first, or is refused, has said it yet.
+  if (answer?.redirected && answer.url.pathname !== "/login") {
+    form.dispatchEvent(new CustomEvent("andon:done", { bubbles: true }));
+  }
   if (answer?.redirected && answer.url.pathname !== location.pathname) {
     location.assign(answer.url);
     return;

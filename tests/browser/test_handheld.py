@@ -89,6 +89,11 @@ def is_complaint(message: ConsoleMessage) -> bool:
 
 def log_in(page: Page, collector: CollectorProgram, path: str, name: str = "bob") -> None:
     page.goto(collector.url + path)
+    log_in_again(page, name)
+
+
+def log_in_again(page: Page, name: str = "bob") -> None:
+    """On the form that the page has become."""
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
@@ -390,6 +395,65 @@ def test_a_page_belongs_to_who_is_logged_in_also_when_another_tab_changed_who_th
         gateway.sync()
         expect(page.locator("article", has_text="Head is open")).to_be_visible()
         expect(page.locator(".who")).to_have_text("lea")
+
+
+@pytest.mark.parametrize("ends", ["while it is typed", "before it is sent"])
+def test_a_note_outlives_the_session_in_which_it_was_typed(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway, ends: str
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, f"/m/t/{ticket}")
+    expect(page.locator("#history[data-was]")).to_be_visible()
+    note = page.get_by_label("Note for those who come after")
+    note.press_sequentially("New roll.")
+    page.context.clear_cookies()
+    if ends == "while it is typed":
+        gateway.voice.clears(ticket, gateway.minute)
+        gateway.sync()
+    else:
+        page.get_by_role("button", name="Add note").click()
+    log_in_again(page)
+    expect(page).to_have_url(f"{collector.url}/m/t/{ticket}")
+    expect(note).to_have_value("New roll.")
+    page.get_by_role("button", name="Add note").click()
+    expect(page.locator("#history .note")).to_have_text("New roll.")
+    expect(note).to_have_value("")
+    page.reload()
+    expect(page.locator("#history[data-was]")).to_be_visible()
+    expect(note).to_have_value("")
+
+
+def test_nobody_finds_what_somebody_else_typed(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    ticket = gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    log_in(page, collector, f"/m/t/{ticket}")
+    note = page.get_by_label("Note for those who come after")
+    note.press_sequentially("New roll.")
+    for name in ("lea", "bob"):
+        page.get_by_role("button", name="Log out").click()
+        log_in(page, collector, f"/m/t/{ticket}", name)
+        expect(page.locator("#history[data-was]")).to_be_visible()
+        expect(note).to_have_value("")
+
+
+def test_a_device_is_taken_out_as_it_was_said_after_logging_in_again(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    log_in(page, collector, "/devices/north/printer-7", "lea")
+    expect(page.locator("#state[data-was]")).to_be_visible()
+    page.get_by_label("Take it out of service: why").press_sequentially("New print head")
+    page.get_by_label("For how long").select_option("4 hours")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Out of service").click()
+    log_in_again(page, "lea")
+    expect(page).to_have_url(f"{collector.url}/devices/north/printer-7")
+    expect(page.get_by_label("Take it out of service: why")).to_have_value("New print head")
+    expect(page.get_by_label("For how long")).to_have_value("4")
+    page.get_by_role("button", name="Out of service").click()
+    expect(page.locator("#state")).to_contain_text("New print head (lea)")
 
 
 COUNT_NEWS = """() => {
