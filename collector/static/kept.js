@@ -1,6 +1,9 @@
-// Keeps in this tab what a page loses when it is left, for who is logged in: what was typed and not sent.
+// Keeps in this tab what a page loses when it is left, for who is logged in: what was typed and not sent, and to
+// what a list was narrowed.
 
 const FIELDS = "main form[method=post] :is(textarea, select)";
+
+let sites = null;
 
 function start() {
   return `${document.body.dataset.person} `;
@@ -35,5 +38,28 @@ document.addEventListener("andon:done", (done) => {
   for (const field of done.target.querySelectorAll("textarea, select")) sessionStorage.removeItem(name(field));
 });
 
-fillIn();
-document.addEventListener("andon:fresh", fillIn);
+// "Back to the list" leads to the list as it was left.
+function leadBack() {
+  const back = document.querySelector("a.back");
+  const list = `${start()}list ${back ? new URL(back.href).pathname : location.pathname}`;
+  if (back) back.href = sessionStorage.getItem(list) ?? back.href;
+  else sessionStorage.setItem(list, document.body.dataset.address);
+}
+
+// The site that was chosen may be far to the right.
+function showSite() {
+  const shown = document.querySelector(".sites");
+  if (!shown || shown === sites) return;
+  sites = shown;
+  const chosen = sites.querySelector("[aria-current]");
+  sites.scrollLeft = chosen.offsetLeft - (sites.clientWidth - chosen.offsetWidth) / 2;
+}
+
+function arrive() {
+  fillIn();
+  leadBack();
+  showSite();
+}
+
+arrive();
+document.addEventListener("andon:fresh", arrive);

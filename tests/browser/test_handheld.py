@@ -456,6 +456,38 @@ def test_a_device_is_taken_out_as_it_was_said_after_logging_in_again(
     expect(page.locator("#state")).to_contain_text("New print head (lea)")
 
 
+def test_a_list_stays_where_it_was_after_a_tap_and_is_found_again_as_it_was_left(
+    page: Page, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    for number in range(12):
+        gateway.voice.raises(gateway.minute - number, f"printer-{number}", title="Labels are used up")
+    gateway.sync()
+    sites = [f"south-{number:02}" for number in range(5)]
+    for site in sites:
+        other = SpeakingGateway(collector, site=site, name=f"gw-{site}")
+        other.sync()
+        other.close()
+    log_in(page, collector, "/m?site=north")
+    expect(page.locator("#list[data-was]")).to_be_visible()
+    page.get_by_role("button", name="Acknowledge").nth(6).scroll_into_view_if_needed()
+    before_px = page.evaluate("scrollY")
+    assert before_px > 300
+    page.get_by_role("button", name="Acknowledge").nth(6).click()
+    expect(page.get_by_text("Acknowledged.")).to_be_attached()
+    expect(page.get_by_text("bob has seen it")).to_be_attached()
+    assert abs(page.evaluate("scrollY") - before_px) < 100
+    page.locator("article h3 a").nth(5).click()
+    page.get_by_role("link", name="Back to the list").click()
+    expect(page).to_have_url(f"{collector.url}/m?site=north")
+
+    page.goto(f"{collector.url}/m?site={sites[-1]}")
+    expect(page.get_by_role("link", name=sites[-1])).to_be_in_viewport(ratio=1)
+    page.goto(f"{collector.url}/?state=&device=printer-3")
+    page.get_by_role("link", name="Labels are used up").click()
+    page.get_by_role("link", name="All tickets").click()
+    expect(page).to_have_url(f"{collector.url}/?state=&device=printer-3")
+
+
 COUNT_NEWS = """() => {
   window.news = 0;
   new EventSource("/live").addEventListener("change", () => { window.news += 1; });
