@@ -82,7 +82,11 @@ class Renderer:
             "severity": texts.severity,
         }
         self._environment.filters.update(filters)
-        self._environment.globals |= {"asset": self.asset, "one_off": lambda: secrets.token_urlsafe(16)}
+        self._environment.globals |= {
+            "asset": self.asset,
+            "one_off": lambda: secrets.token_urlsafe(16),
+            "zone": zone.key,
+        }
 
     def asset(self, name: str) -> str:
         """The address of a static file; it changes with the content, so browsers may keep it for ever."""

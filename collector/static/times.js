@@ -1,10 +1,17 @@
-// Shows moments as a person here reads them: ages that grow, dates in the browser's language and zone.
+// Shows moments as a person here reads them: ages that grow, dates in the browser's language.
 // What time it is the collector says, with each page: the clock of a handheld may be wrong.
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+// Charts and choices are in the collector's zone, so all of a page is; who is in another sees its name.
+const timeZone = document.body.dataset.zone;
+const isHere = timeZone === new Intl.DateTimeFormat().resolvedOptions().timeZone;
+const exact = new Intl.DateTimeFormat(undefined, {
+  dateStyle: "medium",
+  timeStyle: isHere ? "medium" : "long",
+  timeZone,
+});
 
 let aheadMs = 0;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -486,6 +487,23 @@ def test_a_list_stays_where_it_was_after_a_tap_and_is_found_again_as_it_was_left
     page.get_by_role("link", name="Labels are used up").click()
     page.get_by_role("link", name="All tickets").click()
     expect(page).to_have_url(f"{collector.url}/?state=&device=printer-3")
+
+
+@pytest.mark.parametrize("here", ["UTC", "Asia/Tokyo"])
+def test_a_page_has_one_zone_and_names_it_where_it_is_another_than_the_browsers(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, here: str
+) -> None:
+    for page in opened(browser.new_context(viewport=DESK, timezone_id=here, locale="en-GB")):
+        log_in(page, collector, "/devices/north/printer-7", "lea")
+        page.get_by_label("Take it out of service: why").fill("New print head")
+        page.get_by_label("For how long").select_option("4 hours")
+        page.get_by_role("button", name="Out of service").click()
+        expect(page.locator("#state[data-was]")).to_contain_text("New print head (lea)")
+        chosen = page.get_by_label("For how long").locator("option").first.inner_text()
+        at = re.search(r"\d\d:\d\d:\d\d", chosen)
+        assert at is not None
+        shown = page.locator("#state time").nth(1)
+        expect(shown).to_have_text(re.compile(rf"{at[0]}{'$' if here == 'UTC' else ' UTC$'}"))
 
 
 COUNT_NEWS = """() => {
