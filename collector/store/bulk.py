@@ -168,7 +168,9 @@ def _execute(connection: Connection, statement: str, names: tuple[str, ...], row
     """How many rows it wrote."""
     if connection.dialect.name == "postgresql":
         told = [row if len(row) == len(names) else {name: row[name] for name in names} for row in rows]
-        return connection.exec_driver_sql(statement, (orjson.dumps(told).decode(),)).rowcount
+        # The names of a row that was read are a kind of str of SQLAlchemy's own.
+        document = orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS).decode()
+        return connection.exec_driver_sql(statement, (document,)).rowcount
     if len(names) == 1:
         return connection.exec_driver_sql(statement, [(row[names[0]],) for row in rows]).rowcount
     return connection.exec_driver_sql(statement, list(map(itemgetter(*names), rows))).rowcount
