@@ -7,6 +7,7 @@ import base64
 import re
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,10 +85,12 @@ class Certificate:
 def _ends_ms(cert: Path) -> int | None:
     """None where it is not written as RFC 5280 wants it: what OpenSSL has loaded is served all the same."""
     pem = PEM.search(cert.read_bytes())
-    found = VALIDITY.search(base64.b64decode(pem[1])) if pem else None
-    if found is None:
-        return None
-    short, long = found.groups()
-    # A short year of less than 50 is one after 2000.
-    written = (long or (b"20" if short < b"50" else b"19") + short).decode()
-    return int(datetime.strptime(written, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()) * 1000
+    with suppress(ValueError):
+        found = VALIDITY.search(base64.b64decode(pem[1])) if pem else None
+        if found is not None:
+            short, long = found.groups()
+            # A short year of less than 50 is one after 2000.
+            written = (long or (b"20" if short < b"50" else b"19") + short).decode()
+            ends = datetime.strptime(written, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+            return int(ends.timestamp()) * 1000
+    return None
