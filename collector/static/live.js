@@ -134,7 +134,7 @@ function exchange(part, next) {
   const held = document.activeElement;
   const heldName = part.contains(held) ? held.dataset.focus : null;
   // What a command led to is not said of what came after it.
-  if (part.dataset.out !== next.dataset.out) document.querySelector(".said")?.remove();
+  if (part.dataset.out !== next.dataset.out) document.querySelector("main > .said")?.remove();
   const adopted = document.adoptNode(next);
   for (const one of adopted.querySelectorAll("details[data-key]")) {
     const before = part.querySelector(`details[data-key="${CSS.escape(one.dataset.key)}"]`);
