@@ -172,7 +172,7 @@ async def test_who_is_disabled_is_out_at_once_until_somebody_enables_him(home: H
     known = home.order(
         admin.AddPerson(name="bob", role=Role.TECHNICIAN, sites=["north"], password_hash=PASSWORD_HASH)
     )
-    assert known == {"new": False, "disabled": True}, "a new password lets nobody in"
+    assert (known["new"], known["disabled"]) == (False, True), "a new password lets nobody in"
     assert (await attempt(home.client(), "bob", PASSWORD)).status_code == 403
     home.order(admin.EnablePerson(name="bob"))
     assert (await client.get("/m")).status_code == 303, "what was open stays shut"

@@ -18,7 +18,7 @@ from collector import auth, passwords
 from collector import log as collector_log
 from collector.guard import MAX_COOKIE_BYTES
 from edge_agent import log as agent_log
-from edge_agent.config import ConfigError, ProfileFolders, load
+from edge_agent.config import ConfigError, ProfileFolders, check_ca_file, load
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_file_name_with_a_nul_in_agent_toml_is_refused_in_words(tmp_path: Path
     for table in ('[collector]\nca_file = "a\\u0000b"\n', '[agent]\nprofiles_dir = "a\\u0000b"\n'):
         file.write_text(table)
         with pytest.raises(ConfigError, match="a\0b"):
-            load(file)
+            check_ca_file(file, load(file).collector)
 
 
 async def test_guesses_leave_the_collector_awake_and_are_hashed_twenty_times_at_most(
