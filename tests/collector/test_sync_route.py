@@ -288,8 +288,8 @@ async def test_what_is_fresh_shares_a_transaction_and_waits_for_no_turn_of_histo
         await wait_until(lambda: len(writer.asked) == 12)
         writer.go_on.set()
         assert [(await one).json()["verdict"] for one in told] == ["ok"] * len(made)
-    # The first is alone; a second of history came before the fresh ones, and goes with them. The third may come
-    # while they wait a moment for each other.
+    # The first is alone; a second of history came before the fresh ones, and goes with them. The third may
+    # come while they wait a moment for each other.
     assert writer.taken[0] == 1
     assert writer.taken[1] in (11, 12)
 
