@@ -199,23 +199,8 @@ def test_what_its_gateway_closes_while_another_closes_its_cause_stays_closed(
         other.sync(here, 0.3)
         one.clears(cause, 1)
         other.clears(explained, 1)
-        taken, waited_for = Event(), Event()
-
-        def first(connection: Connection) -> Applied:
-            applied = apply(connection, other.gateway, other.message(2), MONDAY_MS)
-            taken.set()
-            assert waited_for.wait(60)
-            return applied
-
-        with ThreadPoolExecutor(2) as pool:
-            closed = pool.submit(here.write, first)
-            assert taken.wait(60)
-            second = pool.submit(there.write, lambda c: apply(c, one.gateway, one.message(2), MONDAY_MS))
-            waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            while not here.read(lambda c: c.execute(waits).scalar_one()):
-                assert not second.done()
-            waited_for.set()
-            assert [told.result().answer.verdict for told in (closed, second)] == ["ok", "ok"]
+        closed, second = at_once(here, there, other, one)
+        assert [told.result().answer.verdict for told in (closed, second)] == ["ok", "ok"]
         occurrence = tables.occurrence.c
         held = here.read(lambda c: c.execute(select(occurrence.uid, occurrence.open, occurrence.rev)).all())
         assert {tuple(row) for row in held} == {(cause, False, 2), (explained, False, 3)}
