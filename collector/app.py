@@ -145,7 +145,7 @@ def build(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.taking = sync.taking(parts)
-    app.state.unpacking = sync.unpacking(parts)
+    app.state.unpacking = sync.unpacking()
     app.state.renderer = Renderer(zone=parts.settings.zone, now_ms=parts.now_ms)
     for router in ROUTERS:
         app.include_router(router)

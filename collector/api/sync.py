@@ -32,6 +32,8 @@ from edge_agent import wire
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
 ROWS_AT_ONCE = 1_000
 ROWS_OF_A_SYNC = 4
+# Of more than ``INLINE_BYTES``, as objects: some 4 MB each until they are stored.
+MESSAGES_UNPACKED = 2
 # A transaction costs what ten messages cost: it waits so long for those that come right after each other.
 LINGER_S = 0.001
 # What a part of evidence counts in the quota, in rows.
@@ -84,6 +86,8 @@ async def _answered(request: Request, parts: Parts) -> Response:
     turn = contextlib.nullcontext() if is_evidence(request) else request.app.state.unpacking
     async with turn:
         message = await asyncio.to_thread(decoded, body, encoding)
+        # Not kept while it is stored.
+        del body
         return await _take(request, parts, message, now_ms, started_s)
 
 
@@ -234,11 +238,11 @@ def taking(parts: Parts) -> Taking:
     )
 
 
-def unpacking(parts: Parts) -> asyncio.Semaphore:
-    """Turns of history: what the transactions are at, and what comes next. The others wait as bytes, a tenth
-    of what they unpack to.
+def unpacking() -> asyncio.Semaphore:
+    """Turns of history: what a transaction is at, and what comes next, in a transaction beside it where there
+    may be two. The others wait as bytes, a quarter of what they unpack to.
     """
-    return asyncio.Semaphore(_transactions(parts) + 1)
+    return asyncio.Semaphore(MESSAGES_UNPACKED)
 
 
 def _transactions(parts: Parts) -> int:

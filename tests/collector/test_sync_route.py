@@ -261,9 +261,11 @@ def telling(home: House, group: asyncio.TaskGroup, gateway: Gateway, body: bytes
     return group.create_task(post(home, gateway, body, **{"Content-Encoding": "gzip"}))
 
 
-async def test_history_is_unpacked_when_it_is_nearly_its_turn(tmp_path: Path, writer: Writer) -> None:
-    """One is written, one is ready; the others wait as bytes."""
-    async with house(tmp_path) as home, asyncio.TaskGroup() as group:
+async def test_history_is_unpacked_when_it_is_nearly_its_turn(
+    tmp_path: Path, store: Store, writer: Writer
+) -> None:
+    """One is written, one is ready or, on PostgreSQL, written beside it; the others wait as bytes."""
+    async with house(tmp_path, store) as home, asyncio.TaskGroup() as group:
         made = [await home.enrol("north", f"gw{number}") for number in range(4)]
         bodies = [packed(gateway, 200) for gateway in made]
         assert min(map(len, bodies)) > SHORT_BYTES
