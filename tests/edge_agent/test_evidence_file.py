@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rigs.small_disk import small_disk
 
-from edge_agent.evidence_file import EvidenceFile, NewPart
+from edge_agent.evidence_file import PAGE_BYTES, EvidenceFile, NewPart
 
 MIB = 1 << 20
 NOISE = random.Random(3)
@@ -133,6 +134,27 @@ def test_a_part_that_was_damaged_is_given_up_alone(file: EvidenceFile, tmp_path:
     assert file.figures().given_up == 1
 
 
+@pytest.mark.parametrize("index", ["part_waiting", "sqlite_autoindex_part_1"])
+def test_a_part_that_an_index_does_not_know_does_not_wait_in_silence(
+    file: EvidenceFile, tmp_path: Path, index: str
+) -> None:
+    """As after a power cut on a disk that keeps the pages of a table and not those of its index."""
+    path = tmp_path / "evidence.db"
+    file.write([part("a")])
+    file.close()
+    with closing(sqlite3.connect(path)) as sql:
+        (page,) = sql.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+    begins = (page - 1) * PAGE_BYTES
+    before = path.read_bytes()[begins : begins + PAGE_BYTES]
+    file.write([part("b")])
+    file.close()
+    with path.open("r+b") as raw:
+        raw.seek(begins)
+        raw.write(before)
+    assert waiting(file) == [("a", "before", False), ("b", "before", False)]
+    assert file.figures().given_up == 2
+
+
 @pytest.mark.parametrize("broken", ["no database", "cut", "another version", "a folder", "nothing left"])
 def test_a_file_that_cannot_be_used_costs_what_was_in_it_and_no_more(
     file: EvidenceFile, tmp_path: Path, broken: str
@@ -231,7 +253,7 @@ def test_evidence_is_packed(file: EvidenceFile, tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from edge_agent.evidence_file import EvidenceFile, NewPart
+from edge_agent.evidence_file import PAGE_BYTES, EvidenceFile, NewPart
 file = EvidenceFile(Path(sys.argv[1]), max_bytes=1 << 20)
 first = int(sys.argv[2])
 for number in range(first, first + 100_000):
