@@ -101,6 +101,8 @@ class Sqlite:
                 _commit(connection, group)
                 if last:
                     return
+                # Not kept until somebody else writes: a message of 500 rows is some MB.
+                del unit, group
 
     def _piled_up(self, first: Unit) -> tuple[list[Unit], bool]:
         group = [first]

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import weakref
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from rigs import postgres
+from rigs.ports import wait_until_now
 from sqlalchemy import Connection, MetaData, Table, create_engine, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -155,6 +157,18 @@ async def test_a_unit_that_fails_takes_nothing_with_it(store: Store) -> None:
     assert kinds[1::3] == [RuntimeError] * 30
     assert kinds[2::3] == [IntegrityError] * 30
     assert sites(store) == [f"s{number:02}" for number in range(0, 90, 3)]
+
+
+def test_what_was_written_is_not_kept_until_somebody_else_writes(store: Store) -> None:
+    class Message:
+        def apply(self, connection: Connection) -> None:
+            connection.execute(text("SELECT 1"))
+
+    message = Message()
+    kept = weakref.ref(message)
+    store.write(message.apply)
+    del message
+    wait_until_now(lambda: kept() is None)
 
 
 async def test_a_caller_that_is_cancelled_wedges_nobody(store: Store) -> None:
