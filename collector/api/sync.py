@@ -240,7 +240,7 @@ def taking(parts: Parts) -> Taking:
 
 def unpacking() -> asyncio.Semaphore:
     """Turns of history: what a transaction is at, and what comes next, in a transaction beside it where there
-    may be two. The others wait as bytes, a quarter of what they unpack to.
+    may be two. The others wait as bytes, at most a quarter of that.
     """
     return asyncio.Semaphore(MESSAGES_UNPACKED)
 

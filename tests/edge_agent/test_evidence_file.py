@@ -253,7 +253,7 @@ def test_evidence_is_packed(file: EvidenceFile, tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from edge_agent.evidence_file import PAGE_BYTES, EvidenceFile, NewPart
+from edge_agent.evidence_file import EvidenceFile, NewPart
 file = EvidenceFile(Path(sys.argv[1]), max_bytes=1 << 20)
 first = int(sys.argv[2])
 for number in range(first, first + 100_000):
