@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pymodbus.framer import FramerRTU, FramerSocket
@@ -165,13 +165,36 @@ class Rtu(Frames):
         self._framer = FramerRTU(DecodePDU(False))
         # By unit, in the order in which it was asked.
         self._owed: dict[int, list[Debt]] = {}
+        # Where in ``unread`` a frame may have begun, and where it would end.
+        self._begun: list[tuple[int, int]] = []
+        # As far as was looked for that.
+        self._looked = 0
 
     def feed(self, chunk: bytes) -> list[Frame]:
+        """Every answer to a read with a good checksum, wherever it begins. However the bytes come, each place
+        is looked at once.
+
+        (pymodbus gives up all that came behind the first frame, and all that came behind a byte of noise.)
+        """
         self._unread += chunk
-        found = list(_frames_in(self._unread))
-        if found:
-            self._unread = self._unread[found[-1][0] :]
-        return [frame for _, frame in found]
+        heard = self._unread
+        places = range(self._looked, len(heard) - SHORTEST_RTU_BYTES + 1)
+        begun = [*self._begun, *((at, at + size) for at in places if (size := _rtu_bytes(heard, at)))]
+        found, used, waiting = [], 0, []
+        for at, end in begun:
+            if end > len(heard):
+                waiting.append((at, end))
+            elif at >= used and _is_good(heard[at:end]):
+                found.append(Frame(unit=heard[at], pdu=heard[at + 1 : end - 2]))
+                used = end
+        self._unread = heard[used:]
+        self._begun = [(at - used, end - used) for at, end in waiting if at >= used]
+        self._looked = max(0, self._looked + len(places) - used)
+        return found
+
+    def forget(self) -> None:
+        super().forget()
+        self._begun, self._looked = [], 0
 
     def answers(self, frame: Frame, block: Block) -> bool:
         debts = self._owed.get(frame.unit)
@@ -224,21 +247,6 @@ class Rtu(Frames):
     def _encoded(self, pdu: bytes, unit: int) -> bytes:
         self.forget()
         return self._framer.encode(pdu, unit, 0)
-
-
-def _frames_in(heard: bytes) -> Iterator[tuple[int, Frame]]:
-    """Every answer to a read with a good checksum, wherever it begins, and where it ends.
-
-    (pymodbus gives up all that came behind the first frame, and all that came behind a byte of noise.)
-    """
-    at = 0
-    while at + SHORTEST_RTU_BYTES <= len(heard):
-        end = at + _rtu_bytes(heard, at)
-        if at < end <= len(heard) and _is_good(heard[at:end]):
-            yield end, Frame(unit=heard[at], pdu=heard[at + 1 : end - 2])
-            at = end
-        else:
-            at += 1
 
 
 def _rtu_bytes(heard: bytes, at: int) -> int:

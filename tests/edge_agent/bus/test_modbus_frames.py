@@ -2,10 +2,12 @@
 
 import struct
 from dataclasses import replace
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.bus import modbus_frames
 from edge_agent.bus.modbus_frames import Mbap, Rtu
 from edge_agent.poll import Block
 
@@ -51,6 +53,16 @@ def test_a_frame_with_a_flipped_bit_is_none() -> None:
     frame = bytearray(rtu(LONG))
     frame[4] ^= 1
     assert Rtu().feed(bytes(frame)) == []
+
+
+@given(noise=st.binary(min_size=20, max_size=300) | st.sampled_from([b"\x03" * 300, b"\x03\x03\x00" * 100]))
+def test_however_the_bytes_come_each_place_is_looked_at_once(noise: bytes) -> None:
+    sums: list[bytes] = []
+    with patch.object(modbus_frames, "_is_good", side_effect=lambda frame: sums.append(frame)):
+        frames = Rtu()
+        for byte in noise:
+            assert frames.feed(bytes([byte])) == []
+    assert len(sums) <= len(noise)
 
 
 def test_the_late_answer_of_another_unit_is_told_by_its_unit() -> None:
