@@ -145,7 +145,8 @@ def build(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.taking = sync.taking(parts)
-    app.state.unpacking = sync.unpacking()
+    # Whose turn it is to be unpacked and stored: some 4 MB as objects. The others wait as bytes.
+    app.state.history = asyncio.Lock()
     app.state.renderer = Renderer(zone=parts.settings.zone, now_ms=parts.now_ms)
     for router in ROUTERS:
         app.include_router(router)

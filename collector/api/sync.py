@@ -32,8 +32,6 @@ from edge_agent import wire
 # What one transaction takes of messages that wait: some tens of ms. A message itself costs some rows.
 ROWS_AT_ONCE = 1_000
 ROWS_OF_A_SYNC = 4
-# Of more than ``INLINE_BYTES``, as objects: some 4 MB each until they are stored.
-MESSAGES_UNPACKED = 2
 # A transaction costs what ten messages cost: it waits so long for those that come right after each other.
 LINGER_S = 0.001
 # What a part of evidence counts in the quota, in rows.
@@ -83,7 +81,7 @@ async def _answered(request: Request, parts: Parts) -> Response:
         raise Problem(415, "Content-Encoding: identity and gzip are understood", reason="encoding")
     if (plain := _small(body, encoding)) is not None:
         return await _take(request, parts, decoded(plain), now_ms, started_s)
-    turn = contextlib.nullcontext() if is_evidence(request) else request.app.state.unpacking
+    turn = contextlib.nullcontext() if is_evidence(request) else request.app.state.history
     async with turn:
         message = await asyncio.to_thread(decoded, body, encoding)
         # Not kept while it is stored.
@@ -232,22 +230,11 @@ def taking(parts: Parts) -> Taking:
         weight=lambda sync: stands_for(sync.message.rows) + ROWS_OF_A_SYNC,
         # Gateways are locked in one order, which begins anew with a second message of one of them.
         owner=lambda sync: sync.gateway.id,
-        at_once=_transactions(parts),
+        # SQLite has one writer.
+        at_once=2 if parts.store.shared else 1,
         linger_s=LINGER_S,
         everybodys=DATABASE_AWAY,
     )
-
-
-def unpacking() -> asyncio.Semaphore:
-    """Turns of history: what a transaction is at, and what comes next, in a transaction beside it where there
-    may be two. The others wait as bytes, at most a quarter of that.
-    """
-    return asyncio.Semaphore(MESSAGES_UNPACKED)
-
-
-def _transactions(parts: Parts) -> int:
-    """At once. SQLite has one writer."""
-    return 2 if parts.store.shared else 1
 
 
 def _audit(connection: Connection, gateway: GatewayIdentity, stream: str, now_ms: int) -> None:

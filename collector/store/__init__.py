@@ -10,7 +10,6 @@ unknown, and every unit may be tried again.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
@@ -19,8 +18,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.store.outage import DATABASE_AWAY, Outage, is_full
-from collector.store.postgres import Postgres
-from collector.store.sqlite import Sqlite
 
 T = TypeVar("T")
 
@@ -68,8 +65,8 @@ class Store:
     def open(cls, url: str, *, upgrade: bool = True) -> Store:
         """Without ``upgrade`` tables of an earlier version are refused. Raises UnusableError."""
         try:
-            return cls((Sqlite if url.startswith("sqlite:") else Postgres)(url, upgrade=upgrade))
-        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
+            return cls(_kind(url)(url, upgrade=upgrade))
+        except (SQLAlchemyError, OSError, ValueError) as error:
             said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
             raise UnusableError(f"this database cannot be used: {said}") from error
 
@@ -103,3 +100,14 @@ class Store:
     async def read_soon(self, query: Callable[[Connection], T]) -> T:
         with self._reading.noticed():
             return await asyncio.wrap_future(self._database.read(query))
+
+
+def _kind(url: str) -> Callable[..., Database]:
+    """What the other kind needs is not loaded: some MB."""
+    if url.startswith("sqlite:"):
+        from collector.store.sqlite import Sqlite
+
+        return Sqlite
+    from collector.store.postgres import Postgres
+
+    return Postgres

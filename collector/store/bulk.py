@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     Connection,
     Dialect,
@@ -24,7 +25,6 @@ from sqlalchemy import (
     TypeDecorator,
     bindparam,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 

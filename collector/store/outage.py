@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -24,7 +23,7 @@ log = structlog.get_logger()
 def is_full(error: BaseException) -> bool:
     """Whether it is the disk: SQLITE_FULL, or disk_full of PostgreSQL (its manual, appendix A)."""
     cause = getattr(error, "orig", None)
-    full_file = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    full_file = getattr(cause, "sqlite_errorname", None) == "SQLITE_FULL"
     return full_file or getattr(cause, "sqlstate", None) == "53100"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, insert, literal, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from collector import dating
 from collector.dating import ClockSample
@@ -70,7 +70,7 @@ class StreamState:
 
 def insert_for(connection: Connection) -> Any:
     """INSERT that knows ON CONFLICT; the two databases spell it alike, SQLAlchemy keeps them apart."""
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
 
 
 _GATEWAYS = (

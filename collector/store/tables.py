@@ -188,15 +188,6 @@ out_of_service = Table(
     Column("ended_by", String(64), nullable=False),
     Index("ix_out_of_service_site_device_from_ms", "site", "device", "from_ms"),
 )
-GOES_ON = text("ended_ms IS NULL")
-Index(
-    "ux_out_of_service_goes_on",
-    out_of_service.c.site,
-    out_of_service.c.device,
-    unique=True,
-    sqlite_where=GOES_ON,
-    postgresql_where=GOES_ON,
-)
 
 # --- what happened ------------------------------------------------------------------------------------------
 
@@ -278,41 +269,8 @@ ticket = Table(
     Index("ix_ticket_site_device_received_ms", "site", "device", "received_ms", "id"),
 )
 
-# Who may go on after a pause: by when its last fault ended, or by when people let go of it.
+# Who may go on after a pause: by when its last fault ended.
 Index("ix_ticket_dedupe_key_last_ms", ticket.c.dedupe_key, ticket.c.last_ms)
-WORKED = text("worked_until_ms IS NOT NULL")
-Index(
-    "ix_ticket_worked",
-    ticket.c.dedupe_key,
-    ticket.c.worked_until_ms,
-    sqlite_where=WORKED,
-    postgresql_where=WORKED,
-)
-
-BEHIND = text("because IS NOT NULL")
-Index("ix_ticket_because", ticket.c.because, ticket.c.device, sqlite_where=BEHIND, postgresql_where=BEHIND)
-
-# What people look at: a few open tickets among all that ever were, in the orders in which pages show them.
-OPEN = text("closed_ms IS NULL")
-for name, columns in (
-    ("ix_ticket_open_received", (ticket.c.received_ms, ticket.c.id)),
-    ("ix_ticket_open_site_received", (ticket.c.site, ticket.c.received_ms, ticket.c.id)),
-    ("ix_ticket_open_worst", (ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)),
-    ("ix_ticket_open_site_worst", (ticket.c.site, ticket.c.severity.desc(), ticket.c.first_ms, ticket.c.id)),
-):
-    Index(name, *columns, sqlite_where=OPEN, postgresql_where=OPEN)
-# What the sweep asks for every second, and a handheld.
-RESOLVED = text("closed_ms IS NULL AND work = 'resolved'")
-Index("ix_ticket_resolved", ticket.c.site, ticket.c.last_ms, sqlite_where=RESOLVED, postgresql_where=RESOLVED)
-
-# Promise 2: at most one open ticket of a key, with any number of writers.
-Index(
-    "ux_ticket_open",
-    ticket.c.dedupe_key,
-    unique=True,
-    sqlite_where=text("closed_ms IS NULL"),
-    postgresql_where=text("closed_ms IS NULL"),
-)
 
 occurrence = Table(
     "occurrence",
@@ -361,37 +319,11 @@ occurrence = Table(
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
     Index("ix_occurrence_site_device_gateway_id_start_ms", "site", "device", "gateway_id", "start_ms"),
 )
-# SQLite takes an index of some rows only where the question says what they are as the index does: SQLAlchemy
-# asks it for ``open = 1``, PostgreSQL for ``open``.
-Index(
-    "ix_occurrence_open",
-    occurrence.c.gateway_id,
-    sqlite_where=text("open = 1"),
-    postgresql_where=text("open"),
-)
-
-Index(
-    "ix_occurrence_because",
-    occurrence.c.because,
-    sqlite_where=text("because IS NOT NULL AND open = 1"),
-    postgresql_where=text("because IS NOT NULL AND open"),
-)
-
 # An end that lies elsewhere than its beginning: few, and so is what finds them.
 FAR_END = text("(end_boot <> first_boot OR end_mono_ms > first_mono_ms + 3600000)")
-Index(
-    "ix_occurrence_far_end",
-    occurrence.c.gateway_id,
-    occurrence.c.end_boot,
-    occurrence.c.end_mono_ms,
-    sqlite_where=FAR_END,
-    postgresql_where=FAR_END,
-)
-
 # What lasted so long touches windows that it began well before: few, and so is what finds them.
 LONG_MS = 3_600_000
 LONG = text(f"end_ms > start_ms + {LONG_MS}")
-Index("ix_occurrence_long", occurrence.c.site, occurrence.c.end_ms, sqlite_where=LONG, postgresql_where=LONG)
 
 # What a gateway recorded around the raise of an occurrence: before it, and shortly after.
 evidence = Table(
@@ -407,16 +339,6 @@ evidence = Table(
     Column("body", LargeBinary),
     PrimaryKeyConstraint("uid", "part"),
 )
-KEPT = text("bytes > 0")
-Index(
-    "ix_evidence_kept",
-    evidence.c.gateway_id,
-    evidence.c.received_ms,
-    evidence.c.bytes,
-    sqlite_where=KEPT,
-    postgresql_where=KEPT,
-)
-
 # Append-only: every change of a ticket, automatic or human, with its reason.
 ticket_entry = Table(
     "ticket_entry",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from collector.store import partial_indexes  # noqa: F401  they belong to the tables
 from collector.store.tables import metadata
 
 context.configure(
