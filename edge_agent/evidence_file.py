@@ -300,13 +300,36 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
         (version,) = sql.execute("PRAGMA user_version").fetchone()
         if version == 0:
             sql.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
-        # Not quick_check, which passes by an index that lacks a part: it would wait for ever.
-        elif version != FORMAT or sql.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("damaged, or of another version")
+        elif version != FORMAT:
+            raise sqlite3.DatabaseError(f"it has format {version}, this agent knows {FORMAT}")
+        else:
+            _check(path, sql)
     except BaseException:
         sql.close()
         raise
     return sql
+
+
+def _check(path: Path, sql: sqlite3.Connection) -> None:
+    """Raises sqlite3.Error unless the file is consistent; an index that has parted from its table is made
+    anew. A part that it lacks would wait for ever, or be told twice.
+    """
+
+    def verdict(check: str) -> str:
+        return str(sql.execute(f"PRAGMA {check}(1)").fetchone()[0])
+
+    found = verdict("integrity_check")
+    if found == "ok":
+        return
+    # The quick one leaves out whether an index fits its table.
+    if (broken := verdict("quick_check")) != "ok":
+        raise sqlite3.DatabaseError(broken)
+    sql.execute("REINDEX")
+    if (broken := verdict("integrity_check")) != "ok":
+        raise sqlite3.DatabaseError(broken)
+    log.warning(
+        "the file of evidence had parted from an index, which was made anew", file=str(path), why=found
+    )
 
 
 def _left(path: Path) -> _Left | None:
@@ -315,13 +338,13 @@ def _left(path: Path) -> _Left | None:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as sql:
             if sql.execute("PRAGMA user_version").fetchone() != (FORMAT,):
                 return None
-            figures = _figures(sql)
+            given_up = _given_up(sql)
             (waiting,) = sql.execute(_WAITING_LEFT).fetchone()
             marks = sql.execute(_LEFT, (MAX_MARKS,)).fetchall()
     except (sqlite3.Error, UnicodeDecodeError):
         return None
     sound = [one for one in marks if list(map(type, one)) == [int, str, str]]
-    return _Left(marks=sound, given_up=figures.given_up + int(waiting))
+    return _Left(marks=sound, given_up=given_up + int(waiting))
 
 
 def _go_on(sql: sqlite3.Connection, left: _Left, highest_seq: int) -> None:
@@ -392,10 +415,12 @@ def _count(sql: sqlite3.Connection, by: int) -> None:
 
 def _figures(sql: sqlite3.Connection) -> Figures:
     (waiting,) = sql.execute("SELECT count(*) FROM part WHERE sent = 0").fetchone()
+    return Figures(waiting=int(waiting), given_up=_given_up(sql), used_bytes=_used_bytes(sql))
+
+
+def _given_up(sql: sqlite3.Connection) -> int:
     counted = sql.execute("SELECT count FROM counter WHERE name = 'given_up'").fetchone()
-    return Figures(
-        waiting=int(waiting), given_up=int(counted[0]) if counted else 0, used_bytes=_used_bytes(sql)
-    )
+    return int(counted[0]) if counted else 0
 
 
 def _used_bytes(sql: sqlite3.Connection) -> int:

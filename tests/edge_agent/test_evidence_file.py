@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from rigs.small_disk import small_disk
+from structlog.testing import capture_logs
 
 from edge_agent.evidence_file import PAGE_BYTES, EvidenceFile, NewPart
 
@@ -134,12 +135,10 @@ def test_a_part_that_was_damaged_is_given_up_alone(file: EvidenceFile, tmp_path:
     assert file.figures().given_up == 1
 
 
-@pytest.mark.parametrize("index", ["part_waiting", "sqlite_autoindex_part_1"])
-def test_a_part_that_an_index_does_not_know_does_not_wait_in_silence(
-    file: EvidenceFile, tmp_path: Path, index: str
-) -> None:
-    """As after a power cut on a disk that keeps the pages of a table and not those of its index."""
-    path = tmp_path / "evidence.db"
+def with_an_older_index(file: EvidenceFile, path: Path, index: str) -> None:
+    """As after a power cut on a disk that keeps the pages of a table and not those of its index: it knows
+    ``a`` and not ``b``.
+    """
     file.write([part("a")])
     file.close()
     with closing(sqlite3.connect(path)) as sql:
@@ -151,8 +150,35 @@ def test_a_part_that_an_index_does_not_know_does_not_wait_in_silence(
     with path.open("r+b") as raw:
         raw.seek(begins)
         raw.write(before)
-    assert waiting(file) == [("a", "before", False), ("b", "before", False)]
-    assert file.figures().given_up == 2
+
+
+@pytest.mark.parametrize("index", ["part_waiting", "sqlite_autoindex_part_1"])
+def test_an_index_that_has_parted_from_its_table_costs_nothing(
+    file: EvidenceFile, tmp_path: Path, index: str
+) -> None:
+    with_an_older_index(file, tmp_path / "evidence.db", index)
+    with capture_logs() as said:
+        assert waiting(file) == [("a", "before", True), ("b", "before", True)]
+    assert file.figures().given_up == 0
+    (line,) = said
+    assert "parted from an index" in line["event"]
+    assert index in line["why"]
+    file.write([part("b"), part("c")])
+    assert waiting(file) == [(uid, "before", True) for uid in "abc"]
+
+
+def test_parts_that_no_index_can_order_are_told_as_given_up(file: EvidenceFile, tmp_path: Path) -> None:
+    with_an_older_index(file, tmp_path / "evidence.db", "sqlite_autoindex_part_1")
+    with closing(sqlite3.connect(tmp_path / "evidence.db")) as sql, sql:
+        sql.execute(
+            "INSERT INTO part (uid, part, open, sent, body) SELECT uid, part, open, sent, body FROM part"
+            " NOT INDEXED WHERE uid = 'b'"
+        )
+    with capture_logs() as said:
+        assert waiting(file) == [("a", "before", False), ("b", "before", False), ("b", "before", False)]
+    assert file.figures().given_up == 3
+    (line,) = said
+    assert "UNIQUE constraint failed" in line["why"]
 
 
 @pytest.mark.parametrize("broken", ["no database", "cut", "another version", "a folder", "nothing left"])
