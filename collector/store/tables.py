@@ -319,6 +319,7 @@ occurrence = Table(
     Index("ix_occurrence_first_boot", "gateway_id", "first_boot", "first_mono_ms"),
     Index("ix_occurrence_site_device_gateway_id_start_ms", "site", "device", "gateway_id", "start_ms"),
 )
+
 # An end that lies elsewhere than its beginning: few, and so is what finds them.
 FAR_END = text("(end_boot <> first_boot OR end_mono_ms > first_mono_ms + 3600000)")
 # What lasted so long touches windows that it began well before: few, and so is what finds them.
@@ -339,6 +340,7 @@ evidence = Table(
     Column("body", LargeBinary),
     PrimaryKeyConstraint("uid", "part"),
 )
+
 # Append-only: every change of a ticket, automatic or human, with its reason.
 ticket_entry = Table(
     "ticket_entry",
