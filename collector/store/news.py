@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 CHANNEL = "andon_tickets"
 # More in one transaction are told as "many". 64 ids and a site are 2.4 kB; 8000 bytes are possible.
 MAX_NAMED = 64
+_TELL = select(func.pg_notify(CHANNEL, bindparam("payload")))
 
 
 def tell(connection: Connection, changes: Iterable[tuple[str, str]]) -> None:
@@ -26,7 +27,7 @@ def tell(connection: Connection, changes: Iterable[tuple[str, str]]) -> None:
     for site, tickets in by_site.items():
         named = tickets if len(tickets) <= MAX_NAMED else []
         payload = json.dumps({"site": site, "tickets": named}, separators=(",", ":"))
-        connection.execute(select(func.pg_notify(CHANNEL, payload)))
+        connection.execute(_TELL, {"payload": payload})
 
 
 def read(payload: str) -> tuple[str, list[str]]:

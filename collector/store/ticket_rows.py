@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, or_, select, union_all
@@ -105,13 +106,18 @@ def since(connection: Connection, keys: Collection[str], since_ms: int) -> list[
 
 def next_numbers(connection: Connection, site: str, how_many: int) -> int:
     """The first of so many in a row; the site's row is locked until the end of the transaction."""
-    statement = insert_for(connection)(site_number).values(site=site, last=how_many)
-    last: int = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[site_number.c.site], set_={"last": site_number.c.last + how_many}
-        ).returning(site_number.c.last)
-    ).scalar_one()
+    counted = _counted(insert_for(connection))
+    last: int = connection.execute(counted, {"site": site, "last": how_many}).scalar_one()
     return last - how_many + 1
+
+
+@cache
+def _counted(insert: Any) -> Any:
+    """Made once: to make it anew takes longer than to run it."""
+    statement = insert(site_number)
+    return statement.on_conflict_do_update(
+        index_elements=[site_number.c.site], set_={"last": site_number.c.last + statement.excluded.last}
+    ).returning(site_number.c.last)
 
 
 def save(connection: Connection, new: Sequence[tuple[int, Ticket]], changed: Sequence[Ticket]) -> None:

@@ -768,6 +768,21 @@ def test_what_has_no_end_is_cut_off(tmp_path: Path, begun: bytes) -> None:
         assert httpx.get(f"{collector.url}/healthz").status_code == 200
 
 
+def test_an_answer_comes_in_one_piece(tmp_path: Path) -> None:
+    """Each piece is a packet, and a call of the system here and there."""
+    with collector_program(tmp_path / "data") as collector:
+        address = urlsplit(collector.url)
+        with socket.create_connection((address.hostname, address.port), timeout=60) as peer:
+            for _ in range(100):
+                peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                head, _, body = peer.recv(64 << 10).partition(b"\r\n\r\n")
+                assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"ok\n")
+            # The last one, too, goes before the door is shut.
+            peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert peer.recv(64 << 10).endswith(b"\r\n\r\nok\n")
+            assert peer.recv(1) == b""
+
+
 def test_a_clock_that_is_put_right_while_it_runs_puts_right_what_was_dated_by_it(tmp_path: Path) -> None:
     wall = WallClock(tmp_path)
     wall.is_off_by(-2_400)
