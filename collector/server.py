@@ -26,7 +26,7 @@ from collector.local import DataDirectory
 from collector.notify import notify
 from collector.parts import Parts
 from collector.protocol import Protocol
-from collector.store import DATABASE_AWAY, Store, UnusableError, aside, is_full, moment, people
+from collector.store import DATABASE_AWAY, Store, UnusableError, aside, is_full, moment, people, statistics
 from collector.sweep import Change, sweep
 
 log = structlog.get_logger()
@@ -256,6 +256,7 @@ async def _sweep(parts: Parts, shared_clock: clock.Clock) -> None:
             await _follow(parts.store, shared_clock)
             deaf = parts.syncs.was_deaf()
             changed = await parts.write(partial(_swept, parts, deaf), lambda changed: changed)
+            await parts.store.write_soon(statistics.keep)
         except Exception as error:
             parts.metrics.sweeps_failed.inc()
             if is_full(error):

@@ -143,8 +143,8 @@ def _among_postgresql(element: among, compiler: SQLCompiler, **more: Any) -> str
 
 
 class unindexed(FunctionElement[str]):  # noqa: N801  reads as SQL
-    """A column by which SQLite is not to look for rows: of ``site = ?`` it expects ten, and there may be a
-    million.
+    """A text column by which no database is to look for rows: of ``site = ?`` they expect ten, and there may
+    be a million.
     """
 
     type = Text()
@@ -154,8 +154,12 @@ class unindexed(FunctionElement[str]):  # noqa: N801  reads as SQL
 @compiles(unindexed)
 def _unindexed(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
     # sqlite.org/optoverview.html: "the unary + operator".
-    sign = "+" if compiler.dialect.name == "sqlite" else ""
-    return sign + compiler.process(element.clauses, **more)
+    return "+" + compiler.process(element.clauses, **more)
+
+
+@compiles(unindexed, "postgresql")
+def _unindexed_postgresql(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
+    return f"({compiler.process(element.clauses, **more)} || '')"
 
 
 def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Rows]:

@@ -8,8 +8,9 @@ asked for it does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import BoundedSemaphore
 from time import sleep
 from typing import Any, TypeVar
@@ -62,6 +63,9 @@ SESSION = (
     # a table of some thousand rows whole, with each message.
     "SET random_page_cost = 1.1",
 )
+# Who writes looks for some rows by an index, and only a plain scan of one marks in it what is dead, so that
+# the next need not look at it again.
+WRITING = ("SET enable_bitmapscan = off",)
 
 
 class Postgres:
@@ -78,9 +82,9 @@ class Postgres:
         with self._writing.engine.connect() as connection:
             migrate(connection, upgrade=upgrade)
         self._reading = _Side(self._address, "store-reader", READERS)
-        for side in (self._writing, self._reading):
+        for side, settings in ((self._writing, SESSION + WRITING), (self._reading, SESSION)):
             # A migration may take its time; nothing else may.
-            event.listen(side.engine, "connect", _limit)
+            event.listen(side.engine, "connect", partial(_set, settings))
         self._writing.engine.dispose()
 
     def close(self) -> None:
@@ -195,9 +199,9 @@ def _connected(address: URL) -> Any:
     return dialect.import_dbapi().connect(*words, autocommit=True, **settings)
 
 
-def _limit(raw: Any, _record: object) -> None:
+def _set(settings: Sequence[str], raw: Any, _record: object) -> None:
     with raw.cursor() as cursor:
-        for setting in SESSION:
+        for setting in settings:
             cursor.execute(setting)
     raw.commit()
 
