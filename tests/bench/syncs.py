@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -34,14 +34,25 @@ class Measured:
     after_mb: float
 
 
-def through_http(kind: str, voices: Sequence[Voice], *, stored: int = 0, packed: bool = False) -> Measured:
-    """``stored``: tickets of these gateways that are there already."""
+def through_http(
+    kind: str,
+    voices: Sequence[Voice],
+    *,
+    stored: int = 0,
+    packed: bool = False,
+    before: Sequence[Voice] = (),
+) -> Measured:
+    """``stored``: tickets of these gateways that are there already. ``before``: what they say first, while
+    nothing is measured.
+    """
     with serving.database(kind) as url:
         store = Store.open(url)
         serving.enrol(store, [voice.name for voice in voices])
         lists.age(store, [voice.name for voice in voices], stored)
         store.close()
         with serving.serving(url) as collector:
+            if before:
+                load.run(collector.load(before))
             before_mb, cpu_s = collector.rss_mb(), collector.cpu_s()
             heard = load.run(collector.load(voices, packed=packed))
             took = sorted(heard.took_ms)
@@ -129,12 +140,18 @@ def figures(
         )
         yield Figure(f"rows/s with {few:,} tickets stored, {kind}", quick)
         yield Figure(f"rows/s with {many:,} of them, against {few:,}, {kind}", slow, "", slow / quick, "0.95")
-        ones = [rows.voice(f"gw-{n}", messages=singles, rows=1, burst=1, live=True) for n in range(gateways)]
+        said = [
+            rows.voice(f"gw-{n}", messages=2 * singles, rows=1, burst=1, live=True) for n in range(gateways)
+        ]
+        ones = [replace(voice, messages=voice.messages[:singles]) for voice in said]
+        more = [replace(voice, messages=voice.messages[singles:]) for voice in said]
         single = through_http(kind, ones)
         yield Figure(f"syncs/s of one row, {gateways} gateways, {kind}", single.requests_per_s, "2,500")
         yield Figure(f"CPU of the collector per sync, us, {kind}", single.cpu_us)
         yield Figure(f"p50 of a sync, ms, {kind}", single.p50_ms)
         yield Figure(f"p99 of a sync, ms, {kind}", single.p99_ms)
+        later = through_http(kind, more, before=ones)
+        yield Figure(f"the next as many syncs/s of one row, {kind}", later.requests_per_s)
         as_agents_do = through_http(kind, ones, packed=True)
         yield Figure(f"syncs/s of one row, packed as agents do, {kind}", as_agents_do.requests_per_s)
 

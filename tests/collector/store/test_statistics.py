@@ -10,7 +10,7 @@ import pytest
 from rigs import postgres
 from rigs.edge_voice import MINUTE_MS, MONDAY_MS, EdgeVoice, enrol
 from rigs.ports import wait_until_now
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from collector.exchange import Sync
 from collector.ingest import apply_all
@@ -63,6 +63,27 @@ def test_a_table_that_more_than_doubled_is_counted_once(stormy: Store) -> None:
     assert "gateway" not in counted
     question = plan(stormy, ticket_rows._SINCE, keys=[f"belt-4-{one}" for one in range(64)], since_ms=0)
     assert "ux_ticket_open" in question, question
+
+
+def test_a_table_that_is_written_again_and_again_is_not_counted_again(stormy: Store) -> None:
+    def write(connection: Connection, letter: str) -> None:
+        connection.execute(update(tables.condition).values(site=letter))
+
+    counted: list[str] = []
+
+    def is_known(changes: int) -> bool:
+        def ask(connection: Connection) -> bool:
+            counted.extend(statistics.keep(connection))
+            found = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'condition'"
+            return bool(connection.exec_driver_sql(found).scalar_one() >= changes)
+
+        return stormy.write(ask)
+
+    wait_until_now(lambda: is_known(0) and "condition" in counted)
+    for letter in "ab":
+        stormy.write(partial(write, letter=letter))
+    wait_until_now(lambda: is_known(2 * STORM))
+    assert counted.count("condition") == 1
 
 
 def test_what_explains_others_is_not_looked_for_in_all_that_its_site_told(stormy: Store) -> None:
