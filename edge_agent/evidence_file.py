@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from edge_agent.sound import Broken, parted
+
 FILE = "evidence.db"
 FORMAT = 1
 # Evidence is packed to a tenth; more costs time and saves little.
@@ -314,19 +316,12 @@ def _check(path: Path, sql: sqlite3.Connection) -> None:
     """Raises sqlite3.Error unless the file is consistent; an index that has parted from its table is made
     anew. A part that it lacks would wait for ever, or be told twice.
     """
-
-    def verdict(check: str) -> str:
-        return str(sql.execute(f"PRAGMA {check}(1)").fetchone()[0])
-
-    found = verdict("integrity_check")
-    if found == "ok":
+    found = parted(sql)
+    if found is None:
         return
-    # The quick one leaves out whether an index fits its table.
-    if (broken := verdict("quick_check")) != "ok":
-        raise sqlite3.DatabaseError(broken)
     sql.execute("REINDEX")
-    if (broken := verdict("integrity_check")) != "ok":
-        raise sqlite3.DatabaseError(broken)
+    if (still := parted(sql)) is not None:
+        raise Broken(still)
     log.warning(
         "the file of evidence had parted from an index, which was made anew", file=str(path), why=found
     )

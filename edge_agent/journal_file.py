@@ -13,6 +13,7 @@ import structlog
 
 from edge_agent import journal_salvage, mend
 from edge_agent.journal_salvage import Salvaged
+from edge_agent.sound import Broken, parted
 
 # All rows of a file that is mended are in memory at once; systemd gives the agent 256 MiB. A larger one is
 # salvaged, a few rows at a time.
@@ -131,29 +132,22 @@ def _open(path: Path, make_way: MakeWay) -> sqlite3.Connection:
 
 
 def _check(path: Path, connection: sqlite3.Connection, make_way: MakeWay) -> None:
-    """Raises _Broken unless the file is consistent; rows and indices that have parted are mended."""
-
-    def verdict(check: str) -> str:
-        return str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
-
-    found = verdict("integrity_check")
-    if found == "ok":
+    """Raises Broken unless the file is consistent; rows and indices that have parted are mended."""
+    found = parted(connection)
+    if found is None:
         return
-    # The quick one leaves out whether an index fits its table.
-    if (broken := verdict("quick_check")) != "ok":
-        raise _Broken(broken)
     if path.stat().st_size > MENDED_AT_MOST_BYTES:
-        raise _Broken(found)
+        raise Broken(found)
     # All of it goes through the log once more.
     make_way(path.stat().st_size)
     try:
         given_up = mend.rows(connection)
     except sqlite3.Error as error:
         if isinstance(error, sqlite3.IntegrityError) or error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise _Broken(f"{found}; {error}") from error
+            raise Broken(f"{found}; {error}") from error
         raise
-    if (broken := verdict("integrity_check")) != "ok":
-        raise _Broken(broken)
+    if (still := parted(connection)) is not None:
+        raise Broken(still)
     if given_up:
         journal_salvage.record(connection, Salvaged(file=path.name, rows_damaged=given_up))
     log.error(
@@ -165,7 +159,7 @@ def _check(path: Path, connection: sqlite3.Connection, make_way: MakeWay) -> Non
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises _Broken when the file's tables are not those of its format: one flipped bit in its first page
+    """Raises Broken when the file's tables are not those of its format: one flipped bit in its first page
     would else be taken for the format of a newer agent, or stop every later start.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -175,7 +169,7 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
             f"{path}: written by a newer agent (format {version}, this one knows {max(known)})"
         )
     if known.get(version) != found:
-        raise _Broken(f"its tables are not those of format {version}")
+        raise Broken(f"its tables are not those of format {version}")
     if version:
         # A file whose header calls it read-only is that to SQLite, which says so to whoever means to write.
         connection.execute("DELETE FROM stream WHERE 0")
@@ -210,13 +204,9 @@ def _tables(connection: sqlite3.Connection) -> frozenset[str]:
         ).fetchall()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-            raise _Broken(str(error)) from error
+            raise Broken(str(error)) from error
         raise
     return frozenset(" ".join(" ".join(map(str, one)).split()) for one in found)
-
-
-class _Broken(sqlite3.DatabaseError):
-    """SQLite's own check found the file inconsistent."""
 
 
 def _is_broken(error: Exception) -> bool:
@@ -230,7 +220,7 @@ def _is_broken(error: Exception) -> bool:
         return True
     if code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ):
         return True
-    return isinstance(error, _Broken) or code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    return isinstance(error, Broken) or code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def _sync_folder(folder: Path) -> None:
