@@ -6,12 +6,14 @@ import gzip
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import httpx
 
 from edge_agent.forward import CollectorAwayError, Post, Reply
+from edge_agent.unreached import explain
 from edge_agent.wire import LANE_HEADER, MAX_WIRE_BYTES, SYNC_PATH
 
 GZIP_FROM_BYTES = 1 << 10
@@ -32,6 +34,7 @@ class Line:
     """
 
     def __init__(self, ca_file: Path | None = None) -> None:
+        self.ca_file = ca_file
         self._context = ssl.create_default_context(cafile=ca_file)
         self._client = _client(self._context)
 
@@ -46,14 +49,13 @@ class Line:
 
     async def reply(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Raises httpx.HTTPError, OSError, CollectorAwayError."""
-        try:
+        with suppress(httpx.PoolTimeout):
             return await self._reply(url, body, headers)
-        except httpx.PoolTimeout:
-            # Nobody else uses it: a message that was broken off while its answer was being put away has taken
-            # the connection with it (httpx 0.28, httpcore 1.0), and no message would ever get another.
-            lost, self._client = self._client, _client(self._context)
-            await lost.aclose()
-            return await self._reply(url, body, headers)
+        # Nobody else uses it: a message that was broken off while its answer was being put away has taken the
+        # connection with it (httpx 0.28, httpcore 1.0), and no message would ever get another.
+        lost, self._client = self._client, _client(self._context)
+        await lost.aclose()
+        return await self._reply(url, body, headers)
 
     async def _reply(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         request = self._client.build_request("POST", url, content=body, headers=headers)
@@ -102,14 +104,13 @@ def http_post(line: Line, url: str, credential: str, *, lane: str = "") -> Post:
         body, encoding = packed(body)
         headers |= encoding
         try:
-            try:
+            with suppress(httpx.RemoteProtocolError, httpx.ReadError):
                 return await line.reply(sync_url, body, headers)
-            except (httpx.RemoteProtocolError, httpx.ReadError):
-                # A kept connection was closed at the other end just then; a sync may be repeated.
-                return await line.reply(sync_url, body, headers)
+            # A kept connection was closed at the other end just then; a sync may be repeated.
+            return await line.reply(sync_url, body, headers)
         except (httpx.HTTPError, OSError) as error:
             reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            raise CollectorAwayError(str(error) or type(error).__name__, reached=reached) from error
+            raise CollectorAwayError(explain(url, error, ca_file=line.ca_file), reached=reached) from error
 
     return post
 

@@ -13,6 +13,7 @@ from edge_agent import credential, wire
 from edge_agent.credential import Credential
 from edge_agent.health import agent_version
 from edge_agent.provision.address import AddressError, check_url
+from edge_agent.unreached import explain
 
 MAX_ANSWER_BYTES = 64 << 10
 MAX_WHY_CHARACTERS = 500
@@ -65,7 +66,8 @@ def enroll(
             body = _bounded(reply)
     except httpx.HTTPError as error:
         raise EnrollError(
-            f"{root} does not answer: {error}; nothing is lost, run the same command again"
+            f"{explain(root, error, ca_file=ca_file)}; nothing is lost, run the same command again once that "
+            "is mended"
         ) from error
     if reply.status_code != httpx.codes.OK:
         raise EnrollError(f"{root} refused: {why(reply.status_code, body)}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from edge_agent.profile import IppRead
 from edge_agent.sample import Again, Deliver, Trouble
 from edge_agent.schedule import Schedule
 from edge_agent.transports import BusSettings
-from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain
+from edge_agent.transports.tcp import CONNECT_TIMEOUT_S
+from edge_agent.unreached import behind, explain
 from edge_agent.wire import Stamp
 
 DEFAULT_PORT = 631
@@ -167,14 +167,9 @@ class Transport(Bus):
                 return await _body(reply)
         except (httpx.ReadTimeout, httpx.WriteTimeout, TimeoutError):
             return Trouble.NO_ANSWER, f"no whole answer came within {question.timeout_s:g} s"
-        except httpx.TimeoutException as error:
-            raise LinkError(explain(where, TimeoutError())) from error
-        except httpx.ConnectError as error:
-            raise _unreachable(where, error) from error
-        except httpx.RemoteProtocolError as error:
-            raise LinkError(f"what listens at {where} does not speak HTTP, or broke off") from error
         except httpx.HTTPError as error:
-            raise LinkError(f"{where} broke off the connection") from error
+            kind = RefusedError if isinstance(behind(error), ssl.SSLError) else LinkError
+            raise kind(explain(where, error, ca_file=self._settings.ca_file)) from error
 
 
 def _client(settings: Settings) -> httpx.AsyncClient:
@@ -209,16 +204,3 @@ async def _body(reply: httpx.Response) -> bytes:
         if len(body) > ipp.MAX_ANSWER_BYTES:
             break
     return body
-
-
-def _unreachable(where: str, error: BaseException) -> LinkError:
-    """What stands behind it, in words for a technician."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return RefusedError(f"the certificate of {where} is not accepted: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        return RefusedError(f"no TLS with {where}: {error.reason or error}")
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return LinkError(f"the name of {where} cannot be resolved")
-    return LinkError(explain(where, error if isinstance(error, OSError) else None))

@@ -33,7 +33,8 @@ from edge_agent.poll import Line, topic
 from edge_agent.profile import MetricSignal, TopicRead
 from edge_agent.sample import Again, Deliver, Trouble
 from edge_agent.transports import BusSettings, host_adapter
-from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, explain, notice_silence
+from edge_agent.transports.tcp import CONNECT_TIMEOUT_S, notice_silence
+from edge_agent.unreached import explain
 from edge_agent.wire import Stamp
 
 log = structlog.get_logger()
@@ -273,20 +274,11 @@ def _connect(settings: Settings) -> Client:
             )
         else:
             client.connect(settings.host, settings.port_number, settings.keepalive_s)
-    except ssl.SSLCertVerificationError as error:
-        raise RefusedError(
-            f"the certificate of the broker {settings.where} is not accepted: {error.verify_message}"
-        ) from error
     except ssl.SSLError as error:
-        raise RefusedError(f"no TLS with the broker {settings.where}: {error.reason or error}") from error
-    except TimeoutError as error:
-        raise LinkError(
-            f"the broker {settings.where} does not answer: switched off, or the network is down?"
-        ) from error
-    except (socket.gaierror, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
-        raise LinkError(f"the name of the broker {settings.where} cannot be resolved") from error
-    except OSError as error:
-        raise LinkError(f"the broker {explain(settings.where, error)}") from error
+        ca_file = settings.tls.ca_file if settings.tls else None
+        raise RefusedError(explain(f"the broker {settings.where}", error, ca_file=ca_file)) from error
+    except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
+        raise LinkError(explain(f"the broker {settings.where}", error)) from error
     opened = client.socket()
     if isinstance(opened, socket.socket):
         # paho's own keepalive notices a broker that hangs; this one that has vanished, and much sooner.

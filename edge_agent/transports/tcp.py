@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from functools import partial
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from edge_agent.bus.link import Link
 from edge_agent.bus.stream import Stream, TextSettings
 from edge_agent.poll import Line
 from edge_agent.transports import host_adapter
+from edge_agent.unreached import explain
 
 CONNECT_TIMEOUT_S = 5.0
 # A peer that vanished without a word is noticed after about 10 s: sent bytes by the user timeout, an idle
@@ -68,11 +68,8 @@ async def open_connection(host: str, port: int) -> Link:
                     refusal = error
                 else:
                     return Link(connected.fileno(), close=connected.close, explain=partial(explain, where))
-    except TimeoutError as error:
-        raise LinkError(explain(where, error)) from error
     except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
-        why = error.strerror if isinstance(error, OSError) else "no name looks like that"
-        raise LinkError(f"the name of {where} cannot be resolved: {why}") from error
+        raise LinkError(explain(where, error)) from error
     raise LinkError(explain(where, refusal))
 
 
@@ -93,20 +90,3 @@ def notice_silence(connection: socket.socket) -> None:
     """Have the kernel end a connection whose peer vanished, also one on which nothing is said."""
     for level, option, value in KEEPALIVE:
         connection.setsockopt(level, option, value)
-
-
-def explain(where: str, error: OSError | None) -> str:
-    """What a technician should know of an error of a connection; None: the other side ended it."""
-    if error is None:
-        return f"{where} closed the connection"
-    if isinstance(error, TimeoutError) and error.errno is None:
-        return f"{where} does not answer: switched off, or the network is down?"
-    if error.errno == errno.ECONNREFUSED:
-        return f"{where} refuses the connection: the service there is not running"
-    if error.errno in (errno.ECONNRESET, errno.EPIPE):
-        return f"{where} broke off the connection"
-    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"there is no way to {where}: cable, switch or address?"
-    if error.errno == errno.ETIMEDOUT:
-        return f"{where} gave no sign of life: switched off, or the network is down?"
-    return f"{where} failed: {error.strerror or error}"

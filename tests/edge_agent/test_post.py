@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,20 @@ async def test_a_connection_that_was_closed_meanwhile_is_no_trouble() -> None:
 
 async def test_nobody_there_is_said_in_words() -> None:
     async with Line() as line:
-        with pytest.raises(CollectorAwayError, match=r"\w") as away:
-            await http_post(line, f"http://127.0.0.1:{free_port()}", CREDENTIAL)(b"{}")
+        url = f"http://127.0.0.1:{free_port()}"
+        with pytest.raises(CollectorAwayError, match=f"{url} refuses the connection: the service") as away:
+            await http_post(line, url, CREDENTIAL)(b"{}")
     assert not away.value.reached
+
+
+async def test_what_is_said_is_the_last_trouble_not_the_one_before_it() -> None:
+    async with Line() as line:
+        async with serving(Peer(hangs_up_after=True)) as url:
+            sync = http_post(line, url, CREDENTIAL)
+            await sync(b"{}")
+        # The connection that was kept is closed, and nobody listens any more.
+        with pytest.raises(CollectorAwayError, match="refuses the connection"):
+            await sync(b"{}")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +188,7 @@ async def test_a_collector_that_answers_nothing_is_given_up(monkeypatch: pytest.
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server, Line() as line:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        with pytest.raises(CollectorAwayError) as away:
+        with pytest.raises(CollectorAwayError, match="did not answer in time") as away:
             await http_post(line, url, CREDENTIAL)(b"{}")
         assert away.value.reached
         done.set()
@@ -191,10 +203,54 @@ async def test_only_the_private_authority_is_trusted(tmp_path: Path) -> None:
     async with serving(Peer(), context) as url:
         async with Line(tmp_path / "ours.pem") as line:
             assert (await http_post(line, url, CREDENTIAL)(b"{}")).status == 200
-        for ca_file in (tmp_path / "other.pem", None):
+        for ca_file, why in (
+            (tmp_path / "other.pem", f"{tmp_path / 'other.pem'} does not vouch for it"),
+            (None, "nobody whom this machine trusts vouches for it \\(ca_file names a private authority"),
+        ):
             async with Line(ca_file) as line:
-                with pytest.raises(CollectorAwayError, match="certificate"):
+                with pytest.raises(CollectorAwayError, match=f"certificate of {url} is not .*{why}"):
                     await http_post(line, url, CREDENTIAL)(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "why"),
+    [
+        ("localhost", (-9, -2), "certificate has expired; the clock here says 20"),
+        # What a gateway meets that starts in 1970.
+        ("localhost", (2, 9), "certificate is not yet valid; the clock here says 20"),
+        ("collector.example", (-2, 9), "Hostname mismatch, certificate is not valid for 'localhost'$"),
+    ],
+)
+async def test_a_certificate_of_another_time_or_name_is_told_as_that(
+    tmp_path: Path, name: str, days: tuple[int, int], why: str
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    since, until = (datetime.now(UTC) + timedelta(days=one) for one in days)
+    authority.issue_cert(name, not_before=since, not_after=until).configure_cert(context)
+    async with serving(Peer(), context) as url, Line(tmp_path / "ca.pem") as line:
+        with pytest.raises(CollectorAwayError, match=f"the certificate of {url} is not accepted: {why}"):
+            await http_post(line, url, CREDENTIAL)(b"{}")
+
+
+async def test_what_speaks_no_tls_is_told_as_that() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server, Line() as line:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(CollectorAwayError, match=f"what listens at {url} does not speak TLS"):
+            await http_post(line, url, CREDENTIAL)(b"{}")
+
+
+async def test_a_name_that_nobody_knows_is_told_as_that() -> None:
+    async with Line() as line:
+        with pytest.raises(CollectorAwayError, match=r"the name of https://no\.invalid cannot be resolved: \w"):
+            await http_post(line, "https://no.invalid", CREDENTIAL)(b"{}")
 
 
 async def test_proxies_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
