@@ -94,7 +94,7 @@ def _backlog(
 def _live(
     name: str, dice: random.Random, boot: str, burst: int, devices: int, wanted: int
 ) -> Iterator[dict[str, Any]]:
-    """One row opens and the next one closes it; five of ten conditions stay open."""
+    """One row opens and the next one closes it: each two are a ticket, until all conditions had one."""
     conditions = [(f"{name}-device-{n}", *fault) for n in range(devices) for fault in FAULTS]
     for number in range(wanted):
         device, component, fault = conditions[(number // 2) % len(conditions)]
