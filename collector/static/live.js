@@ -14,9 +14,9 @@ const SILENT_MS = 40_000;
 const LOOK_MS = 5000;
 // A command whose answer does not come may be sent again: its key makes that harmless.
 const SENT_FOR_MS = 20_000;
-const NOT_SENT = "Not sent: no connection. Tap again.";
+const NO_CONNECTION = "no connection";
 // What a proxy answers when the collector is away (502, 504), and the collector when its database is (503).
-const AWAY = [502, 503, 504];
+const MISSED = { 502: NO_CONNECTION, 503: "the collector is not ready", 504: NO_CONNECTION };
 
 let link = ["", ""];
 let commands = 0;
@@ -208,11 +208,27 @@ history.replaceState(null, "", address() + location.hash);
 // One tap is one command: a second tap on the same form does nothing.
 document.addEventListener("submit", (sent) => {
   const form = sent.target;
-  // To log out is not for here: what was on the page must not stay.
-  if (form.method !== "post" || !form.closest("main")) return;
+  if (form.method !== "post") return;
   sent.preventDefault();
-  if (!form.dataset.sent) send(form, sent.submitter);
+  if (form.dataset.sent) return;
+  if (form.closest("main")) send(form, sent.submitter);
+  else logOut(form);
 });
+
+// What was on the page does not stay; but who could not be logged out has to know.
+async function logOut(form) {
+  form.dataset.sent = "1";
+  document.querySelector("main > .said")?.remove();
+  const { missed, page, redirected, url } = await post(form);
+  delete form.dataset.sent;
+  if (!missed) {
+    if (redirected) location.replace(url);
+    else turnTo(page);
+    return;
+  }
+  const words = `Still logged in as ${document.body.dataset.person}: ${missed}. Tap again.`;
+  document.querySelector("main").prepend(refusal(words));
+}
 
 async function send(form, button) {
   const words = button?.innerHTML;
@@ -224,28 +240,28 @@ async function send(form, button) {
     button.disabled = true;
     button.textContent = button.dataset.busy;
   }
-  const answer = await told;
+  const { missed, page, redirected, url } = await told;
   // Nobody who has to log in first, or is refused, has said it yet.
-  if (answer?.redirected && answer.url.pathname !== "/login") {
+  if (redirected && url.pathname !== "/login") {
     form.dispatchEvent(new CustomEvent("andon:done", { bubbles: true }));
   }
-  if (answer?.redirected && answer.url.pathname !== location.pathname) {
-    location.assign(answer.url);
+  if (redirected && url.pathname !== location.pathname) {
+    location.assign(url);
     return;
   }
   delete form.dataset.sent;
-  if (!answer) {
+  if (missed) {
     if (button) {
       button.disabled = false;
       button.innerHTML = words;
     }
-    sayNotSent(form);
+    sayNotSent(form, missed);
   // The answer to another command that is under way will show what became of this one too.
-  } else if (!answer.redirected || !leaving()) turnTo(answer.page);
+  } else if (!redirected || !leaving()) turnTo(page);
   soon();
 }
 
-// Nothing when no answer came, or none of the collector itself.
+// What answers a command: `page`, `redirected`, `url`; or `missed`, why no answer came or none that counts.
 async function post(form) {
   const patience = new AbortController();
   const end = setTimeout(() => patience.abort(), SENT_FOR_MS);
@@ -253,25 +269,31 @@ async function post(form) {
     const answer = await fetch(form.action, {
       method: "POST",
       headers: { Accept: "text/html" },
+      // Who taps and leaves the page has sent it.
+      keepalive: true,
       body: new URLSearchParams(new FormData(form)),
       signal: patience.signal,
     });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (AWAY.includes(answer.status)) return null;
-    return { page, redirected: answer.redirected, url: new URL(answer.url) };
+    const missed = MISSED[answer.status];
+    return missed ? { missed } : { page, redirected: answer.redirected, url: new URL(answer.url) };
   } catch {
-    return null;
+    return { missed: NO_CONNECTION };
   } finally {
     clearTimeout(end);
   }
 }
 
-function sayNotSent(form) {
+function refusal(words) {
   const said = document.createElement("p");
   said.className = "said bad";
   said.setAttribute("role", "alert");
-  said.textContent = NOT_SENT;
-  form.append(said);
+  said.textContent = words;
+  return said;
+}
+
+function sayNotSent(form, missed) {
+  form.append(refusal(`Not sent: ${missed}. Tap again.`));
   // Nor does the stream hear anything, and may not know it yet.
   if (!stream) return;
   rest();

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, V
 from rigs.browser import chromium
 from rigs.collector_program import PASSWORD, CollectorProgram, SpeakingGateway, collector_program, run
 from rigs.ports import free_port
+
+from collector.config import DATABASE_NAME
 
 # Generous: other tests share the machine. Nothing waits longer than it has to.
 PATIENCE_MS = 45_000
@@ -334,6 +338,48 @@ def test_what_is_sent_without_a_connection_stays_on_the_page_until_it_is_sent_ag
         context.close()
 
 
+def test_who_could_not_be_logged_out_is_told_so_and_can_be_later(browser: Browser, tmp_path: Path) -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}")
+    add_person(tmp_path / "data", "bob", "technician")
+    context = browser.new_context(viewport=NARROW)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    with collector_program(tmp_path / "data", *listen) as collector:
+        log_in(page, collector, "/m")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    told = page.get_by_text("Still logged in as bob: no connection. Tap again.")
+    expect(told).to_be_in_viewport()
+    page.get_by_role("button", name="Log out").click()
+    expect(told).to_have_count(1)
+    with collector_program(tmp_path / "data", *listen):
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_label("Password")).to_be_visible()
+        page.goto(f"{collector.url}/m")
+        expect(page.get_by_label("Password")).to_be_visible()
+        context.close()
+
+
+def test_what_a_collector_without_its_database_did_not_take_is_not_called_a_lost_connection(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, tmp_path: Path
+) -> None:
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    context = browser.new_context(viewport=HANDHELD)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    log_in(page, collector, "/m")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    # Another program holds on to the file.
+    with closing(sqlite3.connect(tmp_path / "data" / DATABASE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.get_by_role("button", name="Acknowledge").click()
+        expect(page.get_by_text("Not sent: the collector is not ready. Tap again.")).to_be_visible()
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.locator("article")).to_contain_text("bob has seen it")
+    context.close()
+
+
 def test_a_collector_that_hangs_is_noticed_by_who_sends_something_and_what_is_sent_again_is_done_once(
     page: Page, collector: CollectorProgram, gateway: SpeakingGateway
 ) -> None:
@@ -435,6 +481,7 @@ def test_nobody_finds_what_somebody_else_typed(
     note.press_sequentially("New roll.")
     for name in ("lea", "bob"):
         page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_label("Password")).to_be_visible()
         log_in(page, collector, f"/m/t/{ticket}", name)
         expect(page.locator("#history[data-was]")).to_be_visible()
         expect(note).to_have_value("")
