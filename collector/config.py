@@ -13,6 +13,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import tzlocal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -42,6 +43,16 @@ def default_data_dir() -> Path:
     return UNIT_DATA_DIR if UNIT_DATA_DIR.is_dir() else Path.home() / ".local" / "share" / "andon-collector"
 
 
+def machine_zone() -> str:
+    """The time zone that this machine is set to; UTC where it has none with a name."""
+    try:
+        name = ZoneInfo(tzlocal.get_localzone_name() or "UTC").key
+    except (ZoneInfoNotFoundError, ValueError):
+        return "UTC"
+    # Debian's name for it, which says no more.
+    return "UTC" if name == "Etc/UTC" else name
+
+
 class Settings(BaseSettings):
     """Units are in the names. Flags of ``collector serve`` win over the environment, that over the
     defaults."""
@@ -57,7 +68,7 @@ class Settings(BaseSettings):
     public_url: str = ""
     advertise: bool = False
     trusted_proxies: str = ""
-    timezone: str = "UTC"
+    timezone: str = Field(default_factory=machine_zone)
     log: Annotated[str, Field(pattern="^(auto|json|text)$")] = "auto"
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from rigs.proven import IS_PART
+
+# Where no other zone is set, pages show times in that of the machine.
+os.environ["TZ"] = "UTC"
 
 LAST = "test_device_table.py"
 

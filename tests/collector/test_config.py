@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,22 @@ def test_the_data_directory_is_systemds_where_there_is_one(
     assert load().data_dir == tmp_path / "var-lib", "typed in a shell beside the unit"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/andon-collector")
     assert load().data_dir == Path("/var/lib/andon-collector")
+
+
+@pytest.mark.parametrize(
+    ("machine", "timezone"),
+    [("Europe/Berlin", "Europe/Berlin"), (":Asia/Kolkata", "Asia/Kolkata"), ("Etc/UTC", "UTC")],
+)
+def test_times_are_in_the_zone_of_the_machine_where_no_other_is_set(machine: str, timezone: str) -> None:
+    # In a process of its own: a zone is looked up once.
+    said = subprocess.run(
+        [sys.executable, "-c", "from collector.config import Settings; print(Settings().timezone)"],
+        env=os.environ | {"TZ": machine},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == f"{timezone}\n"
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8420", "[::]:8420", "192.0.2.7:80", "collector.example:80"])

@@ -249,7 +249,7 @@ async def test_what_speaks_no_tls_is_told_as_that() -> None:
 
 async def test_a_name_that_nobody_knows_is_told_as_that() -> None:
     async with Line() as line:
-        with pytest.raises(CollectorAwayError, match=r"the name of https://no\.invalid cannot be resolved: \w"):
+        with pytest.raises(CollectorAwayError, match=r"name of https://no\.invalid cannot be resolved: \w"):
             await http_post(line, "https://no.invalid", CREDENTIAL)(b"{}")
 
 
