@@ -52,7 +52,7 @@ def explain(where: str, error: BaseException | None, *, ca_file: Path | None = N
 
 
 def behind(error: BaseException) -> BaseException:
-    """What an error of httpx began with. httpcore raises its own ``from None``, so that only the context leads there."""
+    """What an error of httpx began with. httpcore raises ``from None``: only the context leads there."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return behind(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
