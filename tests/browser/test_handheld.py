@@ -870,6 +870,37 @@ def test_the_days_of_a_week_do_not_run_into_each_other_on_a_handheld(
     assert all(left[1] + 4 <= right[0] for left, right in pairwise(boxes))
 
 
+def test_sums_of_downtime_show_names_whole_and_print_without_what_only_a_screen_can_use(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    for page in opened(browser.new_context(viewport=SMALL_DESK)):
+        log_in(page, collector, "/devices/north/printer-7", name="lea")
+        page.get_by_label("Take it out of service: why").fill("New print head")
+        page.get_by_role("button", name="Out of service").click()
+        expect(page.locator("#state")).to_contain_text("New print head (lea)")
+        # All the columns that there can be, beside each other and one below the other.
+        page.goto(f"{collector.url}/downtime")
+        for width in (1440, SMALL_DESK["width"], 1000, 800):
+            page.set_viewport_size({"width": width, "height": 800})
+            lines = page.evaluate(
+                """[...document.querySelectorAll(".sums tbody th")].map((one) => {
+                  const text = document.createRange();
+                  text.selectNode(one.firstChild);
+                  return text.getClientRects().length;
+                })"""
+            )
+            assert lines == [1, 1], width
+            hidden = page.evaluate(
+                "[...document.querySelectorAll('.table-wrap')].some(one => one.scrollWidth > one.clientWidth)"
+            )
+            assert not hidden, width
+        page.emulate_media(media="print")
+        expect(page.get_by_role("link", name="Last hour")).to_be_hidden()
+        expect(page.get_by_text(re.compile(r"^north, .* to ")).first).to_be_visible()
+
+
 def test_a_text_that_is_read_from_the_right_ends_on_the_left(
     page: Page, collector: CollectorProgram, gateway: SpeakingGateway
 ) -> None:
