@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from simulation import evidence, net, oracle, skew
@@ -22,6 +22,7 @@ from collector.minted import CONTACT_MS
 from collector.report import By
 from collector.skew import SETTLES_MS, SKEW_MS
 from collector.store import tables
+from collector.store.moment import BREAK_MS
 from collector.sweep import SILENT_MS
 from collector.tickets import Acknowledge
 from edge_agent import wire
@@ -87,9 +88,13 @@ class Memory:
     alarmed: dict[str, tuple[int, float]] = field(default_factory=dict)
     # What is open and unknown -> when its gateway had been heard last before it became so.
     heard_ms: dict[str, int] = field(default_factory=dict)
+    # Gateway -> when a message of it was last taken for its own.
+    spoke: dict[str, float] = field(default_factory=dict)
+    # Since when gateways could be heard: a restart that is quick is no break, nor is a backup that new.
+    listening: float = 0.0
 
     def copy(self) -> Memory:
-        return Memory(alarmed=dict(self.alarmed), heard_ms=dict(self.heard_ms))
+        return replace(self, alarmed=dict(self.alarmed), heard_ms=dict(self.heard_ms), spoke=dict(self.spoke))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +126,6 @@ class Laws:
     known_at: dict[str, float] = field(default_factory=dict)
     # What a collector ever held as ended by its edge.
     held_closed: set[str] = field(default_factory=set)
-    # Gateway -> when a message of it was last taken for its own.
-    heard: dict[str, float] = field(default_factory=dict)
     # Boot -> when anything of it was heard first.
     boots_heard: dict[str, float] = field(default_factory=dict)
     # What the last commit opened, and what a stream that is believed has ever told.
@@ -135,12 +138,14 @@ class Laws:
 
     # --- at every step ----------------------------------------------------------------------------------
 
-    def restored(self, memory: Memory) -> None:
-        """Another incarnation: what it forgot is no break of a law."""
+    def restored(self, memory: Memory, made_at: float) -> None:
+        """Another incarnation: what it forgot is no break of a law. ``made_at``: when this backup was made."""
         hub = self.world.hub
         self.held, self.positions, self.tickets = hub.occurrences(), hub.positions(), self._tickets()
         self.open_since = self._open_since(self.held)
         self.memory, self.restored_at = memory, self.world.now
+        if self.world.now - made_at > BREAK_MS / 1000:
+            self.memory.listening = self.world.now
 
     def after_commit(self, told: set[str]) -> None:
         """``told``: the tickets of which open pages hear."""
@@ -277,7 +282,7 @@ class Laws:
 
     def _silent(self, one: Held) -> None:
         """No gateway is called silent that has spoken within the minute."""
-        since_s = self.world.now - self.heard.get(one.gateway_id, 0.0)
+        since_s = self.world.now - max(self.memory.spoke.get(one.gateway_id, 0.0), self.memory.listening)
         allowed_s = (SILENT_MS - CONTACT_MS - 2 * self.world.dials.clocks_apart_ms) / 1000
         if since_s < allowed_s:
             self.world.fail(f"I7: {one.gateway_id} is called silent, it was heard {since_s:.1f} s ago")
@@ -376,7 +381,7 @@ class Laws:
         if applied.quarantined and answer.verdict == "ok" and tuple(answer.hwm) != tuple(message.to):
             world.fail("I13: a row that cannot be read holds up its stream")
         if answer.verdict != "behind":
-            self.heard[gateway.id] = world.now
+            self.memory.spoke[gateway.id] = world.now
         told = {row["uid"] for row in message.rows if isinstance(row, dict) and "uid" in row}
         if answer.verdict == "ok":
             self._unknown_fields_are_kept(message)

@@ -227,7 +227,7 @@ class World:
         self.hub.restore(backup.image)
         for collector in self.collectors:
             collector.waiting.clear()
-        self.laws.restored(backup.memory.copy())
+        self.laws.restored(backup.memory.copy(), backup.at)
 
     def _turn(self) -> None:
         if self.turn_fuses and self.loop is not None:
