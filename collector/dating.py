@@ -328,7 +328,8 @@ def dates(row: Row, clocks: Clocks, *, floor_ms: int) -> Dates:
             lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))
             return start_ms + lasted_ms, error_ms + DRIFT_MS_PER_HOUR * lasted_ms // HOUR_MS
         at_ms, error = date(stamp, clocks, floor_ms=floor_ms)
-        return max(start_ms, at_ms), error
+        # What is dated before the start is not known better than by how much that cannot be.
+        return max(start_ms, at_ms), error + max(0, start_ms - at_ms)
 
     end_ms = None
     if row.state == "closed" and row.cleared is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from edge_agent import losses, rollup, stored
+from edge_agent.occurrence import uid_at
 from edge_agent.stored import Stored
 from edge_agent.wire import MAX_MEMBERS, THINNED, Row, encode
 
@@ -390,7 +391,7 @@ class Economy:
         return bool(chunks)
 
     def _made_of(self, rows: Sequence[Row]) -> Row:
-        return rollup.rolled_up(rows, uid=self._new_id())
+        return rollup.rolled_up(rows, uid=uid_at(rows[-1].raised.wall_ms, self._new_id()))
 
     def _drop(self, cursor: int) -> Relief:
         """The oldest that is not the newest of its condition."""

@@ -183,7 +183,8 @@ class Ledger:
             if not isinstance(change, Opening):
                 return None
             change = self._thinned_if_short(change)
-            row = occurrence.opened(change, uid=self._new_id(), mod_seq=self._next_seq())
+            uid = occurrence.uid_at(now.wall_ms, self._new_id())
+            row = occurrence.opened(change, uid=uid, mod_seq=self._next_seq())
             self._store(row, now, evidence_bytes=stored.evidence_bytes(row.evidence))
             return row
         if isinstance(change, Opening):

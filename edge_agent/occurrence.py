@@ -28,6 +28,8 @@ from edge_agent.wire import (
     mono_ms,
 )
 
+_UUID_TIME_MASK = (1 << 48) - 1
+
 # What the agent tells of itself: no profile has these, and no device is watched for them.
 OF_THE_AGENT = frozenset({DISK, JOURNAL, NOT_RUNNING})
 
@@ -154,6 +156,16 @@ def disk_full(gateway: str, found: dict[str, Any], *, now: Stamp) -> Opening:
 def disk_free(gateway: str, *, now: Stamp) -> Closing:
     key = condition_key(gateway, AGENT_COMPONENT, DISK)
     return Closing(key=key, cleared=now, reason=Reason.CLEARED)
+
+
+def uid_at(wall_ms: int, chance: str) -> str:
+    """A UUID of version 7 (RFC 9562) as hex; ``chance``: 128 random bits as hex, of which it takes 74.
+
+    What began at one time lies together in every index, here and at the collector.
+    Nothing is ever concluded from that time: clocks are wrong.
+    """
+    variant = "89ab"[int(chance[16], 16) & 0b11]
+    return f"{wall_ms & _UUID_TIME_MASK:012x}7{chance[13:16]}{variant}{chance[17:]}"
 
 
 def opened(opening: Opening, *, uid: str, mod_seq: int) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from random import Random
 
 from bench import serving
 from bench.table import Figure, show
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, insert, text
 
 from collector.store import Store, tables, tickets
 from collector.store.tickets import State, TicketFilter
+from edge_agent.occurrence import uid_at
 
 PAGE = 500
 TRIES = 7
@@ -134,6 +136,7 @@ def _over(number: int, gateway: str) -> tuple[dict[str, object], dict[str, objec
         "fault": "paper-out",
     }
     ticket = _ticket(number) | names
+    ticket["id"] = uid_at(began_ms, f"{Random(number).getrandbits(128):032x}")
     ticket |= {"number": number + 1, "condition": "cleared", "work": "closed", "first_ms": began_ms}
     ticket |= {"period_ms": began_ms, "last_ms": ended_ms, "closed_ms": ended_ms, "received_ms": began_ms}
     occurrence = names | {

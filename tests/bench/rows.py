@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from edge_agent.occurrence import uid_at
+
 DEVICES = 50
 FAULTS = (("media", "paper-out"), ("head", "open"), ("drive", "over-current"), ("link", "lost"))
 MINUTE_MS = 60_000
 # When the boot of every gateway began, before the first message is sent.
 UP_MS = 40 * 24 * 60 * MINUTE_MS
+# The same on the gateways' own clocks: after all that ``lists`` stores.
+BOOTED_MS = 1_780_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ def _row(
 ) -> dict[str, Any]:
     first = _stamp(boot, began_ms)
     row = {
-        "uid": _hex(dice),
+        "uid": uid_at(BOOTED_MS + began_ms, _hex(dice)),
         "device": device,
         "component": component,
         "fault": fault,

@@ -125,6 +125,13 @@ def test_an_end_is_never_before_its_beginning() -> None:
     assert told.end_ms == told.start_ms == 9_100
 
 
+def test_an_end_that_would_be_before_its_beginning_says_how_wrong_one_of_them_must_be() -> None:
+    row = _row(first_bad=stamp(100), raised=stamp(100), cleared=stamp(50, OTHER))
+    told = dates(row, clocks({BOOT: {0: 9_000_000}, OTHER: {0: 1_000}}), floor_ms=0)
+    _, stated_ms = date(stamp(50, OTHER), clocks({OTHER: {0: 1_000}}), floor_ms=0)
+    assert (told.end_ms, told.error_ms) == (9_000_100, stated_ms + 9_000_100 - 1_050)
+
+
 def test_the_first_severity_counts_from_the_first_bad_sample() -> None:
     row = _row(
         first_bad=stamp(100),

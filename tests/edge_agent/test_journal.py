@@ -55,6 +55,19 @@ async def test_a_jam_that_returns_is_another_occurrence(tmp_path: Path) -> None:
         assert rows[0].uid == rows[1].uid != rows[2].uid
 
 
+async def test_uids_lie_in_the_order_of_the_gateways_own_clock(tmp_path: Path) -> None:
+    clock = HandClock()
+    dice = random.Random(1)
+    async with opened(tmp_path, clock, lambda: f"{dice.getrandbits(128):032x}") as journal:
+        uids = []
+        for number in range(20):
+            (row,) = await journal.commit([opening(clock, f"belt-{number}")])
+            assert int(row.uid[:12], 16) == clock.stamp().wall_ms
+            uids.append(row.uid)
+            clock.go(1)
+    assert uids == sorted(uids)
+
+
 async def test_what_is_repeated_changes_nothing(tmp_path: Path) -> None:
     clock = HandClock()
     async with opened(tmp_path, clock) as journal:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import RFC_4122, UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rigs.journals import closing, opening
@@ -64,6 +66,22 @@ def test_rev_grows_with_every_change_and_with_nothing_else(again: list[bool]) ->
         assert after.rev == row.rev + (not send_again)
         assert after.mod_seq > row.mod_seq
         row = after
+
+
+@given(st.integers(0, (1 << 48) - 2), st.integers(0, (1 << 128) - 1))
+def test_a_uid_is_a_uuid_that_lies_with_others_of_its_time(wall_ms: int, chance: int) -> None:
+    uid = occurrence.uid_at(wall_ms, f"{chance:032x}")
+    read = UUID(hex=uid)
+    assert (read.hex, read.version, read.variant) == (uid, 7, RFC_4122)
+    assert read.int >> 80 == wall_ms
+    assert uid < occurrence.uid_at(wall_ms + 1, "0" * 32)
+
+
+@pytest.mark.parametrize("bit", range(128))
+def test_a_uid_takes_74_random_bits(bit: int) -> None:
+    plain, other = (occurrence.uid_at(0, f"{chance:032x}") for chance in (0, 1 << bit))
+    # Counted from the right: 62, two of the variant, 12, four of the version, 48 of the time.
+    assert (plain != other) == (bit < 62 or 64 <= bit < 76)
 
 
 def test_the_time_without_an_agent_is_an_occurrence_of_the_gateway() -> None:

@@ -139,7 +139,7 @@ class Laws:
     # --- at every step ----------------------------------------------------------------------------------
 
     def restored(self, memory: Memory, made_at: float) -> None:
-        """Another incarnation: what it forgot is no break of a law. ``made_at``: when this backup was made."""
+        """Another incarnation: what it forgot is no break of a law. ``made_at``: when the backup was made."""
         hub = self.world.hub
         self.held, self.positions, self.tickets = hub.occurrences(), hub.positions(), self._tickets()
         self.open_since = self._open_since(self.held)

@@ -64,11 +64,8 @@ def _rows(
     ages = sorted((_age_s(number) for number in range(rounds)), reverse=True)
     for number in range(rows):
         age_s = ages[number // len(devices)] + rng.random() * 60
-        uid, mono_ns, wall_ms = (
-            f"{rng.getrandbits(128):032x}",
-            now.mono_ns - int(age_s * NS_PER_S),
-            now.wall_ms,
-        )
+        mono_ns, wall_ms = now.mono_ns - int(age_s * NS_PER_S), now.wall_ms
+        uid = occurrence.uid_at(wall_ms - int(age_s * 1000), f"{rng.getrandbits(128):032x}")
         key, before = templates[number % len(devices)]
         body = before % {
             "uid": uid,
