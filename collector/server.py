@@ -156,7 +156,9 @@ async def _run(settings: Settings, store: Store, listener: socket.socket, say: C
                 "Nobody can log in yet. The first person: collector user add NAME --role lead --site '*' "
                 f"--data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
             )
-        log.info("the collector listens", url=url, data_dir=str(settings.data_dir))
+        log.info(
+            "the collector listens", url=url, data_dir=str(settings.data_dir), timezone=settings.timezone
+        )
         notify("READY=1\nSTATUS=listening")
 
     def leaving() -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from edge_agent.sound import Broken, parted
+from edge_agent.sound import BrokenFileError, parted
 
 FILE = "evidence.db"
 FORMAT = 1
@@ -321,7 +321,7 @@ def _check(path: Path, sql: sqlite3.Connection) -> None:
         return
     sql.execute("REINDEX")
     if (still := parted(sql)) is not None:
-        raise Broken(still)
+        raise BrokenFileError(still)
     log.warning(
         "the file of evidence had parted from an index, which was made anew", file=str(path), why=found
     )

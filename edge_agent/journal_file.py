@@ -13,7 +13,7 @@ import structlog
 
 from edge_agent import journal_salvage, mend
 from edge_agent.journal_salvage import Salvaged
-from edge_agent.sound import Broken, parted
+from edge_agent.sound import BrokenFileError, parted
 
 # All rows of a file that is mended are in memory at once; systemd gives the agent 256 MiB. A larger one is
 # salvaged, a few rows at a time.
@@ -132,22 +132,22 @@ def _open(path: Path, make_way: MakeWay) -> sqlite3.Connection:
 
 
 def _check(path: Path, connection: sqlite3.Connection, make_way: MakeWay) -> None:
-    """Raises Broken unless the file is consistent; rows and indices that have parted are mended."""
+    """Raises BrokenFileError unless the file is consistent; rows and indices that have parted are mended."""
     found = parted(connection)
     if found is None:
         return
     if path.stat().st_size > MENDED_AT_MOST_BYTES:
-        raise Broken(found)
+        raise BrokenFileError(found)
     # All of it goes through the log once more.
     make_way(path.stat().st_size)
     try:
         given_up = mend.rows(connection)
     except sqlite3.Error as error:
         if isinstance(error, sqlite3.IntegrityError) or error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise Broken(f"{found}; {error}") from error
+            raise BrokenFileError(f"{found}; {error}") from error
         raise
     if (still := parted(connection)) is not None:
-        raise Broken(still)
+        raise BrokenFileError(still)
     if given_up:
         journal_salvage.record(connection, Salvaged(file=path.name, rows_damaged=given_up))
     log.error(
@@ -159,8 +159,8 @@ def _check(path: Path, connection: sqlite3.Connection, make_way: MakeWay) -> Non
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises Broken when the file's tables are not those of its format: one flipped bit in its first page
-    would else be taken for the format of a newer agent, or stop every later start.
+    """Raises BrokenFileError when the file's tables are not those of its format: one flipped bit in its first
+    page would else be taken for the format of a newer agent, or stop every later start.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     found, known = _tables(connection), _tables_by_format()
@@ -169,7 +169,7 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
             f"{path}: written by a newer agent (format {version}, this one knows {max(known)})"
         )
     if known.get(version) != found:
-        raise Broken(f"its tables are not those of format {version}")
+        raise BrokenFileError(f"its tables are not those of format {version}")
     if version:
         # A file whose header calls it read-only is that to SQLite, which says so to whoever means to write.
         connection.execute("DELETE FROM stream WHERE 0")
@@ -204,7 +204,7 @@ def _tables(connection: sqlite3.Connection) -> frozenset[str]:
         ).fetchall()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-            raise Broken(str(error)) from error
+            raise BrokenFileError(str(error)) from error
         raise
     return frozenset(" ".join(" ".join(map(str, one)).split()) for one in found)
 
@@ -220,7 +220,8 @@ def _is_broken(error: Exception) -> bool:
         return True
     if code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ):
         return True
-    return isinstance(error, Broken) or code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    broken = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    return isinstance(error, BrokenFileError) or code & 0xFF in broken
 
 
 def _sync_folder(folder: Path) -> None:

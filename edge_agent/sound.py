@@ -5,21 +5,21 @@ from __future__ import annotations
 import sqlite3
 
 
-class Broken(sqlite3.DatabaseError):
-    """A file cannot be gone on with as it is."""
+class BrokenFileError(sqlite3.DatabaseError):
+    """It cannot be used as it is."""
 
 
 def parted(sql: sqlite3.Connection) -> str | None:
     """What SQLite says of an index that has parted from its table; None: all is sound.
 
-    Raises Broken where more than an index is affected.
+    Raises BrokenFileError where more than an index is affected.
     """
     found = _verdict(sql, "integrity_check")
     if found == "ok":
         return None
     # The quick one leaves out whether an index fits its table.
     if (broken := _verdict(sql, "quick_check")) != "ok":
-        raise Broken(broken)
+        raise BrokenFileError(broken)
     return found
 
 

@@ -14,6 +14,8 @@ const SILENT_MS = 40_000;
 const LOOK_MS = 5000;
 // A command whose answer does not come may be sent again: its key makes that harmless.
 const SENT_FOR_MS = 20_000;
+// Browsers take 64 KiB of all that may outlive a page together.
+const OUTLIVES_CHARACTERS = 30_000;
 const NO_CONNECTION = "no connection";
 // What a proxy answers when the collector is away (502, 504), and the collector when its database is (503).
 const MISSED = { 502: NO_CONNECTION, 503: "the collector is not ready", 504: NO_CONNECTION };
@@ -51,7 +53,7 @@ function letGoIn(ms) {
 
 // A command is under way: an exchanged form would take a second tap.
 function leaving() {
-  return document.querySelector("form[data-sent]") !== null;
+  return document.querySelector("main form[data-sent]") !== null;
 }
 
 function show(state, words) {
@@ -212,22 +214,40 @@ document.addEventListener("submit", (sent) => {
   sent.preventDefault();
   if (form.dataset.sent) return;
   if (form.closest("main")) send(form, sent.submitter);
-  else logOut(form);
+  else logOut(form, sent.submitter);
 });
 
+function busy(button) {
+  if (!button?.dataset.busy) return;
+  button.disabled = true;
+  button.textContent = button.dataset.busy;
+}
+
+function ready(button, words) {
+  if (!button) return;
+  button.disabled = false;
+  button.innerHTML = words;
+}
+
 // What was on the page does not stay; but who could not be logged out has to know.
-async function logOut(form) {
+async function logOut(form, button) {
+  const words = button?.innerHTML;
+  const told = post(form);
   form.dataset.sent = "1";
   document.querySelector("main > .said")?.remove();
-  const { missed, page, redirected, url } = await post(form);
-  delete form.dataset.sent;
-  if (!missed) {
-    if (redirected) location.replace(url);
-    else turnTo(page);
+  busy(button);
+  const { missed, page, redirected, url } = await told;
+  if (redirected) {
+    location.replace(url);
     return;
   }
-  const words = `Still logged in as ${document.body.dataset.person}: ${missed}. Tap again.`;
-  document.querySelector("main").prepend(refusal(words));
+  delete form.dataset.sent;
+  if (missed) {
+    ready(button, words);
+    const person = document.body.dataset.person;
+    document.querySelector("main").prepend(refusal(`${person} may still be logged in: ${missed}. Tap again.`));
+    listenAnew();
+  } else turnTo(page);
 }
 
 async function send(form, button) {
@@ -236,10 +256,7 @@ async function send(form, button) {
   commands += 1;
   form.dataset.sent = "1";
   form.querySelector(".said")?.remove();
-  if (button?.dataset.busy) {
-    button.disabled = true;
-    button.textContent = button.dataset.busy;
-  }
+  busy(button);
   const { missed, page, redirected, url } = await told;
   // Nobody who has to log in first, or is refused, has said it yet.
   if (redirected && url.pathname !== "/login") {
@@ -251,11 +268,9 @@ async function send(form, button) {
   }
   delete form.dataset.sent;
   if (missed) {
-    if (button) {
-      button.disabled = false;
-      button.innerHTML = words;
-    }
-    sayNotSent(form, missed);
+    ready(button, words);
+    form.append(refusal(`Not sent: ${missed}. Tap again.`));
+    listenAnew();
   // The answer to another command that is under way will show what became of this one too.
   } else if (!redirected || !leaving()) turnTo(page);
   soon();
@@ -265,13 +280,14 @@ async function send(form, button) {
 async function post(form) {
   const patience = new AbortController();
   const end = setTimeout(() => patience.abort(), SENT_FOR_MS);
+  const body = new URLSearchParams(new FormData(form));
   try {
     const answer = await fetch(form.action, {
       method: "POST",
       headers: { Accept: "text/html" },
       // Who taps and leaves the page has sent it.
-      keepalive: true,
-      body: new URLSearchParams(new FormData(form)),
+      keepalive: body.toString().length <= OUTLIVES_CHARACTERS,
+      body,
       signal: patience.signal,
     });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -292,9 +308,8 @@ function refusal(words) {
   return said;
 }
 
-function sayNotSent(form, missed) {
-  form.append(refusal(`Not sent: ${missed}. Tap again.`));
-  // Nor does the stream hear anything, and may not know it yet.
+// Nor does the stream hear anything, and may not know it yet.
+function listenAnew() {
   if (!stream) return;
   rest();
   listen();

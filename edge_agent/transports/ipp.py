@@ -167,7 +167,7 @@ class Transport(Bus):
                 return await _body(reply)
         except (httpx.ReadTimeout, httpx.WriteTimeout, TimeoutError):
             return Trouble.NO_ANSWER, f"no whole answer came within {question.timeout_s:g} s"
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:
             kind = RefusedError if isinstance(behind(error), ssl.SSLError) else LinkError
             raise kind(explain(where, error, ca_file=self._settings.ca_file)) from error
 

@@ -57,7 +57,7 @@ def through_http(
 def in_turns(kind: str, voices: Sequence[Voice], stored: Sequence[int]) -> list[float]:
     """Requests a second where so many tickets of these gateways are there already, for each of ``stored``.
 
-    They take turns with an eighth of what there is to say: a machine that is slower in one minute than in the
+    They take turns with a tenth of what there is to say: a machine that is slower in one minute than in the
     next is so to each of them.
     """
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ def in_turns(kind: str, voices: Sequence[Voice], stored: Sequence[int]) -> list[
     return [made / took for made, took in zip(requests, seconds, strict=True)]
 
 
-def _turns(voices: Sequence[Voice], turns: int = 8) -> Iterator[list[Voice]]:
+def _turns(voices: Sequence[Voice], turns: int = 10) -> Iterator[list[Voice]]:
     """What they say, one part of it after the other."""
     at_once = -(-len(voices[0].messages) // turns)
     for start in range(0, len(voices[0].messages), at_once):

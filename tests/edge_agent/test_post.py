@@ -215,9 +215,9 @@ async def test_only_the_private_authority_is_trusted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "days", "why"),
     [
-        ("localhost", (-9, -2), "certificate has expired; the clock here says 20"),
+        ("localhost", (-9, -2), "certificate has expired; is the clock of this machine right\\?$"),
         # What a gateway meets that starts in 1970.
-        ("localhost", (2, 9), "certificate is not yet valid; the clock here says 20"),
+        ("localhost", (2, 9), "certificate is not yet valid; is the clock of this machine right\\?$"),
         ("collector.example", (-2, 9), "Hostname mismatch, certificate is not valid for 'localhost'$"),
     ],
 )
