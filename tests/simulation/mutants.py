@@ -403,6 +403,10 @@ MUTANTS = [
         "collector.redating:put_right", "if right:", "if False:",
     ),
     _of(
+        "an end that is put at its beginning states its own error alone", "time", "collector.dating:dates",
+        "error + max(0, start_ms - at_ms)", "error",
+    ),
+    _of(
         "durations are differences of wall clocks", "time", "collector.dating:dates",
         "lasted_ms = max(0, mono_ms(stamp) - mono_ms(first))",
         "lasted_ms = max(0, stamp.wall_ms - first.wall_ms)",
