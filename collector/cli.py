@@ -1,4 +1,7 @@
-"""The commands of the collector: serve, and orders for people, gateways and tokens."""
+"""The commands of the collector: orders for people, gateways and tokens, backup and restore.
+
+`serve` is in serve.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
-from collector import admin, auth, clock, log, passwords, place
+from collector import admin, auth, clock, passwords, place
 from collector.config import ConfigError, Settings, load
 from collector.local import DataDirectory, UnreachableError
 from collector.moments import rfc3339
@@ -41,43 +44,14 @@ def main_options() -> None:
     """Andon collector: folds what edge agents report into tickets."""
 
 
-@app.command()
-def serve(
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
-    listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
-    allow_plain_http: Annotated[
-        bool | None, typer.Option("--allow-plain-http", help="When a proxy in front speaks TLS.")
-    ] = None,
-    public_url: Annotated[
-        str | None, typer.Option(help="What people and gateways type, when that is not HOST:PORT.")
-    ] = None,
-    advertise: Annotated[
-        bool | None, typer.Option("--advertise", help="Let agents find it by --discover.")
-    ] = None,
-    log_style: Annotated[str | None, typer.Option("--log", help="auto, json or text.")] = None,
-) -> None:
+@app.command(
+    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
+def serve(context: typer.Context) -> None:
     """Run the collector until SIGTERM or Ctrl-C."""
-    from collector.server import serve as run
+    from collector.serve import serve as run
 
-    settings = _settings(
-        data_dir=data_dir,
-        database_url=database_url,
-        listen=listen,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        allow_plain_http=allow_plain_http,
-        public_url=public_url,
-        advertise=advertise,
-        log=log_style,
-    )
-    log.configure(style=settings.log, level=settings.log_level)
-    try:
-        run(settings, say=lambda line: print(line, flush=True))
-    except ConfigError as error:
-        _fail(str(error))
+    raise typer.Exit(run(context.args))
 
 
 @user.command("add")
