@@ -217,47 +217,22 @@ document.addEventListener("submit", (sent) => {
   else logOut(form, sent.submitter);
 });
 
-function busy(button) {
-  if (!button?.dataset.busy) return;
-  button.disabled = true;
-  button.textContent = button.dataset.busy;
-}
-
-function ready(button, words) {
-  if (!button) return;
-  button.disabled = false;
-  button.innerHTML = words;
-}
-
 // What was on the page does not stay; but who could not be logged out has to know.
 async function logOut(form, button) {
-  const words = button?.innerHTML;
-  const told = post(form);
-  form.dataset.sent = "1";
   document.querySelector("main > .said")?.remove();
-  busy(button);
-  const { missed, page, redirected, url } = await told;
+  const { missed, page, redirected, url } = await post(form, button);
   if (redirected) {
     location.replace(url);
-    return;
-  }
-  delete form.dataset.sent;
-  if (missed) {
-    ready(button, words);
+  } else if (missed) {
     const person = document.body.dataset.person;
     document.querySelector("main").prepend(refusal(`${person} may still be logged in: ${missed}. Tap again.`));
-    listenAnew();
   } else turnTo(page);
 }
 
 async function send(form, button) {
-  const words = button?.innerHTML;
-  const told = post(form);
   commands += 1;
-  form.dataset.sent = "1";
   form.querySelector(".said")?.remove();
-  busy(button);
-  const { missed, page, redirected, url } = await told;
+  const { missed, page, redirected, url } = await post(form, button);
   // Nobody who has to log in first, or is refused, has said it yet.
   if (redirected && url.pathname !== "/login") {
     form.dispatchEvent(new CustomEvent("andon:done", { bubbles: true }));
@@ -268,21 +243,39 @@ async function send(form, button) {
   }
   delete form.dataset.sent;
   if (missed) {
-    ready(button, words);
     form.append(refusal(`Not sent: ${missed}. Tap again.`));
-    listenAnew();
   // The answer to another command that is under way will show what became of this one too.
   } else if (!redirected || !leaving()) turnTo(page);
   soon();
 }
 
 // What answers a command: `page`, `redirected`, `url`; or `missed`, why no answer came or none that counts.
-async function post(form) {
+// After that one it can be sent again.
+async function post(form, button) {
+  const words = button?.innerHTML;
+  const told = answered(form.action, new URLSearchParams(new FormData(form)));
+  form.dataset.sent = "1";
+  if (button?.dataset.busy) {
+    button.disabled = true;
+    button.textContent = button.dataset.busy;
+  }
+  const answer = await told;
+  if (answer.missed) {
+    delete form.dataset.sent;
+    if (button) {
+      button.disabled = false;
+      button.innerHTML = words;
+    }
+    listenAnew();
+  }
+  return answer;
+}
+
+async function answered(action, body) {
   const patience = new AbortController();
   const end = setTimeout(() => patience.abort(), SENT_FOR_MS);
-  const body = new URLSearchParams(new FormData(form));
   try {
-    const answer = await fetch(form.action, {
+    const answer = await fetch(action, {
       method: "POST",
       headers: { Accept: "text/html" },
       // Who taps and leaves the page has sent it.

@@ -365,6 +365,22 @@ def test_who_could_not_be_logged_out_is_told_so_and_can_be_later(browser: Browse
         context.close()
 
 
+def test_a_log_out_that_is_refused_shows_why_and_nobody_is_logged_out(
+    browser: Browser, collector: CollectorProgram
+) -> None:
+    # The browser notes the refusal, which other tests take for a fault of the page.
+    context = browser.new_context(viewport=HANDHELD)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    log_in(page, collector, "/m")
+    page.evaluate("document.querySelector('form[action=\"/logout\"] input[name=csrf]').value = 'of another'")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="This page was no longer good")).to_be_visible()
+    page.get_by_role("link", name="Go on").click()
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    context.close()
+
+
 def test_what_a_collector_without_its_database_did_not_take_is_not_called_a_lost_connection(
     browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway, tmp_path: Path
 ) -> None:
@@ -839,6 +855,21 @@ def test_what_a_dark_desk_prints_is_dark_on_white(
             "['strong', '.empty'].map(one => getComputedStyle(document.querySelector(one)).color)"
         )
         assert colours == ["rgb(18, 22, 28)", "rgb(74, 83, 97)"]
+
+
+def test_a_printed_list_has_no_buttons_and_ends_with_the_sheet(
+    browser: Browser, collector: CollectorProgram, gateway: SpeakingGateway
+) -> None:
+    gateway.voice.raises(gateway.minute, "printer-7", title="Labels are used up")
+    gateway.sync()
+    # A sheet of A4 between its margins is some 1000 px across.
+    for page in opened(browser.new_context(viewport={"width": 1000, "height": 1400})):
+        log_in(page, collector, "/")
+        expect(page.get_by_role("button", name="Acknowledge")).to_be_visible()
+        page.emulate_media(media="print")
+        expect(page.get_by_role("link", name="Labels are used up")).to_be_visible()
+        expect(page.get_by_role("button")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_button_in_a_list_names_its_device_and_a_list_of_devices_keeps_the_focus(
