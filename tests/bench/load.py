@@ -35,28 +35,35 @@ class Heard:
     took_ms: tuple[float, ...]
 
 
-def run(load: Load) -> Heard:
-    """In another process. Raises AssertionError when anything but a sync that was taken is answered."""
+def run(*loads: Load) -> Heard:
+    """In another process, all at once. Raises AssertionError when anything but a sync that was taken is
+    answered.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_run, (load,))
+        return pool.apply(_run, loads)
 
 
-def _run(load: Load) -> Heard:
-    return uvloop.run(_speak_all(load))
+def _run(*loads: Load) -> Heard:
+    return uvloop.run(_speak_all(loads))
 
 
-async def _speak_all(load: Load) -> Heard:
+async def _speak_all(loads: Sequence[Load]) -> Heard:
     began_ns = time.monotonic_ns()
-    lines = [await asyncio.open_connection(load.host, load.port, limit=1 << 20) for _ in load.voices]
+    lines = [
+        [await asyncio.open_connection(load.host, load.port, limit=1 << 20) for _ in load.voices]
+        for load in loads
+    ]
     took: list[float] = []
     started_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for voice, credential, line in zip(load.voices, load.credentials, lines, strict=True):
-            group.create_task(_speak(voice, credential, *line, began_ns, load.packed, took))
+        for load, its in zip(loads, lines, strict=True):
+            for voice, credential, line in zip(load.voices, load.credentials, its, strict=True):
+                group.create_task(_speak(voice, credential, *line, began_ns, load.packed, took))
     seconds = time.perf_counter() - started_s
-    for _, writer in lines:
-        writer.close()
+    for its in lines:
+        for _, writer in its:
+            writer.close()
     return Heard(seconds=seconds, requests=len(took), took_ms=tuple(took))
 
 

@@ -71,6 +71,14 @@ def in_turns(kind: str, voices: Sequence[Voice], stored: Sequence[int]) -> list[
     return [made / took for made, took in zip(requests, seconds, strict=True)]
 
 
+def beside_each_other(collectors: int, voices: Sequence[Voice]) -> float:
+    """Requests a second of so many collectors on one PostgreSQL, each with its share of the gateways."""
+    with _database("postgresql", voices) as url, ExitStack() as stack:
+        serve = [stack.enter_context(serving.serving(url)) for _ in range(collectors)]
+        heard = load.run(*(one.load(voices[n::collectors]) for n, one in enumerate(serve)))
+        return heard.requests / heard.seconds
+
+
 def _turns(voices: Sequence[Voice], turns: int = 10) -> Iterator[list[Voice]]:
     """What they say, one part of it after the other."""
     at_once = -(-len(voices[0].messages) // turns)
@@ -80,14 +88,19 @@ def _turns(voices: Sequence[Voice], turns: int = 10) -> Iterator[list[Voice]]:
 
 @contextmanager
 def _collector(kind: str, voices: Sequence[Voice], stored: int = 0) -> Iterator[serving.Serving]:
+    with _database(kind, voices, stored) as url, serving.serving(url) as collector:
+        yield collector
+
+
+@contextmanager
+def _database(kind: str, voices: Sequence[Voice], stored: int = 0) -> Iterator[str]:
     """It knows these gateways, and has so many tickets of theirs."""
     with serving.database(kind) as url:
         store = Store.open(url)
         serving.enrol(store, [voice.name for voice in voices])
         lists.age(store, [voice.name for voice in voices], stored)
         store.close()
-        with serving.serving(url) as collector:
-            yield collector
+        yield url
 
 
 def bare(kind: str, voices: Sequence[Voice]) -> float:
@@ -169,6 +182,9 @@ def figures(
         more = [replace(voice, messages=voice.messages[singles:]) for voice in said]
         single = through_http(kind, ones)
         yield Figure(f"syncs/s of one row, {gateways} gateways, {kind}", single.requests_per_s, "2,500")
+        if kind == "postgresql":
+            two = beside_each_other(2, ones)
+            yield Figure(f"the same of two collectors on one {kind}, on these cores", two, "2,500")
         yield Figure(f"CPU of the collector per sync, us, {kind}", single.cpu_us)
         yield Figure(f"p50 of a sync, ms, {kind}", single.p50_ms)
         yield Figure(f"p99 of a sync, ms, {kind}", single.p99_ms)

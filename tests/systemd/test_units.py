@@ -61,6 +61,20 @@ def test_a_renewed_certificate_is_loaded_by_systemctl_reload() -> None:
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in (UNITS / "collector.service").read_text()
 
 
+def test_a_second_collector_on_a_machine_has_a_folder_and_a_port_of_its_own_and_nothing_else() -> None:
+    text = (UNITS.parent / "docs" / "operations.md").read_text()
+    command = re.search(r"^sed .* collector.service (?=> collector-2.service$)", text, re.MULTILINE)
+    assert command is not None
+    made = subprocess.run(command[0], shell=True, cwd=UNITS, capture_output=True, text=True, check=True)
+    first = (UNITS / "collector.service").read_text().splitlines()
+    changed = [(was, now) for was, now in zip(first, made.stdout.splitlines(), strict=True) if was != now]
+    serve = "ExecStart=/opt/andon/bin/collector serve --data-dir /var/lib/andon-collector"
+    assert changed == [
+        (serve, f"{serve}-2 --listen 0.0.0.0:8444"),
+        ("StateDirectory=andon-collector", "StateDirectory=andon-collector-2"),
+    ]
+
+
 def test_an_adapter_that_is_first_plugged_in_after_the_start_may_be_opened() -> None:
     """Its driver is not loaded before, and then systemd cannot turn the name of its kind into a number."""
     allowed = re.findall(r"^DeviceAllow=(\S+)", (UNITS / "edge-agent.service").read_text(), re.MULTILINE)
