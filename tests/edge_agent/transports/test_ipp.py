@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,12 +31,17 @@ def asking(uri: str, readings: Readings, ca_file: Path | None = None) -> Transpo
 
 
 @asynccontextmanager
-async def saying(answer: bytes, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that hears a request and says this, whatever it was, then waits."""
+async def saying(
+    answer: bytes, *, tls: ssl.SSLContext | None = None, past_tls: bytes = b""
+) -> AsyncIterator[int]:
+    """A server that hears a request and says this, whatever it was, then waits. ``past_tls``: on the bare
+    socket, after the answer.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
+        os.write(writer.get_extra_info("socket").fileno(), past_tls)
         await reader.read()
         writer.close()
 
@@ -153,6 +159,21 @@ async def test_a_certificate_is_accepted_from_its_own_ca_alone(tmp_path: Path) -
         async with running(asking(uri, stranger).run()):
             reading = await stranger.until_trouble(Trouble.NO_LINK)
     assert "the certificate of ipps://localhost" in reading.detail
+
+
+async def test_a_record_of_tls_that_breaks_in_the_middle_of_an_answer_is_a_lost_link(tmp_path: Path) -> None:
+    ca, readings = trustme.CA(), Readings()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("localhost").configure_cert(context)
+    # RFC 8446, 5.2: application data of 32 bytes, which nobody has sealed.
+    broken = b"\x17\x03\x03\x00\x20" + bytes(32)
+    async with (
+        saying(OK % 80 + b"\1\1", tls=context, past_tls=broken) as port,
+        running(asking(f"ipps://localhost:{port}/", readings, tmp_path / "ca.pem").run()),
+    ):
+        reading = await readings.until_trouble(Trouble.NO_LINK)
+    assert "BAD_RECORD_MAC" in reading.detail
 
 
 async def test_a_ca_file_that_is_replaced_needs_no_restart(tmp_path: Path) -> None:
