@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from collector import admin, auth, clock, passwords, place
-from collector.config import ConfigError, Settings, load
+from collector.config import DATA_DIR_HELP, DATABASE_URL_HELP, ConfigError, Settings, load
 from collector.local import DataDirectory, UnreachableError
 from collector.moments import rfc3339
 from collector.tickets import Role
@@ -28,10 +28,10 @@ app.add_typer(user, name="user")
 app.add_typer(gateway, name="gateway")
 app.add_typer(token, name="token")
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the database, lock and socket lie.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help=DATA_DIR_HELP)]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option("--database-url", help="postgresql://... instead of SQLite in the data directory."),
+    typer.Option("--database-url", help=DATABASE_URL_HELP),
 ]
 # Where neither a collector that runs nor a setting says how gateways reach it. Not what it listens on by
 # default: a shell does not know what systemd told the collector.

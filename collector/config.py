@@ -9,7 +9,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,6 +24,10 @@ DATABASE_NAME = "collector.sqlite3"
 LOCK_NAME = "collector.lock"
 SOCKET_NAME = "collector.sock"
 # libpq's own names for it.
+# Of the flags that every command has.
+DATA_DIR_HELP = "Where the database, lock and socket lie."
+DATABASE_URL_HELP = "postgresql://... instead of SQLite in the data directory."
+
 POSTGRESQL = ("postgresql://", "postgres://")
 # By which browsers leave the port out.
 USUAL_PORTS = {"https": 443, "http": 80}
@@ -69,8 +73,8 @@ class Settings(BaseSettings):
     advertise: bool = False
     trusted_proxies: str = ""
     timezone: str = Field(default_factory=machine_zone)
-    log: Annotated[str, Field(pattern="^(auto|json|text)$")] = "auto"
-    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     session_idle_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 600
     session_max_hours: Annotated[int, Field(ge=1, le=31 * 24)] = 24

@@ -14,10 +14,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 GIVEN_BACK_FROM = 256 << 10
 # Python has one lock for all threads: heaps of their own gain them nothing, and each keeps its own holes.
 HEAPS = 1
-# Objects until the garbage collector looks for rings, of which there are nearly none. At its usual 700 it
-# looks many times while 500 rows are taken: 5 to 15 of 100 us of a row. At 50,000 it is no quicker than here,
-# and 1 to 2 MB more stay.
-RINGS_AFTER = 5_000
+# Objects until Python's garbage collector looks for reference cycles, of which there are nearly none. At its
+# usual 700 it looks many times while 500 rows are taken: 5 to 15 of 100 us of a row. At 50,000 it is no
+# quicker than here, and 1 to 2 MB more stay.
+CYCLES_AFTER = 5_000
 
 
 def give_back() -> None:
@@ -33,7 +33,7 @@ def settle() -> None:
     """When all is loaded: what is there by now stays, and need not be looked at again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(RINGS_AFTER)
+    gc.set_threshold(CYCLES_AFTER)
     tidy()
 
 

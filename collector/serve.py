@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from collector import log
-from collector.config import ConfigError, load
+from collector.config import DATA_DIR_HELP, DATABASE_URL_HELP, ConfigError, load
 from collector.server import serve as run
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """The exit code: 0 told to stop, 1 it cannot run as it is set, 130 Ctrl-C before it ran."""
-    options = _parser().parse_args(arguments)
+    """The exit code: 0 told to stop, 1 it cannot run as it is set."""
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown(unknown, [f"--{name.replace('_', '-')}" for name in vars(options)]))
     try:
         settings = load(**vars(options))
         log.configure(style=settings.log, level=settings.log_level)
@@ -22,10 +26,17 @@ def serve(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        # Before the server listens to it.
-        return 130
     return 0
+
+
+def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
+    """Without values: one of them may be the password of a database."""
+    for word in words:
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+            near = get_close_matches(name, options, 1)
+            return f"no such option: {name}" + (f" (did you mean {near[0]}?)" if near else "")
+    return "serve takes nothing but options"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="collector serve", description="Run the collector until SIGTERM or Ctrl-C.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("--data-dir", type=Path, metavar="PATH", help="Where the database, lock and socket lie.")
-    add("--database-url", metavar="URL", help="postgresql://... instead of SQLite in the data directory.")
+    add("--data-dir", type=Path, metavar="PATH", help=DATA_DIR_HELP)
+    add("--database-url", metavar="URL", help=DATABASE_URL_HELP)
     add("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.")
     add("--tls-cert", type=Path, metavar="PATH", help="Certificate chain, PEM.")
     add("--tls-key", type=Path, metavar="PATH", help="Its key, PEM.")

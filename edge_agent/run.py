@@ -18,7 +18,9 @@ LOGS = ("auto", "text", "json")
 
 def run(arguments: Sequence[str]) -> int:
     """The exit code: 0 told to stop, 1 the journal cannot be written, 2 a person must act."""
-    parser = argparse.ArgumentParser(prog="edge-agent run", description="Watch the equipment until stopped.")
+    parser = argparse.ArgumentParser(
+        prog="edge-agent run", description="Watch the equipment until stopped.", allow_abbrev=False
+    )
     parser.add_argument(
         "--config", type=Path, default=config.DEFAULT_FILE, help="agent.toml (default: %(default)s)"
     )

@@ -224,8 +224,7 @@ async function logOut(form, button) {
   if (redirected) {
     location.replace(url);
   } else if (missed) {
-    const person = document.body.dataset.person;
-    document.querySelector("main").prepend(refusal(`${person} may still be logged in: ${missed}. Tap again.`));
+    onTop(refusal(`${document.body.dataset.person} may still be logged in: ${missed}. Tap again.`));
   } else turnTo(page);
 }
 
@@ -237,20 +236,22 @@ async function send(form, button) {
   if (redirected && url.pathname !== "/login") {
     form.dispatchEvent(new CustomEvent("andon:done", { bubbles: true }));
   }
-  if (redirected && url.pathname !== location.pathname) {
+  if (leaves(redirected, url)) {
     location.assign(url);
     return;
   }
-  delete form.dataset.sent;
   if (missed) {
-    form.append(refusal(`Not sent: ${missed}. Tap again.`));
+    const said = refusal(`Not sent: ${missed}. Tap again.`);
+    // The answer to another command may have exchanged the page meanwhile.
+    if (form.isConnected) form.append(said);
+    else onTop(said);
   // The answer to another command that is under way will show what became of this one too.
   } else if (!redirected || !leaving()) turnTo(page);
   soon();
 }
 
 // What answers a command: `page`, `redirected`, `url`; or `missed`, why no answer came or none that counts.
-// After that one it can be sent again.
+// Whoever stays on the page can send it again.
 async function post(form, button) {
   const words = button?.innerHTML;
   const told = answered(form.action, new URLSearchParams(new FormData(form)));
@@ -260,15 +261,19 @@ async function post(form, button) {
     button.textContent = button.dataset.busy;
   }
   const answer = await told;
-  if (answer.missed) {
+  if (answer.missed) listenAnew();
+  if (!leaves(answer.redirected, answer.url)) {
     delete form.dataset.sent;
     if (button) {
       button.disabled = false;
       button.innerHTML = words;
     }
-    listenAnew();
   }
   return answer;
+}
+
+function leaves(redirected, url) {
+  return redirected && url.pathname !== location.pathname;
 }
 
 async function answered(action, body) {
@@ -299,6 +304,10 @@ function refusal(words) {
   said.setAttribute("role", "alert");
   said.textContent = words;
   return said;
+}
+
+function onTop(said) {
+  document.querySelector("main").prepend(said);
 }
 
 // Nor does the stream hear anything, and may not know it yet.

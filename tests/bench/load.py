@@ -57,12 +57,12 @@ async def _speak_all(loads: Sequence[Load]) -> Heard:
     took: list[float] = []
     started_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for load, its in zip(loads, lines, strict=True):
-            for voice, credential, line in zip(load.voices, load.credentials, its, strict=True):
+        for load, connections in zip(loads, lines, strict=True):
+            for voice, credential, line in zip(load.voices, load.credentials, connections, strict=True):
                 group.create_task(_speak(voice, credential, *line, began_ns, load.packed, took))
     seconds = time.perf_counter() - started_s
-    for its in lines:
-        for _, writer in its:
+    for connections in lines:
+        for _, writer in connections:
             writer.close()
     return Heard(seconds=seconds, requests=len(took), took_ms=tuple(took))
 

@@ -182,12 +182,12 @@ def figures(
         more = [replace(voice, messages=voice.messages[singles:]) for voice in said]
         single = through_http(kind, ones)
         yield Figure(f"syncs/s of one row, {gateways} gateways, {kind}", single.requests_per_s, "2,500")
-        if kind == "postgresql":
-            two = beside_each_other(2, ones)
-            yield Figure(f"the same of two collectors on one {kind}, on these cores", two, "2,500")
         yield Figure(f"CPU of the collector per sync, us, {kind}", single.cpu_us)
         yield Figure(f"p50 of a sync, ms, {kind}", single.p50_ms)
         yield Figure(f"p99 of a sync, ms, {kind}", single.p99_ms)
+        if kind == "postgresql":
+            two = beside_each_other(2, ones)
+            yield Figure("syncs/s of one row, two collectors, postgresql", two, "2,500")
         later = through_http(kind, more, before=ones)
         yield Figure(f"the next as many syncs/s of one row, {kind}", later.requests_per_s)
         as_agents_do = through_http(kind, ones, packed=True)

@@ -4,6 +4,7 @@ import errno
 import re
 import subprocess
 import sys
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -61,18 +62,34 @@ def test_a_renewed_certificate_is_loaded_by_systemctl_reload() -> None:
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in (UNITS / "collector.service").read_text()
 
 
-def test_a_second_collector_on_a_machine_has_a_folder_and_a_port_of_its_own_and_nothing_else() -> None:
+def test_a_second_collector_on_a_machine_has_a_folder_and_settings_of_its_own_beside_the_shared(
+    tmp_path: Path,
+) -> None:
     text = (UNITS.parent / "docs" / "operations.md").read_text()
     command = re.search(r"^sed .* collector.service (?=> collector-2.service$)", text, re.MULTILINE)
     assert command is not None
-    made = subprocess.run(command[0], shell=True, cwd=UNITS, capture_output=True, text=True, check=True)
-    first = (UNITS / "collector.service").read_text().splitlines()
-    changed = [(was, now) for was, now in zip(first, made.stdout.splitlines(), strict=True) if was != now]
-    serve = "ExecStart=/opt/andon/bin/collector serve --data-dir /var/lib/andon-collector"
-    assert changed == [
-        (serve, f"{serve}-2 --listen 0.0.0.0:8444"),
-        ("StateDirectory=andon-collector", "StateDirectory=andon-collector-2"),
-    ]
+    first = (UNITS / "collector.service").read_text()
+    first = first.replace("/var/lib/andon-collector\n", "/var/lib/andon-collector --log json\n")
+    (tmp_path / "collector.service").write_text(first)
+    made = subprocess.run(
+        command[0], shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    serve, shared = (
+        "ExecStart=/opt/andon/bin/collector serve --data-dir /var/lib/andon-collector",
+        "collector.env",
+    )
+    changed = {
+        line for line in unified_diff(first.splitlines(), made.splitlines(), n=0) if line[1] not in "-+@"
+    }
+    assert changed == {
+        f"-{serve} --log json",
+        f"+{serve}-2 --log json",
+        "-StateDirectory=andon-collector",
+        "+StateDirectory=andon-collector-2",
+        "+EnvironmentFile=/etc/andon/collector-2.env",
+    }
+    # Of a setting that is in both the later file's counts: systemd.exec(5).
+    assert f"{shared}\nEnvironmentFile=/etc/andon/collector-2.env\n" in made
 
 
 def test_an_adapter_that_is_first_plugged_in_after_the_start_may_be_opened() -> None:
