@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
-from bench import lists, load, rows, serving
+from bench import bare_app, lists, load, rows, serving
 from bench.rows import Voice
 from bench.table import Figure, show
 
@@ -69,6 +69,14 @@ def in_turns(kind: str, voices: Sequence[Voice], stored: Sequence[int]) -> list[
                 requests[number] += heard.requests
                 seconds[number] += heard.seconds
     return [made / took for made, took in zip(requests, seconds, strict=True)]
+
+
+def bare_http(kind: str, voices: Sequence[Voice]) -> float:
+    """Requests a second of the least that takes them durably, in groups too."""
+    with serving.database(kind) as url, bare_app.serving(url) as port:
+        credentials = [""] * len(voices)
+        heard = load.run(load.Load(host="127.0.0.1", port=port, voices=voices, credentials=credentials))
+        return heard.requests / heard.seconds
 
 
 def beside_each_other(collectors: int, voices: Sequence[Voice]) -> float:
@@ -180,14 +188,18 @@ def figures(
         ]
         ones = [replace(voice, messages=voice.messages[:singles]) for voice in said]
         more = [replace(voice, messages=voice.messages[singles:]) for voice in said]
+        least = bare_http(kind, ones)
         single = through_http(kind, ones)
-        yield Figure(f"syncs/s of one row, {gateways} gateways, {kind}", single.requests_per_s, "2,500")
+        ratio = single.requests_per_s / least
+        yield Figure(
+            f"syncs/s of one row, {gateways} gateways, {kind}", single.requests_per_s, "2,500", ratio
+        )
         yield Figure(f"CPU of the collector per sync, us, {kind}", single.cpu_us)
         yield Figure(f"p50 of a sync, ms, {kind}", single.p50_ms)
         yield Figure(f"p99 of a sync, ms, {kind}", single.p99_ms)
         if kind == "postgresql":
             two = beside_each_other(2, ones)
-            yield Figure("syncs/s of one row, two collectors, postgresql", two, "2,500")
+            yield Figure("syncs/s of one row, two collectors, postgresql", two, "2,500", two / least)
         later = through_http(kind, more, before=ones)
         yield Figure(f"the next as many syncs/s of one row, {kind}", later.requests_per_s)
         as_agents_do = through_http(kind, ones, packed=True)
