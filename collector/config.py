@@ -23,11 +23,10 @@ UNIT_DATA_DIR = Path("/var/lib/andon-collector")
 DATABASE_NAME = "collector.sqlite3"
 LOCK_NAME = "collector.lock"
 SOCKET_NAME = "collector.sock"
-# libpq's own names for it.
 # Of the flags that every command has.
 DATA_DIR_HELP = "Where the database, lock and socket lie."
 DATABASE_URL_HELP = "postgresql://... instead of SQLite in the data directory."
-
+# libpq's own names for it.
 POSTGRESQL = ("postgresql://", "postgres://")
 # By which browsers leave the port out.
 USUAL_PORTS = {"https": 443, "http": 80}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from collector import log
@@ -31,6 +30,8 @@ def serve(arguments: Sequence[str]) -> int:
 
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     """Without values: one of them may be the password of a database."""
+    from difflib import get_close_matches
+
     for word in words:
         if word.startswith("--"):
             name = word.partition("=")[0]

@@ -74,10 +74,7 @@ def test_a_second_collector_on_a_machine_has_a_folder_and_settings_of_its_own_be
     made = subprocess.run(
         command[0], shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    serve, shared = (
-        "ExecStart=/opt/andon/bin/collector serve --data-dir /var/lib/andon-collector",
-        "collector.env",
-    )
+    serve = "ExecStart=/opt/andon/bin/collector serve --data-dir /var/lib/andon-collector"
     changed = {
         line for line in unified_diff(first.splitlines(), made.splitlines(), n=0) if line[1] not in "-+@"
     }
@@ -89,7 +86,7 @@ def test_a_second_collector_on_a_machine_has_a_folder_and_settings_of_its_own_be
         "+EnvironmentFile=/etc/andon/collector-2.env",
     }
     # Of a setting that is in both the later file's counts: systemd.exec(5).
-    assert f"{shared}\nEnvironmentFile=/etc/andon/collector-2.env\n" in made
+    assert "collector.env\nEnvironmentFile=/etc/andon/collector-2.env\n" in made
 
 
 def test_an_adapter_that_is_first_plugged_in_after_the_start_may_be_opened() -> None:
