@@ -306,6 +306,7 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"it has format {version}, this agent knows {FORMAT}")
         else:
             _check(path, sql)
+            _together(sql, _number_above_what_is_here)
     except BaseException:
         sql.close()
         raise
@@ -327,6 +328,23 @@ def _check(path: Path, sql: sqlite3.Connection) -> None:
     )
 
 
+def _number_above_what_is_here(sql: sqlite3.Connection) -> None:
+    """A power cut may leave parts and marks that SQLite does not know to have numbered: the answer to a
+    mark of such a number would be taken for that of a later part.
+    """
+    (highest,) = sql.execute(
+        "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM part UNION ALL SELECT max(seq) FROM mark)"
+    ).fetchone()
+    (numbered,) = sql.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()
+    if (highest or 0) > (numbered or 0):
+        _number_above(sql, highest)
+
+
+def _number_above(sql: sqlite3.Connection, seq: int) -> None:
+    sql.execute("DELETE FROM sqlite_sequence")
+    sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('part', ?)", (seq,))
+
+
 def _left(path: Path) -> _Left | None:
     """None: nothing of it can be read."""
     try:
@@ -345,7 +363,7 @@ def _left(path: Path) -> _Left | None:
 def _go_on(sql: sqlite3.Connection, left: _Left, highest_seq: int) -> None:
     """In the place of another file."""
     highest = max((highest_seq, *(seq for seq, _, _ in left.marks)))
-    sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('part', ?)", (highest,))
+    _number_above(sql, highest)
     sql.executemany("INSERT OR IGNORE INTO mark VALUES (?, ?, ?)", left.marks)
     _count(sql, left.given_up)
 

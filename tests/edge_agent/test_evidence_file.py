@@ -181,6 +181,30 @@ def test_parts_that_no_index_can_order_are_told_as_given_up(file: EvidenceFile, 
     assert "UNIQUE constraint failed" in line["why"]
 
 
+@pytest.mark.parametrize("numbered", [1, None])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_part_does_not_get_the_number_of_a_mark_that_a_power_cut_left(
+    file: EvidenceFile, tmp_path: Path, numbered: int | None, damaged: bool
+) -> None:
+    """``damaged``: what was a part becomes a mark when it is read."""
+    file.write([NewPart(uid=uid, part="before", evidence={} if damaged else None) for uid in "abc"])
+    file.close()
+    with closing(sqlite3.connect(tmp_path / "evidence.db")) as sql, sql:
+        sql.execute("UPDATE part SET body = x'00'")
+        # An older page of it.
+        sql.execute("DELETE FROM sqlite_sequence")
+        sql.executemany("INSERT INTO sqlite_sequence VALUES ('part', ?)", [(numbered,)] if numbered else [])
+    assert len(waiting(file)) == (0 if damaged else 3)
+    file.write([part("d")])
+    told = file.waiting(max_bytes=MIB, at_most=9)
+    assert [(one.uid, one.evidence is None) for one in told] == [
+        *((uid, True) for uid in "abc"),
+        ("d", False),
+    ]
+    file.sent([one.seq for one in told if one.evidence is None])
+    assert waiting(file) == [("d", "before", True)]
+
+
 @pytest.mark.parametrize("broken", ["no database", "cut", "another version", "a folder", "nothing left"])
 def test_a_file_that_cannot_be_used_costs_what_was_in_it_and_no_more(
     file: EvidenceFile, tmp_path: Path, broken: str
