@@ -929,6 +929,15 @@ def test_a_printed_list_is_a_table_without_buttons_and_no_wider_than_the_sheet(
                 "[...document.querySelectorAll('table')].map(one => one.getBoundingClientRect().right)"
             )
             assert all(end < across for end in ends)
+            # How long ago something was, paper cannot say.
+            ages = page.evaluate(
+                """[...document.querySelectorAll('time[data-show="age"]')].map(one => [
+                    getComputedStyle(one).fontSize, getComputedStyle(one, '::after').content, one.title])"""
+            )
+            assert ages
+            for size, printed, exact in ages:
+                assert (size, printed) == ("0px", f'"{exact}"')
+                assert re.search(r"\d:\d\d:\d\d", exact)
             if path == "/":
                 for name in ("State", "No.", "Site", "Lasted"):
                     expect(page.get_by_role("columnheader", name=name, exact=True)).to_be_visible()
