@@ -1009,6 +1009,16 @@ def test_sums_of_downtime_show_names_whole_and_print_without_what_only_a_screen_
                 "[...document.querySelectorAll('.table-wrap')].some(one => one.scrollWidth > one.clientWidth)"
             )
             assert not hidden, width
+        # As wide as a figure gets.
+        page.evaluate(
+            "document.querySelectorAll('.totals dd').forEach(one => one.firstChild.data = '23 h 59 min')"
+        )
+        for width in (SMALL_DESK["width"], 718, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            over = page.evaluate(
+                "[...document.querySelectorAll('.totals dd')].some(one => one.scrollWidth > one.clientWidth)"
+            )
+            assert not over, width
         page.emulate_media(media="print")
         expect(page.get_by_role("link", name="Last hour")).to_be_hidden()
         expect(page.get_by_text(re.compile(r"^north, .* to ")).first).to_be_visible()
